@@ -1,0 +1,24 @@
+/* The thread pool: one job at a time, tasks handed out by an atomic counter, callers from many threads, fork-safe. */
+#ifndef INVAR_CORE_THREADS_H
+#define INVAR_CORE_THREADS_H
+
+#include <invar/invar.h>
+
+typedef struct invar_pool invar_pool;
+
+/* Threads start at the first job that needs them. NULL when out of memory. */
+invar_pool *invar_pool_create(int threads);
+void invar_pool_destroy(invar_pool *pool);
+void invar_pool_resize(invar_pool *pool, int threads);
+int invar_pool_threads(const invar_pool *pool);
+
+/* Runs task(argument, i) for i in 0 … count-1 on at most `threads` threads, the caller's among them, and returns when
+ * all are done. When the pool serves another caller, or is entered from one of its own tasks, the caller runs the job
+ * alone. Every task runs with round-to-nearest, denormals kept, exceptions masked; the caller's floating-point
+ * environment is restored. */
+void invar_pool_run(invar_pool *pool, int threads, int64_t count, invar_task task, void *argument);
+
+/* Processors this process may run on. */
+int invar_processor_count(void);
+
+#endif
