@@ -1,0 +1,75 @@
+/* AVX-512 F, BW, DQ, VL: 16 floats a vector, masks in k registers. */
+#include <immintrin.h>
+
+typedef __m512 vf;
+typedef __mmask16 vm;
+enum { VW = 16 };
+
+VEC_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
+VEC_INLINE vf vf_set1(float s) { return _mm512_set1_ps(s); }
+VEC_INLINE vm vm_first(int n) { return (vm)((1u << n) - 1); }
+VEC_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+VEC_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+VEC_INLINE vf vf_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(vm_first(n), p); }
+VEC_INLINE void vf_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, vm_first(n), v); }
+
+VEC_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+VEC_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+VEC_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+VEC_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+VEC_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+VEC_INLINE float sf_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+VEC_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+VEC_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+VEC_INLINE vf vf_neg(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+VEC_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+VEC_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+VEC_INLINE vf vf_scale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
+
+VEC_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+VEC_INLINE vm vf_le(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+VEC_INLINE vm vf_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+VEC_INLINE vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+VEC_INLINE vm vf_nlt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
+VEC_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }
+VEC_INLINE vm vm_or(vm a, vm b) { return (vm)(a | b); }
+VEC_INLINE vm vm_not(vm a) { return (vm)~a; }
+VEC_INLINE bool vm_any(vm a) { return a != 0; }
+VEC_INLINE bool vm_all(vm a) { return a == 0xffff; }
+VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
+
+VEC_INLINE float vf_hsum(vf v) {
+    __m256 w = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+VEC_INLINE vf vf_from_bf16_(__m256i h) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+/* Nearest even by integer arithmetic: VCVTNEPS2BF16 would flush denormals. */
+VEC_INLINE __m256i vf_to_bf16_(vf v) {
+    __m512i bits = _mm512_castps_si512(v);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    vm nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+VEC_INLINE __m256i vf_to_f16_(vf v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+VEC_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+VEC_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm256_loadu_si256((const __m256i *)p)); }
+VEC_INLINE void vf_store_f16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)p, vf_to_f16_(v)); }
+VEC_INLINE void vf_store_bf16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(v)); }
+VEC_INLINE vf vf_load_f16_n(const uint16_t *p, int n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vm_first(n), p));
+}
+VEC_INLINE vf vf_load_bf16_n(const uint16_t *p, int n) {
+    return vf_from_bf16_(_mm256_maskz_loadu_epi16(vm_first(n), p));
+}
+VEC_INLINE void vf_store_f16_n(uint16_t *p, vf v, int n) { _mm256_mask_storeu_epi16(p, vm_first(n), vf_to_f16_(v)); }
+VEC_INLINE void vf_store_bf16_n(uint16_t *p, vf v, int n) { _mm256_mask_storeu_epi16(p, vm_first(n), vf_to_bf16_(v)); }

@@ -1,0 +1,57 @@
+/* The vector layer: one set of names over every instruction set, so that a kernel is written once.
+ *
+ * A kernel template includes this header and nothing else of the machine. vf is a vector of VW floats; vm a mask of
+ * VW lanes. Every operation is IEEE-754 binary32 with round to nearest even, lane by lane, and gives the same bits on
+ * every instruction set (docs/invariance.md), NaN payloads and what a comment here excepts aside:
+ *
+ *   vf_zero() vf_set1(s) vf_load(p) vf_store(p, v)         any alignment
+ *   vf_load_n(p, n) vf_store_n(p, v, n)                    only lanes 0 … n-1 touch memory; the rest load as 0; 0 <= n <= VW
+ *   vf_load_f16 vf_load_bf16 vf_store_f16 vf_store_bf16    16-bit floats; _n forms too
+ *   vf_add vf_sub vf_mul vf_div vf_sqrt vf_neg vf_abs      correctly rounded
+ *   vf_fma(a, b, c) = a·b + c; vf_fnma(a, b, c) = c - a·b  rounded once, also where the machine has no such instruction
+ *   vf_max(a, b) = a > b ? a : b; vf_min(a, b) = a < b ? a : b    so b wins when either is NaN
+ *   vf_round(a)                                            nearest even, |a| < 2^22; the sign of a zero is unspecified
+ *   vf_scale2(a, n)                                        a · 2^n for integral n; a and the result must be normal
+ *   vf_lt vf_le vf_gt vf_eq                                false on NaN; vf_nlt is "not less": true on NaN
+ *   vm_first(n) vm_and vm_or vm_not vm_any vm_all          masks
+ *   vf_select(m, a, b) = m ? a : b
+ *   vf_hsum(v)                                             lanes l and l + h added, h = VW/2 … 1
+ *   sf_fma(a, b, c)                                        the scalar twin of vf_fma
+ */
+#ifndef INVAR_CPU_VEC_H
+#define INVAR_CPU_VEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "core/dtype.h"
+
+#define INVAR_PASTE_(isa, name) invar_##isa##_##name
+#define INVAR_PASTE(isa, name) INVAR_PASTE_(isa, name)
+/* The external name of a kernel in this instruction set's build of its template. */
+#define INVAR_KERNEL_NAME(name) INVAR_PASTE(INVAR_ISA, name)
+
+#define VEC_INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(__AVX512F__)
+#include "cpu/vec/avx512.h"
+#elif defined(__AVX2__)
+#include "cpu/vec/avx2.h"
+#elif defined(__aarch64__)
+#include "cpu/vec/neon.h"
+#else
+#include "cpu/vec/baseline.h"
+#endif
+
+/* The 32 virtual lanes of a sum: VSUM vectors that hold them, whatever the vector's width. */
+enum { VSUM_LANES = 32, VSUM = VSUM_LANES / VW };
+
+/* Adds lanes l and l + 16, then 8, 4, 2, 1. Destroys the accumulators. */
+VEC_INLINE float vsum_reduce(vf lane[VSUM]) {
+    for (int half = VSUM / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] = vf_add(lane[i], lane[i + half]);
+    return vf_hsum(lane[0]);
+}
+
+#endif
