@@ -1,0 +1,117 @@
+/* C = A · B on register tiles: the product under attention.
+ *
+ *   c[m][n] starts at +0 or, with resume, where it stands; then one chain c[m][n] ← fma(a[m][k], b[k][n], c[m][n])
+ *   over ascending k
+ *
+ * n runs along the lanes of a vector, so that a chain never leaves its lane and the bits are the same for every tile
+ * and vector width. a[m][k] is read at a + m·a_row + k·a_step, one element at a time, and broadcast: A may stand
+ * transposed. Rows of B and C are contiguous; `columns` is a multiple of VW.
+ *
+ * A tile is M rows × N vectors of accumulators: 24 of them where there are 32 registers (6×4, 8×3, 12×2), 12 where
+ * there are 16 (4×3, 6×2), which leaves room for N vectors of B and a broadcast without a spill. One step of k in a 6×4
+ * tile is 4 loads, 6 broadcasts and 24 FMAs: bound by the FMAs, in 24 cycles at one 512-bit FMA a cycle, 12 at two. The
+ * latency of an FMA, 4 cycles, wants 4 to 8 chains in flight; there are 24.
+ *
+ * The accumulators are named by constant subscripts only, spelt out by macros: gcc 12 and clang 14 keep an array in
+ * registers when that holds, and not when a loop has to be unrolled first. */
+#ifndef INVAR_CPU_KERNELS_PRODUCT_H
+#define INVAR_CPU_KERNELS_PRODUCT_H
+
+#include "cpu/vec/vec.h"
+
+/* Accumulators of a tile, and the widest tile in vectors. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4 };
+#else
+enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3 };
+#endif
+
+typedef struct product {
+    int64_t rows, columns, depth;
+    const float *a;
+    int64_t a_row, a_step;
+    const float *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+    bool resume;
+} product;
+
+#define PRODUCT_IN_ROW(DO, m)   \
+    do {                        \
+        DO(m, 0);               \
+        if (N > 1) DO(m, 1);    \
+        if (N > 2) DO(m, 2);    \
+        if (N > 3) DO(m, 3);    \
+    } while (0)
+#define PRODUCT_IN_TILE(DO)                 \
+    do {                                    \
+        PRODUCT_IN_ROW(DO, 0);              \
+        if (M > 1) PRODUCT_IN_ROW(DO, 1);   \
+        if (M > 2) PRODUCT_IN_ROW(DO, 2);   \
+        if (M > 3) PRODUCT_IN_ROW(DO, 3);   \
+        if (M > 4) PRODUCT_IN_ROW(DO, 4);   \
+        if (M > 5) PRODUCT_IN_ROW(DO, 5);   \
+        if (M > 6) PRODUCT_IN_ROW(DO, 6);   \
+        if (M > 7) PRODUCT_IN_ROW(DO, 7);   \
+        if (M > 8) PRODUCT_IN_ROW(DO, 8);   \
+        if (M > 9) PRODUCT_IN_ROW(DO, 9);   \
+        if (M > 10) PRODUCT_IN_ROW(DO, 10); \
+        if (M > 11) PRODUCT_IN_ROW(DO, 11); \
+    } while (0)
+#define PRODUCT_ZERO(m, n) sum[m][n] = vf_zero()
+#define PRODUCT_LOAD(m, n) sum[m][n] = vf_load(c + (m) * x->c_row + (n) * VW)
+#define PRODUCT_STORE(m, n) vf_store(c + (m) * x->c_row + (n) * VW, sum[m][n])
+#define PRODUCT_STEP(m, n)                                   \
+    do {                                                     \
+        if ((n) == 0) element = vf_set1(a[(m) * a_row]);     \
+        sum[m][n] = vf_fma(element, row[n], sum[m][n]);      \
+    } while (0)
+
+/* The tile at row m0 and column n0. M <= 12 and N <= 4 are compile-time constants. */
+VEC_INLINE void product_tile(const int M, const int N, const product *x, int64_t m0, int64_t n0) {
+    vf sum[12][4], row[4], element;
+    const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
+    float *c = x->c + m0 * x->c_row + n0;
+    const int64_t a_row = x->a_row, a_step = x->a_step, b_row = x->b_row;
+    if (x->resume) PRODUCT_IN_TILE(PRODUCT_LOAD);
+    else PRODUCT_IN_TILE(PRODUCT_ZERO);
+    for (int64_t k = x->depth; k > 0; k--, a += a_step, b += b_row) {
+        row[0] = vf_load(b);
+        if (N > 1) row[1] = vf_load(b + VW);
+        if (N > 2) row[2] = vf_load(b + 2 * VW);
+        if (N > 3) row[3] = vf_load(b + 3 * VW);
+        PRODUCT_IN_TILE(PRODUCT_STEP);
+    }
+    PRODUCT_IN_TILE(PRODUCT_STORE);
+}
+
+/* All rows of the N vectors of columns from n0 on: whole tiles, then two rows at a time, then one. */
+VEC_INLINE void product_panel(const int N, const product *x, int64_t n0) {
+    const int M = PRODUCT_ACCUMULATORS / N < 12 ? PRODUCT_ACCUMULATORS / N : 12;
+    int64_t m = 0;
+    for (; m + M <= x->rows; m += M) product_tile(M, N, x, m, n0);
+    for (; m + 2 <= x->rows; m += 2) product_tile(2, N, x, m, n0);
+    if (m < x->rows) product_tile(1, N, x, m, n0);
+}
+
+/* Panels as wide as there are registers for; one vector alone is the least efficient, so it is left only when the whole
+ * is one vector. */
+static void product_run(const product *x) {
+    for (int64_t n = 0, left = x->columns / VW; left > 0;) {
+        int width = left < PRODUCT_WIDEST ? (int)left : PRODUCT_WIDEST;
+        if (left - width == 1 && width > 2) width--;
+        switch (width) {
+        case 1: product_panel(1, x, n); break;
+        case 2: product_panel(2, x, n); break;
+        case 3: product_panel(3, x, n); break;
+#if defined(__AVX512F__) || defined(__aarch64__)
+        case 4: product_panel(4, x, n); break;
+#endif
+        }
+        n += width * VW;
+        left -= width;
+    }
+}
+
+#endif
