@@ -1,0 +1,5 @@
+/* The function types of every kernel in kernels.def: one header an operation. */
+#ifndef INVAR_CPU_KERNELS_TYPES_H
+#define INVAR_CPU_KERNELS_TYPES_H
+
+#endif
