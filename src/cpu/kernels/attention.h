@@ -1,0 +1,216 @@
+/* scaled_dot_product_attention: what its API, reference, kernels and VJP share.
+ *
+ * An invar_attention_call is a checked call: every tensor seen as (batch, head, row, feature) through byte strides, the
+ * leading dimensions flattened into `batch`. The VJP's call holds one of these and adds the gradients.
+ *
+ * Work is cut into units: one batch and one kv head. The rows of a unit are the group × query_len query rows that read
+ * this kv head, query-major: row r is query r / group of head kv_head·group + r % group, so that rows that lie close see
+ * nearly the same keys, and every K and V byte is read once for the whole group. Keys are cut into blocks of key_block,
+ * counted from key 0: docs/invariance.md. */
+#ifndef INVAR_CPU_KERNELS_ATTENTION_H
+#define INVAR_CPU_KERNELS_ATTENTION_H
+
+#include "core/tensor.h"
+
+#include <math.h>
+
+enum { INVAR_ATTENTION_BATCH_DIMS = 6 }; /* rank 8 without its last two or three dimensions */
+
+/* A tensor as (batch…, head, row, column). Strides are in bytes; 0 along dimensions that the tensor has not or broadcasts. */
+typedef struct invar_attention_operand {
+    char *data; /* NULL: absent, or without elements */
+    invar_float_type type; /* of floating tensors */
+    invar_dtype dtype;
+    int64_t batch_stride[INVAR_ATTENTION_BATCH_DIMS];
+    int64_t head_stride, row_stride, column_stride;
+} invar_attention_operand;
+
+/* How a mask's elements are read. */
+typedef enum invar_attention_mask_kind {
+    INVAR_MASK_NONE,
+    INVAR_MASK_BOOL, /* true: attend */
+    INVAR_MASK_F32,
+    INVAR_MASK_F16,
+    INVAR_MASK_BF16,
+    INVAR_MASK_F64,
+    INVAR_MASK_I8,
+    INVAR_MASK_I16,
+    INVAR_MASK_I32,
+    INVAR_MASK_I64,
+    INVAR_MASK_U8,
+    INVAR_MASK_U16,
+    INVAR_MASK_U32,
+    INVAR_MASK_U64
+} invar_attention_mask_kind;
+
+typedef struct invar_attention_call {
+    /* q, out: (batch, query_heads, query_len, ·); k, v: (batch, kv_heads, key_len, ·); mask: (batch, query_heads, query_len,
+     * key_len); lse: (batch, query_heads, query_len), its rows along row_stride; sinks: (query_heads) along head_stride. */
+    invar_attention_operand q, k, v, out, lse, mask, sinks;
+    invar_attention_mask_kind mask_kind;
+    invar_view kv_lengths; /* data NULL: every batch has key_len keys */
+
+    int batch_ndim;
+    int64_t batch_shape[INVAR_ATTENTION_BATCH_DIMS];
+    int64_t batch;                                 /* their product */
+    int64_t query_heads, kv_heads, group;          /* group = query_heads / kv_heads; 0 where there are no heads */
+    int64_t query_len, key_len, key_dim, value_dim; /* Tq, Tkv, Dk, Dv */
+    invar_float_type type;                         /* promote(q, k, v): the type of out */
+
+    double scale, softcap;             /* softcap 0: none */
+    bool causal;
+    int64_t window_left, window_right; /* -1: unbounded; otherwise clamped to query_len + key_len */
+    int64_t key_block;                 /* keys a block */
+
+    /* Constants of the float32 arithmetic, each formed in double and rounded once. */
+    float score_scale;   /* scale · log2(e); t = s · score_scale without softcap */
+    float cap_scale;     /* scale / softcap; t = cap_height · tanh(s · cap_scale) with it */
+    float cap_height;    /* softcap · log2(e) */
+} invar_attention_call;
+
+#define INVAR_LOG2E 1.4426950408889634074
+#define INVAR_LN2 0.69314718055994530942
+
+/* Keys first … last-1 that position rules (causal, window, length) leave to a query; first == last: none. */
+typedef struct invar_key_range {
+    int64_t first, last;
+} invar_key_range;
+
+/* Keys a block: as many as keep K and V of a block within 64 Ki floats, a power of two from 32 to 256. The same for every
+ * instruction set, and for every type: the half types are widened. */
+static inline int64_t invar_attention_key_block(int64_t key_dim, int64_t value_dim) {
+    int64_t block = 256;
+    while (block > 32 && block * (key_dim + value_dim) > 65536) block /= 2;
+    return block;
+}
+
+static inline int64_t invar_attention_units(const invar_attention_call *call) { return call->batch * call->kv_heads; }
+static inline int64_t invar_attention_unit_rows(const invar_attention_call *call) { return call->group * call->query_len; }
+
+/* Byte offset of a batch in an operand. */
+static inline int64_t invar_attention_batch_offset(const invar_attention_call *call, const invar_attention_operand *x,
+                                                   int64_t batch) {
+    int64_t offset = 0;
+    for (int d = call->batch_ndim - 1; d >= 0; d--) {
+        offset += batch % call->batch_shape[d] * x->batch_stride[d];
+        batch /= call->batch_shape[d];
+    }
+    return offset;
+}
+
+/* First element of a row of q, out, lse, mask (head: a query head), k or v (head: a kv head). */
+static inline char *invar_attention_row(const invar_attention_call *call, const invar_attention_operand *x, int64_t batch,
+                                        int64_t head, int64_t row) {
+    return x->data + (invar_attention_batch_offset(call, x, batch) + head * x->head_stride + row * x->row_stride);
+}
+
+/* Keys that this batch has. */
+static inline int64_t invar_attention_length(const invar_attention_call *call, int64_t batch) {
+    const invar_view *lengths = &call->kv_lengths;
+    return lengths->data ? invar_load_integer(lengths, batch * lengths->stride[0]) : call->key_len;
+}
+
+/* The keys that causal, window and `length` (of invar_attention_length) leave to a query. Both ends grow with query. */
+static inline invar_key_range invar_attention_range(const invar_attention_call *call, int64_t length, int64_t query) {
+    int64_t position = query + length - call->query_len;
+    invar_key_range range = { 0, length };
+    if (call->causal && position + 1 < range.last) range.last = position + 1;
+    if (call->window_right >= 0 && position + call->window_right + 1 < range.last)
+        range.last = position + call->window_right + 1;
+    if (call->window_left >= 0 && position - call->window_left > 0) range.first = position - call->window_left;
+    if (range.last < range.first) range.last = range.first;
+    return range;
+}
+
+/* The queries first … last-1 that see at least one of the keys key_first … key_last-1 by position, for a walk over query
+ * tiles of one key block. A superset at most where a window is cut by the length. */
+static inline invar_key_range invar_attention_queries(const invar_attention_call *call, int64_t length, int64_t key_first,
+                                                      int64_t key_last) {
+    int64_t shift = length - call->query_len, first = 0, last = call->query_len;
+    int64_t right = call->causal ? 0 : call->window_right;
+    if (right >= 0 && key_first - shift - right > first) first = key_first - shift - right;
+    if (call->window_left >= 0 && key_last - shift + call->window_left < last) last = key_last - shift + call->window_left;
+    if (first > call->query_len) first = call->query_len;
+    return (invar_key_range){ first, last < first ? first : last };
+}
+
+/* One mask element as an additive value; -inf for a bool false. */
+static inline double invar_attention_mask_value(invar_attention_mask_kind kind, const char *p) {
+#define INVAR_MASK_READ(type)      \
+    do {                           \
+        type value;                \
+        memcpy(&value, p, sizeof value); \
+        return (double)value;      \
+    } while (0)
+    switch (kind) {
+    case INVAR_MASK_NONE: return 0;
+    case INVAR_MASK_BOOL: return *p ? 0 : -(double)INFINITY;
+    case INVAR_MASK_F32: return invar_load_float(p, INVAR_F32);
+    case INVAR_MASK_F16: return invar_load_float(p, INVAR_F16);
+    case INVAR_MASK_BF16: return invar_load_float(p, INVAR_BF16);
+    case INVAR_MASK_F64: return invar_load_float(p, INVAR_F64);
+    case INVAR_MASK_I8: INVAR_MASK_READ(int8_t);
+    case INVAR_MASK_I16: INVAR_MASK_READ(int16_t);
+    case INVAR_MASK_I32: INVAR_MASK_READ(int32_t);
+    case INVAR_MASK_I64: INVAR_MASK_READ(int64_t);
+    case INVAR_MASK_U8: INVAR_MASK_READ(uint8_t);
+    case INVAR_MASK_U16: INVAR_MASK_READ(uint16_t);
+    case INVAR_MASK_U32: INVAR_MASK_READ(uint32_t);
+    case INVAR_MASK_U64: INVAR_MASK_READ(uint64_t);
+    }
+    return 0;
+#undef INVAR_MASK_READ
+}
+
+/* Converts mask elements of one row, keys first … first+count-1, to additive floats: `row` is the row's element of key 0.
+ * True when at least one of them is not -inf. */
+static inline bool invar_attention_mask_row(const invar_attention_call *call, const char *row, int64_t first, int64_t count,
+                                            float *additive) {
+    const int64_t step = call->mask.column_stride;
+    const char *p = row + first * step;
+    const float hidden = -(float)INFINITY;
+    int seen = 0;
+    if (call->mask_kind == INVAR_MASK_BOOL && step == 1) {
+        for (int64_t j = 0; j < count; j++) additive[j] = p[j] ? 0.0f : hidden;
+        for (int64_t j = 0; j < count; j++) seen |= p[j];
+        return seen != 0;
+    }
+    switch (call->mask_kind) {
+    case INVAR_MASK_F32:
+        if (step == 4) memcpy(additive, p, 4 * (size_t)count);
+        else
+            for (int64_t j = 0; j < count; j++) memcpy(&additive[j], p + j * step, 4);
+        break;
+    case INVAR_MASK_BF16:
+        for (int64_t j = 0; j < count; j++) {
+            uint16_t bits;
+            memcpy(&bits, p + j * step, 2);
+            additive[j] = invar_float_from_bf16(bits);
+        }
+        break;
+    default:
+        for (int64_t j = 0; j < count; j++)
+            additive[j] = (float)invar_attention_mask_value(call->mask_kind, p + j * step);
+    }
+    for (int64_t j = 0; j < count; j++) seen |= !(additive[j] == hidden);
+    return seen != 0;
+}
+
+/* One piece of a forward call. */
+typedef struct invar_attention_work {
+    int64_t batch, kv_head;
+    int64_t row_first, row_last;     /* of the unit's rows */
+    int64_t block_first, block_last; /* key blocks, wholly unseen ones among them */
+    /* NULL: compute, and write out and lse. Otherwise parts of (row_last - row_first) × (value_dim + 2) floats, one a block
+     * in ascending order: each row its o, then m, then l. Then `merge` says which half of the work this is. */
+    float *parts;
+    float *state; /* the rows' running o, m, l over earlier parts */
+    enum { INVAR_ATTENTION_COMPUTE, INVAR_ATTENTION_MERGE, INVAR_ATTENTION_MERGE_LAST } stage;
+    bool resume; /* merge: state holds earlier parts */
+} invar_attention_work;
+
+/* Computes the rows of one piece of work. scratch: invar_attention_scratch(call) bytes, 64-byte aligned, contents
+ * undefined. Memory of keys beyond kv_lengths is never read. */
+typedef void invar_attention_kernel(const invar_attention_call *call, const invar_attention_work *work, void *scratch);
+
+#endif
