@@ -5,14 +5,16 @@
 #include "core/status.h"
 #include "core/threads.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct invar_kernels; /* cpu/dispatch.h */
+enum { INVAR_KEPT_SCRATCH = 8 };
 
 struct invar_context {
     invar_pool *pool;
     const struct invar_kernels *kernels;
-    struct invar_scratch_cache *scratch; /* freed workspaces kept for the next call */
+    _Atomic(struct invar_scratch *) scratch[INVAR_KEPT_SCRATCH]; /* freed workspaces kept for the next call */
     invar_context_description description;
 };
 
@@ -31,14 +33,15 @@ typedef struct invar_run {
     char *shared;       /* scratch of the whole call, 64-byte aligned */
     char *slots;        /* `threads` pieces of slot_bytes, one a running task */
     size_t slot_bytes;
-    void *owned;        /* what invar_run_end gives back */
+    struct invar_scratch *owned; /* what invar_run_end gives back */
+    _Atomic uint64_t taken[INVAR_MAX_POOL_THREADS / 64]; /* a bit a slot */
 } invar_run;
 
 /* A task of a call: index, and scratch of slot_bytes that is this task's alone while it runs (contents undefined). */
 typedef void (*invar_scratch_task)(void *argument, int64_t index, void *scratch);
 
 /* Takes shared_bytes, and slot_bytes for each thread that `tasks` can keep busy, from the caller's workspace or the
- * context's. When execution->plan is set, fills plan->workspace, tasks and threads and sets *planned: the caller then
+ * context's; both are rounded up to whole cache lines. When execution->plan is set, fills plan->workspace, tasks and threads and sets *planned: the caller then
  * fills in the rest and returns. */
 invar_status invar_run_begin(invar_run *run, invar_context *context, const invar_execution *execution, int64_t tasks,
                              size_t shared_bytes, size_t slot_bytes, const char *operation, bool *planned);

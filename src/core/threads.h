@@ -5,6 +5,7 @@
 #include <invar/invar.h>
 
 typedef struct invar_pool invar_pool;
+enum { INVAR_MAX_POOL_THREADS = 1024 };
 
 /* Threads start at the first job that needs them. NULL when out of memory. */
 invar_pool *invar_pool_create(int threads);
@@ -17,6 +18,11 @@ int invar_pool_threads(const invar_pool *pool);
  * alone. Every task runs with round-to-nearest, denormals kept, exceptions masked; the caller's floating-point
  * environment is restored. */
 void invar_pool_run(invar_pool *pool, int threads, int64_t count, invar_task task, void *argument);
+
+/* Sets the floating-point environment that every task runs in, and returns the caller's, to be restored. */
+typedef unsigned long invar_float_environment;
+invar_float_environment invar_float_environment_set(void);
+void invar_float_environment_restore(invar_float_environment saved);
 
 /* Processors this process may run on. */
 int invar_processor_count(void);

@@ -1,0 +1,61 @@
+/* The processor's name and caches, and the compiler that built this library. */
+#include "core/machine.h"
+
+#include <stdio.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#if defined(__x86_64__)
+static void processor_name(char *name, size_t capacity) {
+    unsigned words[12], highest = __get_cpuid_max(0x80000000u, NULL);
+    if (highest < 0x80000004u) return;
+    for (unsigned i = 0; i < 3; i++)
+        __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]);
+    char text[sizeof words + 1] = "";
+    memcpy(text, words, sizeof words);
+    char *begin = text;
+    while (*begin == ' ') begin++;
+    snprintf(name, capacity, "%s", begin);
+    for (size_t n = strlen(name); n && name[n - 1] == ' ';) name[--n] = 0;
+}
+#else
+static void processor_name(char *name, size_t capacity) { snprintf(name, capacity, "AArch64"); }
+#endif
+
+/* The first word of a file of /sys/devices/system/cpu/cpu0/cache. */
+static int read_cache_file(int index, const char *what, char text[32]) {
+    char path[96];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, what);
+    FILE *file = fopen(path, "re");
+    if (!file) return 0;
+    int read = fscanf(file, "%31s", text);
+    fclose(file);
+    return read == 1;
+}
+
+static void caches(invar_context_description *description) {
+    char level[32], kind[32], size[32];
+    for (int i = 0; i < 8; i++) {
+        if (!read_cache_file(i, "level", level) || !read_cache_file(i, "type", kind) || !read_cache_file(i, "size", size))
+            continue;
+        long long bytes = 0;
+        char unit = 0;
+        if (sscanf(size, "%lld%c", &bytes, &unit) < 1 || !strcmp(kind, "Instruction")) continue;
+        bytes <<= unit == 'K' ? 10 : unit == 'M' ? 20 : 0;
+        if (level[0] == '1') description->l1d_bytes = bytes;
+        if (level[0] == '2') description->l2_bytes = bytes;
+        if (level[0] == '3') description->l3_bytes = bytes;
+    }
+}
+
+void invar_machine_describe(invar_context_description *description) {
+    processor_name(description->processor, sizeof description->processor);
+    caches(description);
+#if defined(__clang__)
+    snprintf(description->compiler, sizeof description->compiler, "clang %s", __clang_version__);
+#else
+    snprintf(description->compiler, sizeof description->compiler, "gcc %s", __VERSION__);
+#endif
+}

@@ -1,0 +1,218 @@
+/* The thread pool. A caller posts a job, takes tasks from it like every worker, and when none is left withdraws the
+ * invitations that no worker has taken up yet: it waits for threads that run a task, never for one that is waking up. */
+#define _GNU_SOURCE
+#include "core/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+static inline void relax(void) { _mm_pause(); }
+#else
+static inline void relax(void) { __asm__ volatile("yield"); }
+#endif
+
+enum { SPINS = 400 }; /* some 10 µs: longer than from one call of a model's layer to the next, shorter than a wake-up pays */
+
+struct invar_pool {
+    atomic_int busy;       /* 1 while a caller owns the pool */
+    atomic_int threads;    /* wanted, the caller included */
+    atomic_uint generation; /* of fork: differs in a child, whose workers do not exist */
+    int started;
+    bool stop;
+    pthread_t *workers;    /* [started] */
+    pthread_mutex_t lock;  /* over the fields from stop to running, and the waits */
+    pthread_cond_t wake, done;
+    atomic_uint job;       /* counts jobs; workers spin on it */
+    int invited, running;  /* workers that may still join this job; workers in it */
+    atomic_int left;       /* running, for the caller to spin on */
+    invar_task task;
+    void *argument;
+    int64_t count;
+    _Atomic int64_t next;
+};
+
+static atomic_uint fork_generation;
+static void count_fork(void) { atomic_fetch_add(&fork_generation, 1); }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
+
+invar_float_environment invar_float_environment_set(void) {
+    invar_float_environment saved;
+#if defined(__SSE2__)
+    saved = _mm_getcsr();
+    if (saved != 0x1f80) _mm_setcsr(0x1f80); /* nearest, denormals kept, all exceptions masked */
+#else
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    if (saved) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+#endif
+    return saved;
+}
+
+void invar_float_environment_restore(invar_float_environment saved) {
+#if defined(__SSE2__)
+    _mm_setcsr(saved);
+#else
+    if (saved) __asm__ volatile("msr fpcr, %0" : : "r"(saved));
+#endif
+}
+
+/* State that a fork leaves undefined in the child, as it is before any thread has started. */
+static void reset(invar_pool *pool) {
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    pool->started = pool->invited = pool->running = 0;
+    pool->stop = false;
+    atomic_store(&pool->left, 0);
+    atomic_store(&pool->busy, 0);
+    atomic_store(&pool->generation, atomic_load(&fork_generation));
+}
+
+invar_pool *invar_pool_create(int threads) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    invar_pool *pool = calloc(1, sizeof *pool);
+    if (!pool) return NULL;
+    pool->workers = calloc(INVAR_MAX_POOL_THREADS, sizeof *pool->workers);
+    if (!pool->workers) {
+        free(pool);
+        return NULL;
+    }
+    reset(pool);
+    atomic_store(&pool->threads, threads);
+    return pool;
+}
+
+static void run_tasks(invar_pool *pool) {
+    invar_float_environment saved = invar_float_environment_set();
+    for (int64_t i; (i = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < pool->count;)
+        pool->task(pool->argument, i);
+    invar_float_environment_restore(saved);
+}
+
+static void *work(void *argument) {
+    invar_pool *pool = argument;
+    unsigned seen = 0;
+    for (;;) {
+        for (int i = 0; i < SPINS && atomic_load_explicit(&pool->job, memory_order_relaxed) == seen; i++) relax();
+        pthread_mutex_lock(&pool->lock);
+        while (!pool->invited && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+        if (pool->stop) break;
+        pool->invited--;
+        pool->running++;
+        atomic_store(&pool->left, pool->running);
+        seen = atomic_load(&pool->job);
+        pthread_mutex_unlock(&pool->lock);
+        run_tasks(pool);
+        pthread_mutex_lock(&pool->lock);
+        pool->running--;
+        atomic_store(&pool->left, pool->running);
+        if (!pool->running) pthread_cond_signal(&pool->done);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+static void start(invar_pool *pool, int workers) {
+    for (; pool->started < workers; pool->started++)
+        if (pthread_create(&pool->workers[pool->started], NULL, work, pool)) return; /* fewer threads, same results */
+}
+
+static void stop(invar_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = true;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i], NULL);
+    pool->started = 0;
+    pool->stop = false;
+}
+
+/* In a child the workers are gone, and the lock may have been held by one. The child's threads may all come here at once. */
+static void survive_fork(invar_pool *pool) {
+    static atomic_flag resetting = ATOMIC_FLAG_INIT;
+    if (atomic_load(&pool->generation) == atomic_load(&fork_generation)) return;
+    while (atomic_flag_test_and_set(&resetting)) relax();
+    if (atomic_load(&pool->generation) != atomic_load(&fork_generation)) reset(pool);
+    atomic_flag_clear(&resetting);
+}
+
+static bool try_enter(invar_pool *pool) {
+    int idle = 0;
+    return atomic_compare_exchange_strong(&pool->busy, &idle, 1);
+}
+
+void invar_pool_destroy(invar_pool *pool) {
+    if (!pool) return;
+    survive_fork(pool);
+    stop(pool);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->done);
+    free(pool->workers);
+    free(pool);
+}
+
+void invar_pool_resize(invar_pool *pool, int threads) {
+    survive_fork(pool);
+    while (!try_enter(pool)) sched_yield();
+    if (threads - 1 < pool->started) stop(pool);
+    atomic_store(&pool->threads, threads);
+    atomic_store(&pool->busy, 0);
+}
+
+int invar_pool_threads(const invar_pool *pool) { return atomic_load(&pool->threads); }
+
+static void post(invar_pool *pool, int workers, int64_t count, invar_task task, void *argument) {
+    start(pool, workers);
+    pthread_mutex_lock(&pool->lock);
+    pool->task = task;
+    pool->argument = argument;
+    pool->count = count;
+    atomic_store(&pool->next, 0);
+    pool->invited = workers < pool->started ? workers : pool->started;
+    atomic_fetch_add(&pool->job, 1);
+    for (int i = 0; i < pool->invited; i++) pthread_cond_signal(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void finish(invar_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->invited = 0;
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->left, memory_order_relaxed); i++) relax();
+    pthread_mutex_lock(&pool->lock);
+    while (pool->running) pthread_cond_wait(&pool->done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void invar_pool_run(invar_pool *pool, int threads, int64_t count, invar_task task, void *argument) {
+    if (count <= 0) return;
+    survive_fork(pool);
+    int wanted = invar_pool_threads(pool);
+    if (wanted > threads) wanted = threads;
+    if (wanted > count) wanted = (int)count;
+    if (wanted < 2 || !try_enter(pool)) {
+        invar_float_environment saved = invar_float_environment_set();
+        for (int64_t i = 0; i < count; i++) task(argument, i);
+        invar_float_environment_restore(saved);
+        return;
+    }
+    post(pool, wanted - 1, count, task, argument);
+    run_tasks(pool);
+    finish(pool);
+    atomic_store(&pool->busy, 0);
+}
+
+int invar_processor_count(void) {
+    cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    return count < 1 ? 1 : count > INVAR_MAX_POOL_THREADS ? INVAR_MAX_POOL_THREADS : count;
+}

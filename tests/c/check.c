@@ -1,0 +1,210 @@
+/* The harness of the C tests: running, reporting, random numbers, fenced tensors. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "core/dtype.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHOWN = 5, FENCE = 256, POISON = 0xA5 };
+
+static int failures;    /* of the running test */
+static bool skipped;
+
+bool check_report(bool good, const char *file, int line, const char *what, const char *format, ...) {
+    if (good || ++failures > SHOWN) return good;
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%s:%d: %s: ", file, line, what);
+    vprintf(format, arguments);
+    printf("\n");
+    va_end(arguments);
+    return good;
+}
+
+void check_skip(const char *reason, ...) {
+    va_list arguments;
+    va_start(arguments, reason);
+    printf("skipped: ");
+    vprintf(reason, arguments);
+    printf("\n");
+    va_end(arguments);
+    skipped = true;
+}
+
+bool check_fails(invar_status status, invar_status expected, const char *word, const char *file, int line, const char *call) {
+    bool good = status == expected && strstr(invar_last_error(), word);
+    return check_report(good, file, line, call, "expected %s with '%s', got %s: %s", invar_status_name(expected), word,
+                        invar_status_name(status), status == INVAR_OK ? "" : invar_last_error());
+}
+
+bool check_ok(invar_status status, const char *file, int line, const char *call) {
+    return check_report(status == INVAR_OK, file, line, call, "%s: %s", invar_status_name(status), invar_last_error());
+}
+
+int check_main(int argc, char **argv, const check_test *tests, int count) {
+    int passed = 0, failed = 0, skips = 0;
+    for (int i = 0; i < count; i++) {
+        if (argc > 1 && !strstr(tests[i].name, argv[1])) continue;
+        failures = 0;
+        skipped = false;
+        tests[i].run();
+        if (failures) printf("FAILED %s: %d checks\n", tests[i].name, failures);
+        if (failures) failed++;
+        else if (skipped) skips++;
+        else passed++;
+        fflush(stdout);
+    }
+    printf("%d passed, %d failed, %d skipped\n", passed, failed, skips);
+    return failed > 0;
+}
+
+/* splitmix64 (Steele et al., 2014) */
+uint64_t check_bits(check_random *random) {
+    uint64_t z = random->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+double check_uniform(check_random *random, double low, double high) {
+    return low + (high - low) * (double)(check_bits(random) >> 11) * 0x1p-53;
+}
+
+int64_t check_integer(check_random *random, int64_t low, int64_t high) {
+    return low + (int64_t)(check_bits(random) % (uint64_t)(high - low + 1));
+}
+
+double check_normal(check_random *random) { /* Irwin-Hall: twelve uniforms have variance 1 */
+    double sum = -6;
+    for (int i = 0; i < 12; i++) sum += check_uniform(random, 0, 1);
+    return sum;
+}
+
+const invar_dtype check_f32 = { INVAR_FLOAT, 32, 1 }, check_f16 = { INVAR_FLOAT, 16, 1 }, check_bf16 = { INVAR_BFLOAT, 16, 1 },
+                  check_f64 = { INVAR_FLOAT, 64, 1 }, check_i32 = { INVAR_INT, 32, 1 }, check_i64 = { INVAR_INT, 64, 1 },
+                  check_bool = { INVAR_BOOL, 8, 1 };
+
+void check_array_init(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape) {
+    check_array_init_strided(array, dtype, ndim, shape, (const int64_t[]){ 1, 1, 1, 1, 1, 1, 1, 1 });
+}
+
+void check_array_init_strided(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape, const int64_t *steps) {
+    size_t item = dtype.bits / 8u;
+    int64_t extent = 1, first = 0;
+    for (int d = ndim - 1; d >= 0; d--) {
+        int64_t step = steps[d] < 0 ? -steps[d] : steps[d];
+        array->shape[d] = shape[d];
+        array->strides[d] = extent * steps[d];
+        if (steps[d] < 0 && shape[d] > 0) first += (shape[d] - 1) * extent * step;
+        extent *= step * (shape[d] > 0 ? shape[d] : 1);
+    }
+    array->bytes = (size_t)extent * item;
+    size_t whole = (array->bytes + 63) / 64 * 64 + 2 * FENCE;
+    array->memory = aligned_alloc(64, whole);
+    if (!array->memory) abort();
+    memset(array->memory, POISON, whole);
+    array->tensor = (invar_tensor){ array->memory + FENCE + (size_t)first * item, { INVAR_DEVICE_CPU, 0 }, ndim, dtype,
+                                    array->shape, array->strides, 0 };
+}
+
+void check_array_free(check_array *array) {
+    for (int i = 0; i < FENCE; i++) {
+        bool good = (unsigned char)array->memory[i] == POISON &&
+                    (unsigned char)array->memory[FENCE + array->bytes + (size_t)i] == POISON;
+        if (!CHECK(good, "memory outside a tensor was written, %d bytes from its end", i)) break;
+    }
+    free(array->memory);
+}
+
+int64_t check_count(const invar_tensor *tensor) {
+    int64_t count = 1;
+    for (int d = 0; d < tensor->ndim; d++) count *= tensor->shape[d];
+    return count;
+}
+
+static char *element(const invar_tensor *tensor, int64_t i) {
+    int64_t offset = 0, contiguous = 1;
+    for (int d = tensor->ndim - 1; d >= 0; d--) {
+        offset += i % tensor->shape[d] * (tensor->strides ? tensor->strides[d] : contiguous);
+        contiguous *= tensor->shape[d];
+        i /= tensor->shape[d];
+    }
+    return (char *)tensor->data + tensor->byte_offset + offset * (tensor->dtype.bits / 8);
+}
+
+double check_get(const invar_tensor *tensor, int64_t i) {
+    const char *p = element(tensor, i);
+    invar_float_type type;
+    if (invar_float_type_of(tensor->dtype, &type)) return invar_load_float(p, type);
+    uint64_t bits = 0;
+    memcpy(&bits, p, tensor->dtype.bits / 8u);
+    int shift = 64 - tensor->dtype.bits;
+    return tensor->dtype.code == INVAR_INT ? (double)((int64_t)(bits << shift) >> shift) : (double)bits;
+}
+
+void check_set(const invar_tensor *tensor, int64_t i, double value) {
+    char *p = element(tensor, i);
+    invar_float_type type;
+    if (invar_float_type_of(tensor->dtype, &type)) {
+        invar_store_float(p, type, value);
+        return;
+    }
+    int64_t integer = (int64_t)value;
+    memcpy(p, &integer, tensor->dtype.bits / 8u);
+}
+
+void check_fill_normal(const invar_tensor *tensor, check_random *random, double mean, double deviation) {
+    for (int64_t i = 0, n = check_count(tensor); i < n; i++) check_set(tensor, i, mean + deviation * check_normal(random));
+}
+
+static uint64_t hash(uint64_t h, const char *bytes, size_t count) { /* FNV-1a */
+    for (size_t i = 0; i < count; i++) h = (h ^ (unsigned char)bytes[i]) * 0x100000001b3u;
+    return h;
+}
+
+uint64_t check_hash(const invar_tensor *tensor) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (int64_t i = 0, n = check_count(tensor); i < n; i++) h = hash(h, element(tensor, i), tensor->dtype.bits / 8u);
+    return h;
+}
+
+uint64_t check_memory_hash(const check_array *array) {
+    return hash(0xcbf29ce484222325u, array->memory, array->bytes + 2 * FENCE);
+}
+
+bool check_close(const invar_tensor *got, const double *expected, double absolute, double relative, const char *what,
+                 const char *file, int line) {
+    bool all = true;
+    for (int64_t i = 0, n = check_count(got); i < n; i++) {
+        double g = check_get(got, i), e = expected[i];
+        bool same = g == e || (isnan(g) && isnan(e)) || fabs(g - e) <= absolute + relative * fabs(e);
+        all &= check_report(same, file, line, what, "element %lld: expected %.9g, got %.9g", (long long)i, e, g);
+    }
+    return all;
+}
+
+const char *check_cpu(int i) {
+    static char list[128], *names[16];
+    if (!names[0]) {
+        invar_context_description description = INVAR_CONTEXT_DESCRIPTION_INIT;
+        invar_context *context = check_context("reference", 1);
+        invar_context_info(context, &description);
+        invar_context_destroy(context);
+        snprintf(list, sizeof list, "%s", description.cpu_available);
+        char *rest = list;
+        for (int n = 0; n < 15 && (names[n] = strtok_r(rest, " ", &rest)); n++) continue;
+    }
+    return names[i];
+}
+
+invar_context *check_context(const char *cpu, int threads) {
+    invar_context *context = NULL;
+    invar_context_options options = INVAR_CONTEXT_OPTIONS_INIT;
+    options.cpu = cpu;
+    options.num_threads = threads;
+    if (!CHECK_OK(invar_context_create(&context, &options))) abort();
+    return context;
+}
