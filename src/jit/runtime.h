@@ -78,8 +78,14 @@ typedef struct invar_lane invar_lane;
 /* What a memory barrier orders, as Metal's mem_flags. */
 enum { INVAR_MEMORY_NONE = 0, INVAR_MEMORY_DEVICE = 1, INVAR_MEMORY_THREADGROUP = 2, INVAR_MEMORY_ALL = 3 };
 
-/* The atomic operation that invar_runtime.atomic announces. */
-enum { INVAR_ATOMIC_LOAD = 0, INVAR_ATOMIC_STORE = 1, INVAR_ATOMIC_MODIFY = 2, INVAR_ATOMIC_FLOAT_ADD = 3 };
+/* The atomic operation that invar_runtime.atomic announces. A fence (__threadfence, atomic_thread_fence) has no address. */
+enum {
+    INVAR_ATOMIC_LOAD = 0,
+    INVAR_ATOMIC_STORE = 1,
+    INVAR_ATOMIC_MODIFY = 2,
+    INVAR_ATOMIC_FLOAT_ADD = 3,
+    INVAR_ATOMIC_FENCE = 4
+};
 
 /* The library's half of a collective. `site` is invar_here's number, or 0. */
 typedef struct invar_runtime {
@@ -114,7 +120,7 @@ struct invar_lane {
 /* A stack is STACK bytes, aligned to its size. The lane lies near its top, at a distance that differs from stack to stack:
  * at equal distances all lanes of a group would share one set of every cache. */
 enum { INVAR_STACK_BITS = 19, INVAR_STACK_COLORS = 1024, INVAR_LANE_BYTES = 192 };
-static inline invar_lane *invar_lane_of(const void *stack_pointer) {
+__attribute__((always_inline)) static inline invar_lane *invar_lane_of(const void *stack_pointer) {
     uintptr_t address = (uintptr_t)stack_pointer, top = (address | (((uintptr_t)1 << INVAR_STACK_BITS) - 1)) + 1;
     uintptr_t color = (address >> INVAR_STACK_BITS) % INVAR_STACK_COLORS;
     return (invar_lane *)(top - color * 64 - INVAR_LANE_BYTES);

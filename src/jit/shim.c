@@ -20,9 +20,11 @@
 
 EMBED(runtime, "runtime.h");
 EMBED(base, "shim/base.h");
+EMBED(check, "shim/check.h");
 
 const invar_shim_part invar_shim_parts[] = {
     { "runtime.h", invar_shim_text_runtime, INVAR_SHIM_ANY, INVAR_SHIM_CPU, NULL },
+    { "check.h", invar_shim_text_check, INVAR_SHIM_ANY, INVAR_SHIM_CPU, NULL },
     { "base.h", invar_shim_text_base, INVAR_SHIM_ANY, INVAR_SHIM_BOTH, NULL },
 };
 const int32_t invar_shim_part_count = sizeof invar_shim_parts / sizeof invar_shim_parts[0];
