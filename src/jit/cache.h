@@ -1,0 +1,48 @@
+/* The folder of compiled kernels. Its entries are executed, so each proves itself before it is loaded. */
+#ifndef INVAR_JIT_CACHE_H
+#define INVAR_JIT_CACHE_H
+
+#include "jit/process.h"
+
+#include <stdint.h>
+
+/* Bytes above which the oldest entries are removed. */
+#define INVAR_CACHE_LIMIT ((int64_t)256 << 20)
+
+typedef struct invar_cache {
+    int folder;                  /* descriptor; -1 when kernels are kept in memory only */
+    char path[INVAR_PATH_BYTES]; /* INVAR_CACHE_DIR, else ~/.cache/invar; "" where there is neither */
+    char reason[256];            /* why the folder is not used; "" when it is */
+} invar_cache;
+
+/* Opens the folder, making it (0700) where it is missing. Never fails: a folder that others can write to, or that cannot be
+ * made, is not used and `reason` says why. */
+void invar_cache_open(invar_cache *cache);
+void invar_cache_close(invar_cache *cache);
+
+/* An entry that was found whole. */
+typedef struct invar_cache_entry {
+    int file;   /* its descriptor */
+    char *data; /* its bytes */
+    size_t size;
+} invar_cache_entry;
+
+/* False when there is no such entry, or none that this user wrote, that nobody else can write, and whose bytes and name have
+ * the SHA-256 stored with them. */
+bool invar_cache_get(const invar_cache *cache, const char *name, invar_cache_entry *entry);
+void invar_cache_entry_close(invar_cache_entry *entry);
+
+/* Writes an entry under a temporary name, syncs it, and renames it: a reader sees the old entry, the new one or none. False
+ * when it could not be written (a full disk, a folder that turned read-only). */
+bool invar_cache_put(const invar_cache *cache, const char *name, const char *data, size_t size);
+
+/* Removes the oldest entries until the rest take at most limit bytes, and what writers that died left behind. */
+void invar_cache_trim(const invar_cache *cache, int64_t limit);
+/* What the folder holds. */
+void invar_cache_count(const invar_cache *cache, int64_t *entries, int64_t *bytes);
+
+/* Loads a shared object, from `file` where that is not -1 and its folder allows execution, else from memory. NULL with the
+ * loader's words in why. */
+void *invar_cache_load(int file, const char *data, size_t size, char *why, size_t why_size);
+
+#endif

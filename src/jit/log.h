@@ -1,0 +1,18 @@
+/* A compiler's log, cut down to what concerns the user: errors at the lines of the user's own text. */
+#ifndef INVAR_JIT_LOG_H
+#define INVAR_JIT_LOG_H
+
+#include "jit/text.h"
+
+/* A text that the user wrote, under the name that #line gives it. */
+typedef struct invar_user_text {
+    const char *file; /* "softmax.metal" */
+    const char *text;
+} invar_user_text;
+
+/* Appends "softmax.metal:3: error: 'foo' was not declared in this scope", with the user's line below it, for each error of a
+ * gcc or clang log. An error inside the library's own text is told at the user's line that led there; context that names only
+ * that text is left out. A log in which nothing is recognised is appended as it is. */
+void invar_compiler_log(invar_text *out, const char *log, const invar_user_text *texts, int text_count);
+
+#endif

@@ -1,0 +1,221 @@
+/* Tests of the compiler's discovery, its running, and its log; and of loading what it made. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "jit/cache.h"
+#include "jit/compile.h"
+
+#include <invar/kernel.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const invar_compile_options safe = { "baseline", INVAR_MATH_SAFE, false };
+
+static invar_status compile(const char *cxx, const invar_compile_options *options, const char *program, const char *user,
+                            char **object, size_t *size) {
+    invar_compiler compiler;
+    invar_user_text texts[] = { { "k.metal", user }, { "k.header", "int h;\n" } };
+    if (cxx) setenv("INVAR_CXX", cxx, 1);
+    else unsetenv("INVAR_CXX");
+    invar_status status = invar_compiler_find(&compiler, "metal_kernel");
+    if (status == INVAR_OK)
+        status = invar_compile(&compiler, options, program, strlen(program), texts, 2, "metal_kernel", object, size);
+    unsetenv("INVAR_CXX");
+    return status;
+}
+
+static const char *const compilers[] = { "g++", "clang++" };
+enum { COMPILERS = sizeof compilers / sizeof compilers[0] };
+
+static bool has(const char *program) {
+    char path[INVAR_PATH_BYTES];
+    if (invar_process_find(program, path)) return true;
+    check_skip("no %s here", program);
+    return false;
+}
+
+static const char adder[] = "extern \"C\" __attribute__((visibility(\"default\"))) int add(int a, int b) { return a + b + N; }\n";
+
+static void compile_and_load(void) {
+    for (int c = 0; c < COMPILERS; c++) {
+        if (!has(compilers[c])) continue;
+        for (int n = 1; n < 4; n++) { /* each must be the new object, not one that the loader knows by its name */
+            char *object, why[256], program[512];
+            size_t size;
+            snprintf(program, sizeof program, "enum { N = %d };\n%s", n, adder);
+            if (!CHECK_OK(compile(compilers[c], &safe, program, "", &object, &size))) continue;
+            void *loaded = invar_cache_load(-1, object, size, why, sizeof why);
+            CHECK(loaded, "%s", why);
+            int (*add)(int, int) = NULL;
+            if (loaded) *(void **)&add = dlsym(loaded, "add");
+            CHECK(add && add(2, 3) == 5 + n, "%s, %d", compilers[c], n);
+            free(object);
+        }
+    }
+}
+
+static void load_checks_nothing_into_a_crash(void) {
+    char why[256] = "";
+    CHECK(!invar_cache_load(-1, "no object", 9, why, sizeof why) && *why, "%s", why);
+}
+
+/* On a folder without execution the same bytes come from memory. */
+static void load_from_noexec(void) {
+    char folder[INVAR_PATH_BYTES], *object;
+    size_t size;
+    int status = 1;
+    if (!has("g++") || !CHECK_OK(compile("g++", &safe, "extern \"C\" __attribute__((visibility(\"default\"))) int add() "
+                                         "{ return 7; }", "", &object, &size)))
+        return;
+    CHECK(invar_temporary_folder(folder), "%s", strerror(errno));
+    pid_t child = fork();
+    if (!child) {
+        char path[INVAR_FILE_BYTES], why[256];
+        if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+            mount("tmpfs", folder, "tmpfs", MS_NOEXEC, "size=1m,mode=0700"))
+            _exit(99);
+        snprintf(path, sizeof path, "%s/kernel.so", folder);
+        invar_file_write(path, object, size);
+        if (dlopen(path, RTLD_NOW)) _exit(2); /* not the case that is to be tested */
+        _exit(!invar_cache_load(open(path, O_RDONLY), object, size, why, sizeof why));
+    }
+    waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 99) check_skip("mounting a file system is not allowed here");
+    else CHECK(!status, "status %x", (unsigned)status);
+    invar_temporary_folder_remove(folder);
+    free(object);
+}
+
+/* What each compiler says of an error in the user's text, at the user's line and without the library's. */
+static void user_errors(void) {
+    static const char user[] = "uint i = 0;\nout[i] = nonsense;\n";
+    static const char program[] = "namespace invar_shim { struct invar_here { int n; }; template <class T> T simd_sum(invar_here, T);\n"
+                                  "template <class T> struct vec { static_assert(sizeof(T) > 99, \"too small\"); T x; };\n"
+                                  "namespace user { void k(float *out) {\n"
+                                  "#line 1 \"k.metal\"\n"
+                                  "unsigned i = 0;\nout[i] = nonsense;\nsimd_sum(invar_here{7}, 1, 2);\n\nvec<float> deep;\n"
+                                  "}\n#line 9 \"kernel.cpp\"\n} }\n";
+    for (int c = 0; c < COMPILERS; c++) {
+        char *object;
+        size_t size;
+        if (!has(compilers[c])) continue;
+        CHECK_FAILS(compile(compilers[c], &safe, program, user, &object, &size), INVAR_ERROR_COMPILE, "k.metal:2: error: ");
+        const char *log = invar_last_error();
+        CHECK(!object, "an object from a failed compile");
+        CHECK(!strncmp(log, "metal_kernel: k.metal:2: error: ", 32), "%s: %s", compilers[c], log);
+        CHECK(strstr(log, "nonsense") && strstr(log, "    2 | out[i] = nonsense;\n"), "%s: %s", compilers[c], log);
+        CHECK(strstr(log, "k.metal:3: error: no matching function for call to 'simd_sum"), "%s: %s", compilers[c], log);
+        CHECK(strstr(log, "k.metal:5: error: ") && strstr(log, "too small"), "%s: %s", compilers[c], log);
+        CHECK(!strstr(log, "kernel.cpp") && !strstr(log, "invar_shim") && !strstr(log, "/tmp"), "%s: %s", compilers[c], log);
+    }
+}
+
+static void undefined_names(void) {
+    for (int c = 0; c < COMPILERS; c++) {
+        char *object;
+        size_t size;
+        if (!has(compilers[c])) continue;
+        CHECK_FAILS(compile(compilers[c], &safe, "float helper(float); __attribute__((visibility(\"default\"))) float k(float x) "
+                            "{ return helper(x); }", "", &object, &size), INVAR_ERROR_COMPILE, "helper(float)");
+        CHECK(!strstr(invar_last_error(), "kernel.cpp") && !strstr(invar_last_error(), "/tmp"), "%s", invar_last_error());
+    }
+}
+
+static void missing_compiler(void) {
+    char *object, *path = strdup(getenv("PATH") ? getenv("PATH") : "");
+    size_t size;
+    CHECK_FAILS(compile("/nowhere/c++", &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "INVAR_CXX");
+    CHECK_FAILS(compile("/etc/passwd", &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "INVAR_CXX");
+    setenv("PATH", "/nowhere", 1);
+    CHECK_FAILS(compile(NULL, &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "no C++ compiler");
+    unsetenv("PATH");
+    CHECK_FAILS(compile(NULL, &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "no C++ compiler");
+    setenv("PATH", path, 1);
+    free(path);
+}
+
+/* A program that is no compiler, or that dies, is an error and not a crash. */
+static void broken_compilers(void) {
+    char *object;
+    size_t size;
+    CHECK_FAILS(compile("/bin/true", &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "/bin/true");
+    CHECK_FAILS(compile("/bin/false", &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "status 1");
+    invar_compiler compiler;
+    setenv("INVAR_CXX", "/bin/false", 1);
+    CHECK_OK(invar_compiler_find(&compiler, "metal_kernel"));
+    CHECK_FAILS(invar_compiler_version(&compiler, "metal_kernel"), INVAR_ERROR_COMPILE, "--version");
+    unsetenv("INVAR_CXX");
+}
+
+static void words_and_fallback(void) {
+    invar_compiler compiler, other;
+    if (!has("g++")) return;
+    setenv("INVAR_CXX", "  env  LC_ALL=C g++ ", 1);
+    CHECK_OK(invar_compiler_find(&compiler, "metal_kernel"));
+    CHECK(compiler.word_count == 3 && !strcmp(compiler.words[1], "LC_ALL=C") && !strcmp(compiler.words[2], "g++") &&
+          !compiler.words[3] && compiler.words[0][0] == '/', "%d words, %s", compiler.word_count, compiler.words[0]);
+    CHECK_OK(invar_compiler_version(&compiler, "metal_kernel"));
+    CHECK(strstr(compiler.version, "g++"), "%s", compiler.version);
+    setenv("INVAR_CXX", "env g++", 1);
+    CHECK_OK(invar_compiler_find(&other, "metal_kernel"));
+    CHECK(strcmp(other.identity, compiler.identity), "two commands of one identity");
+    unsetenv("INVAR_CXX");
+
+    char *path = strdup(getenv("PATH"));
+    const char *const words[] = { "/usr/bin/env", "g++" };
+    CHECK_FAILS(invar_kernel_fallback_compiler(words, -1), INVAR_ERROR_VALUE, "count");
+    CHECK_FAILS(invar_kernel_fallback_compiler(NULL, 1), INVAR_ERROR_NULL, "argv");
+    CHECK_OK(invar_kernel_fallback_compiler(words, 2));
+    setenv("PATH", "/nowhere", 1);
+    CHECK_OK(invar_compiler_find(&compiler, "metal_kernel"));
+    CHECK(compiler.word_count == 2 && !strcmp(compiler.words[0], "/usr/bin/env") && !strcmp(compiler.words[1], "g++"),
+          "%s", compiler.words[0]);
+    CHECK_OK(invar_kernel_fallback_compiler(NULL, 0));
+    CHECK_FAILS(invar_compiler_find(&compiler, "metal_kernel"), INVAR_ERROR_COMPILE, "no C++ compiler");
+    setenv("PATH", path, 1);
+    free(path);
+}
+
+/* The caller's process may reap its children itself, or have its signals blocked. */
+static void signals_of_the_caller(void) {
+    char *object;
+    size_t size;
+    if (!has("g++")) return;
+    signal(SIGCHLD, SIG_IGN);
+    if (CHECK_OK(compile("g++", &safe, "int f() { return 1; }", "", &object, &size))) free(object);
+    CHECK_FAILS(compile("g++", &safe, "nonsense", "", &object, &size), INVAR_ERROR_COMPILE, "nonsense");
+    signal(SIGCHLD, SIG_DFL);
+}
+
+static void flags(void) {
+    static const char *const cpus[] = { "reference", "baseline", "avx2", "avx512", "avx512bf16", "amx", "neon" };
+    for (int math = 0; math < 3; math++)
+        for (size_t i = 0; i < sizeof cpus / sizeof cpus[0]; i++) {
+            const char *flags[INVAR_MAX_FLAGS];
+            bool fast_math = false, contract = false, avx2 = false;
+            invar_compile_options options = { cpus[i], math, false };
+            int count = invar_compile_flags(flags, &options);
+            CHECK(count < INVAR_MAX_FLAGS && !flags[count], "%d flags", count);
+            for (int f = 0; f < count; f++) {
+                fast_math |= !strcmp(flags[f], "-ffast-math"); /* links code that flushes denormals */
+                contract |= !strcmp(flags[f], "-ffp-contract=off");
+                avx2 |= !strcmp(flags[f], "-mavx2");
+            }
+            CHECK(!fast_math && contract == (math == INVAR_MATH_SAFE), "%s, math mode %d", cpus[i], math);
+            CHECK(avx2 == (i >= 2 && i <= 5), "%s", cpus[i]);
+        }
+}
+
+CHECK_MAIN(CHECK_TEST(compile_and_load), CHECK_TEST(load_checks_nothing_into_a_crash), CHECK_TEST(load_from_noexec),
+           CHECK_TEST(user_errors), CHECK_TEST(undefined_names), CHECK_TEST(missing_compiler),
+           CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback), CHECK_TEST(signals_of_the_caller),
+           CHECK_TEST(flags))
