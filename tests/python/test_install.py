@@ -1,0 +1,107 @@
+"""The C library as its users meet it: installed, found, compiled against in C11 and C++17, and linked."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("INVAR_BUILD_DIR", ROOT / "build"))
+STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror"]
+
+pytestmark = pytest.mark.skipif(not (BUILD / "CMakeCache.txt").exists() or not shutil.which("cmake"),
+                                reason="needs cmake and a built library in build/ (make library)")
+
+
+def run(*command, **keywords):
+    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, **keywords)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prefix")
+    run("cmake", "--install", BUILD, "--prefix", folder)
+    return folder
+
+
+def library_folder(prefix):
+    return next(prefix.rglob("libinvar.so")).parent
+
+
+def compiler(*names):
+    for name in names:
+        if shutil.which(name):
+            return name
+    pytest.skip(f"needs one of {', '.join(names)}")
+
+
+@pytest.mark.parametrize("header", ["invar.h", "kernel.h"])
+def test_headers_are_clean_c11(prefix, tmp_path, header):
+    source = tmp_path / "use.c"
+    source.write_text(f"#include <invar/{header}>\nint main(void) {{ return invar_version()[0] == 0; }}\n")
+    run(compiler("cc", "gcc", "clang"), "-std=c11", *STRICT, "-I", prefix / "include", "-c", source, "-o", tmp_path / "use.o")
+
+
+@pytest.mark.parametrize("header", ["invar.h", "kernel.h"])
+def test_headers_are_clean_cpp17(prefix, tmp_path, header):
+    source = tmp_path / "use.cpp"
+    source.write_text(f"#include <invar/{header}>\n"
+                      "int main() { invar_norm_options o = INVAR_NORM_OPTIONS_INIT; return o.size == 0; }\n")
+    run(compiler("c++", "g++", "clang++"), "-std=c++17", *STRICT, "-I", prefix / "include", "-c", source, "-o",
+        tmp_path / "use.o")
+
+
+def test_find_package(prefix, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(user C)\nfind_package(invar 0.1 REQUIRED)\n"
+        "add_executable(shared use.c)\ntarget_link_libraries(shared PRIVATE invar::invar)\n"
+        "add_executable(fixed use.c)\ntarget_link_libraries(fixed PRIVATE invar::invar_static)\n")
+    (tmp_path / "use.c").write_text("#include <invar/invar.h>\n#include <stdio.h>\n"
+                                    "int main(void) { puts(invar_version()); return 0; }\n")
+    run("cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", tmp_path / "build")
+    for program in ("shared", "fixed"):
+        assert run(tmp_path / "build" / program).strip() == "0.1.0"
+
+
+def test_pkg_config(prefix):
+    if not shutil.which("pkg-config"):
+        pytest.skip("needs pkg-config")
+    environment = dict(os.environ, PKG_CONFIG_PATH=str(library_folder(prefix) / "pkgconfig"))
+    assert run("pkg-config", "--modversion", "invar", env=environment).strip() == "0.1.0"
+    assert "-linvar" in run("pkg-config", "--libs", "invar", env=environment)
+
+
+def test_only_public_names_are_exported(prefix):
+    if not shutil.which("nm"):
+        pytest.skip("needs nm")
+    public = set()
+    for header in (ROOT / "include/invar").glob("*.h"):
+        public |= set(re.findall(r"INVAR_API [^;(]*?(invar_\w+)\(", header.read_text()))
+    table = run("nm", "-D", "--defined-only", library_folder(prefix) / "libinvar.so")
+    exported = {line.split()[-1].split("@")[0] for line in table.splitlines()} - {"INVAR_0"}
+    assert exported == public
+
+
+def test_soname(prefix):
+    if not shutil.which("readelf"):
+        pytest.skip("needs readelf")
+    assert "libinvar.so.0" in run("readelf", "-d", library_folder(prefix) / "libinvar.so")
+
+
+def program_of(page):
+    return re.search(r"```c\n(.*?)```", (ROOT / page).read_text(), re.S)[1]
+
+
+def test_the_program_of_the_c_documentation_builds_and_runs(prefix, tmp_path):
+    source, program = tmp_path / "example.c", tmp_path / "example"
+    source.write_text(program_of("docs/c-api.md"))
+    folder = library_folder(prefix)
+    run(compiler("cc", "gcc", "clang"), "-std=c11", *STRICT, "-I", prefix / "include", source, "-L", folder, "-linvar",
+        f"-Wl,-rpath,{folder}", "-o", program)
+    assert run(program).splitlines()[-1].startswith("out[0] =")
