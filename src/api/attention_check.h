@@ -31,11 +31,13 @@ invar_status invar_attention_check_lse(const invar_attention_call *call, const i
 invar_attention_operand invar_attention_operand_of(const invar_view *view);
 
 /* The work of the call as docs/performance.md counts it: 2·(Dk + Dv) FLOPs for each query and each key that position rules
- * leave it; and the bytes of inputs and outputs. */
+ * leave it. */
 double invar_attention_flops(const invar_attention_call *call);
 
-/* Refuses an output that overlaps itself or one of the inputs. */
+/* Refuses an output that overlaps itself, one of the call's inputs, or one of `others` (at most 10; absent ones have data
+ * NULL). */
 invar_status invar_attention_check_output(const invar_attention_views *views, const invar_view *output,
-                                          const char *operation, const char *argument);
+                                          const invar_view *const *others, int other_count, const char *operation,
+                                          const char *argument);
 
 #endif

@@ -84,6 +84,14 @@ static inline int64_t invar_attention_key_block(int64_t key_dim, int64_t value_d
     return block;
 }
 
+enum { INVAR_ATTENTION_TILE = 48 }; /* query rows a tile: whole register tiles of 4, 6, 8 and 12 rows */
+
+/* Most query rows that share one packing of K and V: their q and out keep within 64 Ki floats, beside as much of K and V. */
+static inline int64_t invar_attention_chunk_rows(const invar_attention_call *call) {
+    int64_t tiles = 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
+    return INVAR_ATTENTION_TILE * (tiles < 1 ? 1 : tiles > 10 ? 10 : tiles);
+}
+
 static inline int64_t invar_attention_units(const invar_attention_call *call) { return call->batch * call->kv_heads; }
 static inline int64_t invar_attention_unit_rows(const invar_attention_call *call) { return call->group * call->query_len; }
 
@@ -201,15 +209,43 @@ typedef struct invar_attention_work {
     int64_t batch, kv_head;
     int64_t row_first, row_last;     /* of the unit's rows */
     int64_t block_first, block_last; /* key blocks, wholly unseen ones among them */
-    /* NULL: compute, and write out and lse. Otherwise parts of (row_last - row_first) × (value_dim + 2) floats, one a block
-     * in ascending order: each row its o, then m, then l. Then `merge` says which half of the work this is. */
+    /* NULL: compute, and write out and lse. Otherwise parts, one a block in ascending order, part_stride floats apart: for
+     * each row its o (value_dim floats), then m, then l. To compute, there is one block. */
     float *parts;
+    int64_t part_stride;
     float *state; /* the rows' running o, m, l over earlier parts */
     enum { INVAR_ATTENTION_COMPUTE, INVAR_ATTENTION_MERGE, INVAR_ATTENTION_MERGE_LAST } stage;
     bool resume; /* merge: state holds earlier parts */
 } invar_attention_work;
 
-/* Computes the rows of one piece of work. scratch: invar_attention_scratch(call) bytes, 64-byte aligned, contents
+/* Floats of scratch, each part rounded up to a cache line's 16. */
+typedef struct invar_attention_layout {
+    int64_t keys, values, queries, out, stats, scores, mask, part, total;
+} invar_attention_layout;
+
+static inline int64_t invar_attention_lines(int64_t floats) { return (floats + 15) / 16 * 16; }
+
+/* Where a kernel keeps what it works on. Each of the first seven is an offset; rows: of the piece of work. */
+static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows) {
+    const int64_t tile = rows < INVAR_ATTENTION_TILE ? rows : INVAR_ATTENTION_TILE;
+    const int64_t width = invar_attention_lines(call->value_dim);
+    invar_attention_layout at = { 0 };
+    at.values = at.keys + invar_attention_lines(call->key_dim) * call->key_block;
+    at.queries = at.values + width * call->key_block;
+    at.out = at.queries + rows * invar_attention_lines(call->key_dim);
+    at.stats = at.out + rows * width;
+    at.scores = at.stats + invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE;
+    at.mask = at.scores + tile * call->key_block;
+    at.part = at.mask + (call->mask.data ? tile * call->key_block : 0);
+    at.total = at.part + tile * width;
+    return at;
+}
+
+static inline size_t invar_attention_scratch(const invar_attention_call *call, int64_t rows) {
+    return sizeof(double) * (size_t)(invar_attention_layout_of(call, rows).total / 2 + 8);
+}
+
+/* Computes the rows of one piece of work. scratch: invar_attention_scratch(call, rows) bytes, 64-byte aligned, contents
  * undefined. Memory of keys beyond kv_lengths is never read. */
 typedef void invar_attention_kernel(const invar_attention_call *call, const invar_attention_work *work, void *scratch);
 

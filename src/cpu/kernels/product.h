@@ -86,13 +86,28 @@ VEC_INLINE void product_tile(const int M, const int N, const product *x, int64_t
     PRODUCT_IN_TILE(PRODUCT_STORE);
 }
 
-/* All rows of the N vectors of columns from n0 on: whole tiles, then two rows at a time, then one. */
+/* The fewer than M rows that whole tiles leave, at most six in one tile. */
+VEC_INLINE void product_rest(const int M, const int N, const product *x, int64_t m, int64_t n0) {
+    if (M > 6)
+        for (; x->rows - m > 6; m += 6) product_tile(6, N, x, m, n0);
+#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(rows, N, x, m, n0); break
+    switch (x->rows - m) {
+        PRODUCT_CASE(1);
+        PRODUCT_CASE(2);
+        PRODUCT_CASE(3);
+        PRODUCT_CASE(4);
+        PRODUCT_CASE(5);
+        PRODUCT_CASE(6);
+    }
+#undef PRODUCT_CASE
+}
+
+/* All rows of the N vectors of columns from n0 on. */
 VEC_INLINE void product_panel(const int N, const product *x, int64_t n0) {
     const int M = PRODUCT_ACCUMULATORS / N < 12 ? PRODUCT_ACCUMULATORS / N : 12;
     int64_t m = 0;
     for (; m + M <= x->rows; m += M) product_tile(M, N, x, m, n0);
-    for (; m + 2 <= x->rows; m += 2) product_tile(2, N, x, m, n0);
-    if (m < x->rows) product_tile(1, N, x, m, n0);
+    if (m < x->rows) product_rest(M, N, x, m, n0);
 }
 
 /* Panels as wide as there are registers for; one vector alone is the least efficient, so it is left only when the whole

@@ -2,4 +2,6 @@
 #ifndef INVAR_CPU_KERNELS_TYPES_H
 #define INVAR_CPU_KERNELS_TYPES_H
 
+#include "cpu/kernels/attention.h"
+
 #endif

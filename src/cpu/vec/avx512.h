@@ -47,6 +47,37 @@ VEC_INLINE float vf_hsum(vf v) {
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
+VEC_INLINE float vf_hmax(vf v) {
+    __m256 w = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+/* Elements within 128 bits first, then pairs, then the 128-bit quarters: 64 shuffles. */
+#define VEC_PAIRS_(i)                                                                         \
+    __m512 low##i = _mm512_unpacklo_ps(r[2 * (i)], r[2 * (i) + 1]),                           \
+           high##i = _mm512_unpackhi_ps(r[2 * (i)], r[2 * (i) + 1]);
+#define VEC_PD_(half, a, b)                                                                   \
+    _mm512_castpd_ps(_mm512_unpack##half##_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)))
+#define VEC_QUARTERS_(k, half, part)                                                          \
+    {                                                                                         \
+        __m512 a = VEC_PD_(half, part##0, part##1), b = VEC_PD_(half, part##2, part##3);      \
+        __m512 c = VEC_PD_(half, part##4, part##5), d = VEC_PD_(half, part##6, part##7);      \
+        __m512 even = _mm512_shuffle_f32x4(a, b, 0x88), odd = _mm512_shuffle_f32x4(a, b, 0xdd); \
+        __m512 even2 = _mm512_shuffle_f32x4(c, d, 0x88), odd2 = _mm512_shuffle_f32x4(c, d, 0xdd); \
+        r[k] = _mm512_shuffle_f32x4(even, even2, 0x88);                                       \
+        r[4 + (k)] = _mm512_shuffle_f32x4(odd, odd2, 0x88);                                   \
+        r[8 + (k)] = _mm512_shuffle_f32x4(even, even2, 0xdd);                                 \
+        r[12 + (k)] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);                                  \
+    }
+VEC_INLINE void vf_transpose(vf r[VW]) {
+    VEC_PAIRS_(0) VEC_PAIRS_(1) VEC_PAIRS_(2) VEC_PAIRS_(3) VEC_PAIRS_(4) VEC_PAIRS_(5) VEC_PAIRS_(6) VEC_PAIRS_(7)
+    VEC_QUARTERS_(0, lo, low)
+    VEC_QUARTERS_(1, hi, low)
+    VEC_QUARTERS_(2, lo, high)
+    VEC_QUARTERS_(3, hi, high)
+}
+
 VEC_INLINE vf vf_from_bf16_(__m256i h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }

@@ -58,4 +58,12 @@ VEC_INLINE float vf_hsum(vf v) {
     float32x2_t w = vadd_f32(vget_low_f32(v), vget_high_f32(v));
     return vget_lane_f32(w, 0) + vget_lane_f32(w, 1);
 }
+VEC_INLINE float vf_hmax(vf v) { return vmaxvq_f32(v); }
+VEC_INLINE void vf_transpose(vf r[VW]) {
+    float32x4x2_t a = vtrnq_f32(r[0], r[1]), b = vtrnq_f32(r[2], r[3]);
+    r[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    r[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    r[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    r[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
 #include "cpu/vec/halves.h"

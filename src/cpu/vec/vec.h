@@ -16,6 +16,8 @@
  *   vm_first(n) vm_and vm_or vm_not vm_any vm_all          masks
  *   vf_select(m, a, b) = m ? a : b
  *   vf_hsum(v)                                             lanes l and l + h added, h = VW/2 … 1
+ *   vf_hmax(v)                                             the largest lane; no lane may be NaN
+ *   vf_transpose(r)                                        r[0] … r[VW-1] as rows become columns
  *   sf_fma(a, b, c)                                        the scalar twin of vf_fma
  */
 #ifndef INVAR_CPU_VEC_H

@@ -1,0 +1,189 @@
+/* scaled_dot_product_attention: checks the call, plans its pieces, runs them.
+ *
+ * A piece is a chunk of one unit's rows (attention.h) against all keys: K and V are packed once for the chunk. Where there
+ * are few rows, a piece is one block of keys, and the parts of a row are merged afterwards in order; parts that would not
+ * fit in part_budget are computed and merged in waves. The cut follows shapes alone; no bit of a result depends on it. */
+#include "api/attention_check.h"
+#include "core/context.h"
+#include "cpu/dispatch.h"
+
+#include <stdio.h>
+
+static const char operation[] = "scaled_dot_product_attention";
+
+enum {
+    ENOUGH_TASKS = 64,         /* pieces that keep 16 to 64 threads busy */
+    FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
+    PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
+    TINY_FLOPS = 1 << 21       /* below this much work, waking a thread costs more than it brings: some 20 µs */
+};
+
+typedef struct schedule {
+    const invar_attention_call *call;
+    invar_attention_kernel *kernel;
+    int64_t units, unit_rows;
+    int64_t chunk_rows, chunks;   /* rows of a piece; pieces of a unit */
+    int64_t blocks;               /* of key_len keys */
+    bool split, alone;            /* alone: one task does everything */
+    int64_t part_floats;          /* one block's part of a chunk */
+    int64_t pieces_at_once, blocks_at_once; /* of a wave; a piece here is a chunk with all its blocks */
+    int64_t tasks;
+    float *parts, *state;
+    int64_t wave_piece, wave_pieces, wave_block, wave_blocks; /* the wave that runs */
+} schedule;
+
+static void plan_split(schedule *s) {
+    const invar_attention_call *call = s->call;
+    s->part_floats = s->chunk_rows * (call->value_dim + 2);
+    const int64_t pieces = s->units * s->chunks, room = PART_BUDGET / s->part_floats;
+    s->blocks_at_once = room < 1 ? 1 : room < s->blocks ? room : s->blocks;
+    s->pieces_at_once = room / s->blocks < 1 ? 1 : room / s->blocks < pieces ? room / s->blocks : pieces;
+    s->tasks = s->pieces_at_once * s->blocks_at_once;
+}
+
+static schedule plan(const invar_attention_call *call, const invar_kernels *kernels) {
+    schedule s = { .call = call, .units = invar_attention_units(call), .unit_rows = invar_attention_unit_rows(call) };
+    const bool pairs = call->q.type == INVAR_BF16 && call->k.type == INVAR_BF16 && call->v.type == INVAR_BF16;
+    s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
+    s.chunk_rows = invar_attention_chunk_rows(call);
+    while (s.chunk_rows > INVAR_ATTENTION_TILE && s.units * ((s.unit_rows + s.chunk_rows - 1) / s.chunk_rows) < ENOUGH_TASKS)
+        s.chunk_rows -= INVAR_ATTENTION_TILE;
+    if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
+    s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
+    s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
+    s.tasks = s.units * s.chunks;
+    const bool few = s.unit_rows <= FEW_ROWS || s.tasks < ENOUGH_TASKS / 4;
+    s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
+    if (s.split) plan_split(&s);
+    const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *
+                        (double)(s.units * s.unit_rows);
+    s.alone = work < TINY_FLOPS || s.tasks == 1;
+    if (s.alone) s.split = false;
+    if (s.alone) s.tasks = 1;
+    return s;
+}
+
+static invar_attention_work piece_work(const schedule *s, int64_t piece) {
+    const int64_t unit = piece / s->chunks, chunk = s->chunks - 1 - piece % s->chunks; /* causal: the longest first */
+    invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads };
+    work.row_first = chunk * s->chunk_rows;
+    work.row_last = work.row_first + s->chunk_rows < s->unit_rows ? work.row_first + s->chunk_rows : s->unit_rows;
+    work.block_last = s->blocks;
+    work.part_stride = s->part_floats;
+    return work;
+}
+
+static void run_piece(void *argument, int64_t index, void *scratch) {
+    const schedule *s = argument;
+    const invar_attention_work work = piece_work(s, index);
+    s->kernel(s->call, &work, scratch);
+}
+
+static void run_alone(void *argument, int64_t index, void *scratch) {
+    const schedule *s = argument;
+    (void)index;
+    for (int64_t piece = 0; piece < s->units * s->chunks; piece++) run_piece(argument, piece, scratch);
+}
+
+static void run_part(void *argument, int64_t index, void *scratch) {
+    const schedule *s = argument;
+    invar_attention_work work = piece_work(s, s->wave_piece + index / s->wave_blocks);
+    work.block_first = s->wave_block + index % s->wave_blocks;
+    work.block_last = work.block_first + 1;
+    work.parts = s->parts + index * s->part_floats;
+    s->kernel(s->call, &work, scratch);
+}
+
+static void run_merge(void *argument, int64_t index, void *scratch) {
+    const schedule *s = argument;
+    invar_attention_work work = piece_work(s, s->wave_piece + index);
+    work.block_first = s->wave_block;
+    work.block_last = s->wave_block + s->wave_blocks;
+    work.parts = s->parts + index * s->wave_blocks * s->part_floats;
+    work.state = s->state + index * s->part_floats;
+    work.resume = s->wave_block > 0;
+    work.stage = work.block_last == s->blocks ? INVAR_ATTENTION_MERGE_LAST : INVAR_ATTENTION_MERGE;
+    s->kernel(s->call, &work, scratch);
+}
+
+static void run_waves(schedule *s, invar_run *run) {
+    const int64_t pieces = s->units * s->chunks;
+    for (s->wave_piece = 0; s->wave_piece < pieces; s->wave_piece += s->wave_pieces) {
+        const int64_t left = pieces - s->wave_piece;
+        s->wave_pieces = left < s->pieces_at_once ? left : s->pieces_at_once;
+        for (s->wave_block = 0; s->wave_block < s->blocks; s->wave_block += s->wave_blocks) {
+            const int64_t blocks_left = s->blocks - s->wave_block;
+            s->wave_blocks = blocks_left < s->blocks_at_once ? blocks_left : s->blocks_at_once;
+            invar_run_tasks(run, s->wave_pieces * s->wave_blocks, run_part, s);
+            invar_run_tasks(run, s->wave_pieces, run_merge, s);
+        }
+    }
+}
+
+static size_t shared_bytes(const schedule *s) {
+    if (!s->split) return 0;
+    return sizeof(float) * (size_t)(s->part_floats * s->pieces_at_once * (s->blocks_at_once + 1));
+}
+
+static void describe(invar_plan *plan, const schedule *s, const invar_kernels *kernels) {
+    const invar_attention_call *call = s->call;
+    const char *shape = s->split ? "keys split" : s->alone ? "one thread" : "rows";
+    snprintf(plan->kernel, sizeof plan->kernel, "attention%s.%s",
+             s->kernel == kernels->attention_bf16 && kernels->attention_bf16 != kernels->attention ? "_bf16" : "",
+             kernels->name);
+    snprintf(plan->reason, sizeof plan->reason, "%s: %s", shape,
+             s->split ? "few rows, so each block of keys is a task of its own and parts are merged in order"
+             : s->alone ? "too little work to wake threads for"
+                        : "a task is a chunk of one kv head's query rows against all its keys");
+    plan->query_tile = (int32_t)s->chunk_rows;
+    plan->key_block = (int32_t)call->key_block;
+    plan->key_splits = s->split ? s->blocks_at_once : 1;
+    plan->flops = invar_attention_flops(call);
+    const double item = (double)invar_float_size(call->type);
+    plan->bytes = (double)call->batch * (double)(call->key_dim + call->value_dim) *
+                  ((double)(call->query_heads * call->query_len) * item +
+                   (double)call->kv_heads * (double)call->key_len * (double)invar_float_size(call->k.type));
+}
+
+static invar_status run(invar_context *context, const invar_attention_call *call, const invar_execution *execution) {
+    const invar_kernels *kernels = invar_kernels_for(context->kernels, call->type);
+    schedule s = plan(call, kernels);
+    invar_run run;
+    bool planned;
+    INVAR_TRY(invar_run_begin(&run, context, execution, s.tasks, shared_bytes(&s),
+                              invar_attention_scratch(call, s.chunk_rows), operation, &planned));
+    if (planned) {
+        describe(execution->plan, &s, kernels);
+        return INVAR_OK;
+    }
+    if (s.split) {
+        s.parts = (float *)(void *)run.shared;
+        s.state = s.parts + s.part_floats * s.pieces_at_once * s.blocks_at_once;
+        run_waves(&s, &run);
+    } else if (s.tasks) {
+        invar_run_tasks(&run, s.alone ? 1 : s.tasks, s.alone ? run_alone : run_piece, &s);
+    }
+    invar_run_end(&run);
+    return INVAR_OK;
+}
+
+invar_status invar_scaled_dot_product_attention(
+    invar_context *context, const invar_tensor *out, const invar_tensor *lse, const invar_tensor *q,
+    const invar_tensor *k, const invar_tensor *v, const invar_tensor *mask, const invar_tensor *sinks,
+    const invar_tensor *kv_lengths, const invar_attention_options *options) {
+    invar_attention_options known = INVAR_ATTENTION_OPTIONS_INIT;
+    invar_attention_call call;
+    invar_attention_views views;
+    invar_view out_view = { 0 }, lse_view = { 0 };
+    INVAR_TRY(invar_options_read(&known, sizeof known, options, operation));
+    INVAR_TRY(invar_context_resolve(&context));
+    INVAR_TRY(invar_attention_check(&call, &views, operation, q, k, v, mask, sinks, kv_lengths, &known));
+    INVAR_TRY(invar_attention_check_rows(&call, &views, &call.out, &out_view, out, call.value_dim, operation, "out"));
+    INVAR_TRY(invar_view_expect_type(&out_view, call.type, operation, "out"));
+    if (lse) INVAR_TRY(invar_attention_check_lse(&call, &views, &call.lse, &lse_view, lse, operation, "lse"));
+    const invar_view *others[] = { &lse_view };
+    INVAR_TRY(invar_attention_check_output(&views, &out_view, others, 1, operation, "out"));
+    if (lse) INVAR_TRY(invar_attention_check_output(&views, &lse_view, NULL, 0, operation, "lse"));
+    if (!out_view.count && !lse_view.count) call.query_len = 0; /* nothing to compute */
+    return run(context, &call, &known.execution);
+}
