@@ -7,7 +7,7 @@
 typedef struct lexer {
     invar_file *file;
     size_t at;
-    int32_t line;
+    int32_t line, gap_line; /* where it is; where the comment it skips began */
     int32_t directive; /* open preprocessor line, or -1 */
     bool line_start;   /* nothing but blanks and comments since the line began */
 } lexer;
@@ -65,6 +65,7 @@ static bool skip_gap(lexer *l) {
         } else if (c == ' ' || c == '\t' || c == '\r' || c == '\f' || c == '\v') {
             l->at++;
         } else if (c == '/' && (peek(l, 1) == '/' || peek(l, 1) == '*')) {
+            l->gap_line = l->line;
             if (!skip_comment(l)) return false;
         } else {
             return true;
@@ -222,8 +223,7 @@ int invar_lex(invar_file *file, int32_t *line) {
     if (file->length > INVAR_LEX_LIMIT) return INVAR_LEX_LENGTH;
     lexer l = { .file = file, .line = 1, .directive = -1, .line_start = true };
     for (;;) {
-        *line = l.line;
-        if (!skip_gap(&l)) return INVAR_LEX_COMMENT;
+        if (!skip_gap(&l)) return *line = l.gap_line, INVAR_LEX_COMMENT;
         if (l.at >= file->length) break;
         *line = l.line;
         size_t length;

@@ -127,7 +127,7 @@ static uint8_t literal_rule(const char *text, uint32_t length) {
 /* ---- declarations ---- */
 
 static bool ends_statement(const invar_file *file, int32_t i) {
-    return i < 0 || invar_token_is(file, i, ";") || invar_token_is(file, i, "{") || invar_token_is(file, i, "}");
+    return i < 0 || (i < file->count && file->tokens[i].directive >= 0) || invar_token_is(file, i, ";") || invar_token_is(file, i, "{") || invar_token_is(file, i, "}");
 }
 
 /* `constant` outside code: a table, unless it qualifies what a pointer points to. */
@@ -143,7 +143,8 @@ static uint8_t constant_rule(invar_file *file, int32_t i) {
             return INVAR_RULE_DROP;
         if (ends_statement(file, k) || invar_token_is(file, k, "=") || invar_token_is(file, k, "[")) break;
     }
-    bool behind = invar_token_is(file, i - 1, ")") || invar_token_is(file, i - 2, ")"); /* float get() const constant */
+    int32_t before = invar_token_is(file, i - 1, "const") ? i - 2 : i - 1;
+    bool behind = invar_token_is(file, before, ")") && file->tokens[before].directive < 0; /* float get() const constant */
     for (int32_t k = i - 1; k > i - FARTHEST && !ends_statement(file, k); k--) {
         if (invar_token_is(file, k, "constexpr") || behind) return INVAR_RULE_DROP;
         if (invar_token_is(file, k, "static")) token->value = 1;
