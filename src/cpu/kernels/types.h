@@ -3,6 +3,6 @@
 #define INVAR_CPU_KERNELS_TYPES_H
 
 #include "cpu/kernels/attention.h"
-#include "cpu/kernels/norm.h"
+#include "cpu/kernels/attention_vjp.h"
 
 #endif
