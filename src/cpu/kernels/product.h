@@ -12,6 +12,9 @@
  * tile is 4 loads, 6 broadcasts and 24 FMAs: bound by the FMAs, in 24 cycles at one 512-bit FMA a cycle, 12 at two. The
  * latency of an FMA, 4 cycles, wants 4 to 8 chains in flight; there are 24.
  *
+ * With pairs, an element of A and of B is two bfloat16 numbers and a step adds both products: half the steps for the same
+ * depth (vec/pairs.h).
+ *
  * The accumulators are named by constant subscripts only, spelt out by macros: gcc 12 and clang 14 keep an array in
  * registers when that holds, and not when a loop has to be unrolled first. */
 #ifndef INVAR_CPU_KERNELS_PRODUCT_H
@@ -62,14 +65,19 @@ typedef struct product {
 #define PRODUCT_ZERO(m, n) sum[m][n] = vf_zero()
 #define PRODUCT_LOAD(m, n) sum[m][n] = vf_load(c + (m) * x->c_row + (n) * VW)
 #define PRODUCT_STORE(m, n) vf_store(c + (m) * x->c_row + (n) * VW, sum[m][n])
-#define PRODUCT_STEP(m, n)                                   \
-    do {                                                     \
-        if ((n) == 0) element = vf_set1(a[(m) * a_row]);     \
-        sum[m][n] = vf_fma(element, row[n], sum[m][n]);      \
+#if defined(VEC_PAIRS)
+#define PRODUCT_ADD(a, b, c) (pairs ? vf_dot_pairs(a, b, c) : vf_fma(a, b, c))
+#else
+#define PRODUCT_ADD(a, b, c) ((void)pairs, vf_fma(a, b, c))
+#endif
+#define PRODUCT_STEP(m, n)                                       \
+    do {                                                         \
+        if ((n) == 0) element = vf_set1(a[(m) * a_row]);         \
+        sum[m][n] = PRODUCT_ADD(element, row[n], sum[m][n]);     \
     } while (0)
 
 /* The tile at row m0 and column n0. M <= 12 and N <= 4 are compile-time constants. */
-VEC_INLINE void product_tile(const int M, const int N, const product *x, int64_t m0, int64_t n0) {
+VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const product *x, int64_t m0, int64_t n0) {
     vf sum[12][4], row[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
     float *c = x->c + m0 * x->c_row + n0;
@@ -87,10 +95,10 @@ VEC_INLINE void product_tile(const int M, const int N, const product *x, int64_t
 }
 
 /* The fewer than M rows that whole tiles leave, at most six in one tile. */
-VEC_INLINE void product_rest(const int M, const int N, const product *x, int64_t m, int64_t n0) {
+VEC_INLINE void product_rest(const bool pairs, const int M, const int N, const product *x, int64_t m, int64_t n0) {
     if (M > 6)
-        for (; x->rows - m > 6; m += 6) product_tile(6, N, x, m, n0);
-#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(rows, N, x, m, n0); break
+        for (; x->rows - m > 6; m += 6) product_tile(pairs, 6, N, x, m, n0);
+#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(pairs, rows, N, x, m, n0); break
     switch (x->rows - m) {
         PRODUCT_CASE(1);
         PRODUCT_CASE(2);
@@ -103,30 +111,35 @@ VEC_INLINE void product_rest(const int M, const int N, const product *x, int64_t
 }
 
 /* All rows of the N vectors of columns from n0 on. */
-VEC_INLINE void product_panel(const int N, const product *x, int64_t n0) {
+VEC_INLINE void product_panel(const bool pairs, const int N, const product *x, int64_t n0) {
     const int M = PRODUCT_ACCUMULATORS / N < 12 ? PRODUCT_ACCUMULATORS / N : 12;
     int64_t m = 0;
-    for (; m + M <= x->rows; m += M) product_tile(M, N, x, m, n0);
-    if (m < x->rows) product_rest(M, N, x, m, n0);
+    for (; m + M <= x->rows; m += M) product_tile(pairs, M, N, x, m, n0);
+    if (m < x->rows) product_rest(pairs, M, N, x, m, n0);
 }
 
 /* Panels as wide as there are registers for; one vector alone is the least efficient, so it is left only when the whole
  * is one vector. */
-static void product_run(const product *x) {
+VEC_INLINE void product_all(const bool pairs, const product *x) {
     for (int64_t n = 0, left = x->columns / VW; left > 0;) {
         int width = left < PRODUCT_WIDEST ? (int)left : PRODUCT_WIDEST;
         if (left - width == 1 && width > 2) width--;
         switch (width) {
-        case 1: product_panel(1, x, n); break;
-        case 2: product_panel(2, x, n); break;
-        case 3: product_panel(3, x, n); break;
+        case 1: product_panel(pairs, 1, x, n); break;
+        case 2: product_panel(pairs, 2, x, n); break;
+        case 3: product_panel(pairs, 3, x, n); break;
 #if defined(__AVX512F__) || defined(__aarch64__)
-        case 4: product_panel(4, x, n); break;
+        case 4: product_panel(pairs, 4, x, n); break;
 #endif
         }
         n += width * VW;
         left -= width;
     }
 }
+
+static inline void product_run(const product *x) { product_all(false, x); }
+#if defined(VEC_PAIRS)
+static inline void product_run_pairs(const product *x) { product_all(true, x); }
+#endif
 
 #endif

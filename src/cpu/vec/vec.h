@@ -38,6 +38,9 @@
 
 #if defined(__AVX512F__)
 #include "cpu/vec/avx512.h"
+#if defined(__AVX512BF16__)
+#include "cpu/vec/pairs.h"
+#endif
 #elif defined(__AVX2__)
 #include "cpu/vec/avx2.h"
 #elif defined(__aarch64__)
