@@ -13,4 +13,17 @@ uint64_t invar_exec_shared_bytes(const invar_module *module);
 invar_status invar_exec_run(const invar_module *module, const invar_launch *launch, invar_context *context,
                             const invar_execution *execution, const char *operation, const char *kernel);
 
+/* When a group is given up; tests lower them.
+ * quiet: turns in a row of spinning lanes, 32 atomic operations each, while nothing else happens: some two seconds.
+ * turns: waits of a group's lanes, and atomic operations that change something, since one of its lanes has ended: some
+ * minutes, since nothing tells a loop that never ends from a long one. */
+typedef struct invar_exec_limits {
+    uint64_t quiet, turns;
+} invar_exec_limits;
+extern invar_exec_limits invar_exec_limit;
+
+/* The sentence of a group that did not come to its end: "softmax.metal:7: ...". Returns text. */
+struct invar_group;
+char *invar_exec_describe(const struct invar_group *group, char *text, size_t capacity);
+
 #endif

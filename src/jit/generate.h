@@ -55,8 +55,10 @@ typedef struct invar_program_key {
     int32_t template_count;
 } invar_program_key;
 
-/* Appends the text before the kernel: switches, runtime.h, parts of the shim. target: INVAR_TARGET_CPU or _CUDA. */
-invar_status invar_generate_shim(const invar_source *source, int32_t target, bool check, invar_text *text);
+/* Appends the text before the kernel: switches, runtime.h, parts of the shim (which ones, the key's types decide too).
+ * target: INVAR_TARGET_CPU or _CUDA. In #line, its files are called "invar/<part>". */
+invar_status invar_generate_shim(const invar_source *source, const invar_program_key *key, int32_t target, bool check,
+                                 invar_text *text);
 
 /* Appends the kernel and, for the CPU, its entry points and `invar_kernel_module`. For CUDA the entry point is
  * `extern "C" __global__ void invar_kernel(...)`. INVAR_ERROR_DTYPE: an element type that the dialect does not have;

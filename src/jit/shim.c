@@ -21,11 +21,81 @@
 EMBED(runtime, "runtime.h");
 EMBED(base, "shim/base.h");
 EMBED(check, "shim/check.h");
+EMBED(narrow, "shim/narrow.h");
+EMBED(vector, "shim/vector.h");
+EMBED(metal, "shim/metal.h");
+EMBED(libm, "shim/libm.h");
+EMBED(lift, "shim/lift.h");
+EMBED(traits, "shim/traits.h");
+EMBED(limits, "shim/limits.h");
+EMBED(metal_common, "shim/metal_common.h");
+EMBED(metal_math, "shim/metal_math.h");
+EMBED(metal_geometric, "shim/metal_geometric.h");
+EMBED(complex, "shim/complex.h");
+EMBED(indexing, "shim/indexing.h");
+EMBED(metal_utils, "shim/metal_utils.h");
+EMBED(lanes, "shim/lanes.h");
+EMBED(metal_simd, "shim/metal_simd.h");
+EMBED(atomic, "shim/atomic.h");
+EMBED(metal_atomic, "shim/metal_atomic.h");
+
+#define TRAIT_WORDS                                                                                                    \
+    "integral_constant bool_constant true_type false_type remove_const remove_volatile remove_cv remove_reference "    \
+    "remove_pointer remove_cvref decay remove_const_t remove_cv_t remove_reference_t remove_pointer_t remove_cvref_t " \
+    "decay_t make_unsigned make_signed make_unsigned_t make_signed_t conditional conditional_t enable_if enable_if_t "  \
+    "void_t is_same_v is_integral_v is_floating_point_v is_arithmetic_v is_scalar_v is_signed_v is_unsigned_v "         \
+    "is_pointer_v is_const_v is_convertible_v is_same is_integral is_floating_point is_arithmetic is_scalar is_signed " \
+    "is_unsigned is_pointer is_const declval array"
+#define METAL_MATH_WORDS                                                                                               \
+    "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh cospi divide exp exp10 exp2 fabs fdim floor fma "   \
+    "fmod frexp hypot ilogb ldexp log log10 log1p log2 modf nextafter pow powr rint round rsqrt sin sincos sinh "      \
+    "sinpi sqrt tan tanh tanpi trunc"
+#define METAL_GEOMETRIC_WORDS \
+    "dot cross length length_squared distance distance_squared normalize faceforward reflect refract"
+#define INDEXING_WORDS \
+    "elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd elem_to_loc_3_nd LoopedElemToLoc"
+/* Every simd_ and quad_ name of the table of calls; simd_vote and quad_vote are types. */
+#define LANES_WORDS(group)                                                                                             \
+    group "_sum " group "_product " group "_min " group "_max " group "_and " group "_or " group "_xor "                \
+    group "_prefix_inclusive_sum " group "_prefix_exclusive_sum " group "_prefix_inclusive_product "                    \
+    group "_prefix_exclusive_product " group "_broadcast " group "_broadcast_first " group "_shuffle "                  \
+    group "_shuffle_up " group "_shuffle_down " group "_shuffle_xor " group "_shuffle_rotate_up "                       \
+    group "_shuffle_rotate_down " group "_shuffle_and_fill_up " group "_shuffle_and_fill_down " group "_ballot "        \
+    group "_all " group "_any " group "_is_first " group "_is_helper_thread " group "_active_threads_mask "             \
+    group "_vote "
+#define METAL_LANES_WORDS \
+    LANES_WORDS("simd") LANES_WORDS("quad") "threadgroup_barrier simdgroup_barrier simdgroup_load simdgroup_store " \
+    "simdgroup_multiply simdgroup_multiply_accumulate simdgroup_matrix"
+#define METAL_ATOMIC_WORDS                                                                                             \
+    "atomic_load_explicit atomic_store_explicit atomic_exchange_explicit atomic_compare_exchange_weak_explicit "       \
+    "atomic_fetch_add_explicit atomic_fetch_sub_explicit atomic_fetch_and_explicit atomic_fetch_or_explicit "          \
+    "atomic_fetch_xor_explicit atomic_fetch_min_explicit atomic_fetch_max_explicit atomic_min_explicit "               \
+    "atomic_max_explicit atomic_thread_fence"
+
+#define PART(part, dialect, target, words) \
+    { #part ".h", invar_shim_text_##part, INVAR_SHIM_##dialect, INVAR_SHIM_##target, words }
 
 const invar_shim_part invar_shim_parts[] = {
-    { "runtime.h", invar_shim_text_runtime, INVAR_SHIM_ANY, INVAR_SHIM_CPU, NULL },
-    { "check.h", invar_shim_text_check, INVAR_SHIM_ANY, INVAR_SHIM_CPU, NULL },
-    { "base.h", invar_shim_text_base, INVAR_SHIM_ANY, INVAR_SHIM_BOTH, NULL },
+    PART(runtime, ANY, CPU, NULL),
+    PART(check, ANY, CPU, NULL),
+    PART(base, ANY, BOTH, NULL),
+    PART(narrow, METAL, BOTH, NULL),
+    PART(vector, METAL, BOTH, NULL),
+    PART(metal, METAL, BOTH, NULL),
+    PART(libm, METAL, BOTH, NULL),
+    PART(lift, METAL, BOTH, NULL),
+    PART(traits, METAL, BOTH, TRAIT_WORDS),
+    PART(limits, METAL, BOTH, "numeric_limits Limits"),
+    PART(metal_common, METAL, BOTH, NULL),
+    PART(metal_math, METAL, BOTH, METAL_MATH_WORDS),
+    PART(metal_geometric, METAL, BOTH, METAL_GEOMETRIC_WORDS),
+    PART(complex, METAL, BOTH, "complex_t complex64_t is_complex_v"),
+    PART(indexing, METAL, BOTH, INDEXING_WORDS),
+    PART(metal_utils, METAL, BOTH, INDEXING_WORDS " ceildiv cast_to"),
+    PART(lanes, METAL, CPU, METAL_LANES_WORDS),
+    PART(metal_simd, METAL, CPU, METAL_LANES_WORDS),
+    PART(atomic, METAL, CPU, METAL_ATOMIC_WORDS),
+    PART(metal_atomic, METAL, CPU, METAL_ATOMIC_WORDS),
 };
 const int32_t invar_shim_part_count = sizeof invar_shim_parts / sizeof invar_shim_parts[0];
 
@@ -53,7 +123,7 @@ const invar_shim_call invar_shim_calls[] = {
     METAL_ATOMIC("load"), METAL_ATOMIC("store"), METAL_ATOMIC("exchange"), METAL_ATOMIC("compare_exchange_weak"),
     METAL_ATOMIC("fetch_add"), METAL_ATOMIC("fetch_sub"), METAL_ATOMIC("fetch_and"), METAL_ATOMIC("fetch_or"),
     METAL_ATOMIC("fetch_xor"), METAL_ATOMIC("fetch_min"), METAL_ATOMIC("fetch_max"), METAL_ATOMIC("min"),
-    METAL_ATOMIC("max"),
+    METAL_ATOMIC("max"), { "atomic_thread_fence", INVAR_SHIM_METAL, INVAR_CALL_POSITION },
 
     CUDA_SIMD("__shfl_sync"), CUDA_SIMD("__shfl_up_sync"), CUDA_SIMD("__shfl_down_sync"), CUDA_SIMD("__shfl_xor_sync"),
     CUDA_SIMD("__ballot_sync"), CUDA_SIMD("__any_sync"), CUDA_SIMD("__all_sync"), CUDA_SIMD("__activemask"),
@@ -66,7 +136,9 @@ const invar_shim_call invar_shim_calls[] = {
     CUDA_ATOMIC("Inc"), CUDA_ATOMIC("Dec"), CUDA_ATOMIC("CAS"), CUDA_ATOMIC("And"), CUDA_ATOMIC("Or"),
     CUDA_ATOMIC("Xor"), { "__nanosleep", INVAR_SHIM_CUDA, INVAR_CALL_ATOMIC },
     { "this_grid", INVAR_SHIM_CUDA, INVAR_CALL_POSITION }, { "this_thread_block", INVAR_SHIM_CUDA, INVAR_CALL_POSITION },
-    { "this_thread", INVAR_SHIM_CUDA, INVAR_CALL_POSITION }, CUDA_SIMD("coalesced_threads"), CUDA_BARRIER("sync"),
+    { "this_thread", INVAR_SHIM_CUDA, INVAR_CALL_POSITION }, { "__threadfence", INVAR_SHIM_CUDA, INVAR_CALL_POSITION },
+    { "__threadfence_block", INVAR_SHIM_CUDA, INVAR_CALL_POSITION },
+    { "__threadfence_system", INVAR_SHIM_CUDA, INVAR_CALL_POSITION }, CUDA_SIMD("coalesced_threads"), CUDA_BARRIER("sync"),
     CUDA_BARRIER(".sync"), CUDA_SIMD("reduce"), CUDA_SIMD("inclusive_scan"), CUDA_SIMD("exclusive_scan"),
     CUDA_SIMD(".shfl"), CUDA_SIMD(".shfl_up"), CUDA_SIMD(".shfl_down"), CUDA_SIMD(".shfl_xor"), CUDA_SIMD(".any"),
     CUDA_SIMD(".all"), CUDA_SIMD(".ballot"), CUDA_SIMD(".match_any"), CUDA_SIMD(".match_all"),

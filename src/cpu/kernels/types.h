@@ -4,5 +4,6 @@
 
 #include "cpu/kernels/attention.h"
 #include "cpu/kernels/attention_vjp.h"
+#include "cpu/kernels/norm.h"
 
 #endif

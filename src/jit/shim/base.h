@@ -2,6 +2,19 @@
  * reading of bits, and, on the CPU, how a call finds its thread and its threadgroup arrays. */
 namespace invar_shim {
 
+#ifdef __CUDACC_RTC__
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using int16_t = short;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned;
+using int64_t = long;
+using uint64_t = unsigned long;
+using size_t = unsigned long;
+using ptrdiff_t = long;
+#endif
+
 template <bool Condition, class T = void> struct invar_if_ {};
 template <class T> struct invar_if_<true, T> { using type = T; };
 template <bool Condition, class T = void> using invar_if = typename invar_if_<Condition, T>::type;
@@ -59,12 +72,9 @@ template <class T> using invar_unsigned = typename invar_integers<8 * sizeof(T)>
 template <class T> using invar_signed = typename invar_integers<8 * sizeof(T)>::plus_minus;
 
 /* The bits of a value as another type of the same size. */
-template <class To, class From> inline To invar_bits(const From &from) {
-    static_assert(sizeof(To) == sizeof(From), "the two types differ in size");
-    To to;
-    __builtin_memcpy(&to, &from, sizeof to);
-    return to;
-}
+template <class To, class From> constexpr To invar_bits(const From &from) { return __builtin_bit_cast(To, from); }
+
+constexpr float invar_infinity = invar_bits<float>(0x7f800000u), invar_nan = invar_bits<float>(0x7fc00000u);
 
 #ifndef __CUDACC_RTC__
 
@@ -129,6 +139,16 @@ template <int Number, class T> inline T &invar_shared_array() {
 }
 template <class T> inline T *invar_dynamic_array() { return (T *)invar_here(0).lane()->dynamic_shared; }
 
+/* A fence orders what this thread does for the machine's other threads. */
+inline void invar_fence(const invar_here_at &) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void invar_fence(invar_here here) {
+    (void)here;
+#ifdef INVAR_SHIM_CHECK
+    here.lane()->runtime->atomic(here.lane(), nullptr, 0, INVAR_ATOMIC_FENCE);
+#endif
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 /* Around an atomic operation: lets other threads run now and then, and tells a lane that turns in a circle from one that
  * gets on. A thread in a loop needs neither. */
 inline void invar_atomic_begin(const invar_here_at &, const volatile void *, uint32_t, uint32_t) {}
@@ -151,17 +171,6 @@ inline void invar_atomic_end(invar_here here, bool changed) {
 inline void invar_atomic_begin(invar_here, const volatile void *, uint32_t, uint32_t) {}
 inline void invar_atomic_end(invar_here, bool) {}
 #endif
-
-#else
-
-using int8_t = signed char;
-using uint8_t = unsigned char;
-using int16_t = short;
-using uint16_t = unsigned short;
-using int32_t = int;
-using uint32_t = unsigned;
-using int64_t = long;
-using uint64_t = unsigned long;
 
 #endif
 

@@ -1,0 +1,63 @@
+/* The exceptions of the package and the sentences they carry. */
+#include "errors.h"
+
+PyObject *compile_error, *device_error, *kernel_check_error;
+
+static PyObject *new_exception(PyObject *module, const char *name, const char *qualified, const char *doc) {
+    PyObject *exception = PyErr_NewExceptionWithDoc(qualified, doc, PyExc_RuntimeError, NULL);
+    if (exception && PyModule_AddObjectRef(module, name, exception) < 0) Py_CLEAR(exception);
+    return exception;
+}
+
+bool errors_init(PyObject *module) {
+    compile_error = new_exception(module, "CompileError", "invar.CompileError",
+                                  "A custom kernel did not compile, or no compiler was found; carries the compiler's log.");
+    device_error = new_exception(module, "DeviceError", "invar.DeviceError",
+                                 "Arrays are on a device that the call cannot use, or the device failed.");
+    kernel_check_error = new_exception(module, "KernelCheckError", "invar.KernelCheckError",
+                                       "Check mode found defects in a custom kernel; `reports` lists them.");
+    return compile_error && device_error && kernel_check_error;
+}
+
+static PyObject *exception_of(invar_status status) {
+    switch (status) {
+    case INVAR_ERROR_MEMORY: return PyExc_MemoryError;
+    case INVAR_ERROR_SYSTEM:
+    case INVAR_ERROR_KERNEL: return PyExc_RuntimeError;
+    case INVAR_ERROR_DEVICE_MIX:
+    case INVAR_ERROR_DEVICE: return device_error;
+    case INVAR_ERROR_COMPILE: return compile_error;
+    case INVAR_ERROR_KERNEL_CHECK: return kernel_check_error;
+    default: return PyExc_ValueError;
+    }
+}
+
+bool status_ok(invar_status status) {
+    if (status == INVAR_OK) return true;
+    PyErr_SetString(exception_of(status), invar_last_error());
+    return false;
+}
+
+bool raise_expected(PyObject *exception, const char *operation, const char *argument, const char *expected, PyObject *got) {
+    PyObject *name = PyType_GetName(Py_TYPE(got));
+    if (!name) return false;
+    PyErr_Format(exception, "%s: %s: expected %s, got %U", operation, argument, expected, name);
+    Py_DECREF(name);
+    return false;
+}
+
+bool raise_because(PyObject *exception, const char *operation, const char *argument, const char *sentence) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *words = value ? PyObject_Str(value) : NULL;
+    PyErr_Clear();
+    if (words)
+        PyErr_Format(exception, "%s: %s: %s: %U", operation, argument, sentence, words);
+    else
+        PyErr_Format(exception, "%s: %s: %s", operation, argument, sentence);
+    Py_XDECREF(words);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return false;
+}

@@ -1,0 +1,17 @@
+/* CPython's limited API of 3.11, included the same way by every file of the extension, with what it leaves out. */
+#ifndef INVAR_EXT_PYTHON_H
+#define INVAR_EXT_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+/* An attribute, or NULL without an exception. */
+static inline PyObject *attribute_or_null(PyObject *object, const char *name) {
+    PyObject *value = PyObject_GetAttrString(object, name);
+    if (!value) PyErr_Clear();
+    return value;
+}
+
+#endif

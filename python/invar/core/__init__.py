@@ -1,0 +1,227 @@
+"""The functions of mlx.core that stand around its fast operations, over NumPy, with MLX's names and defaults.
+
+Floats are float32 and integers int32 where no type is given; results are NumPy arrays. A convenience for code written for
+MLX, not an array library.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Sequence
+
+import ml_dtypes
+import numpy as np
+
+from .._dtypes import as_numpy_dtype
+from . import fast, random
+
+bool_ = np.bool_
+int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
+uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
+float16, float32, float64 = np.float16, np.float32, np.float64
+bfloat16 = ml_dtypes.bfloat16
+complex64 = np.complex64
+Dtype = np.dtype
+inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
+
+__all__ = [
+    "Dtype", "abs", "allclose", "arange", "array", "array_equal", "bfloat16", "bool_", "complex64", "concatenate", "cos",
+    "e", "eval", "exp", "expand_dims", "fast", "float16", "float32", "float64", "floor", "full", "inf", "int16", "int32",
+    "int64", "int8", "log", "matmul", "max", "maximum", "mean", "minimum", "nan", "newaxis", "ones", "ones_like", "pi", "random",
+    "reshape", "rsqrt", "sin", "softmax", "sqrt", "sum", "swapaxes", "transpose", "tril", "triu", "uint16", "uint32",
+    "uint64", "uint8", "where", "zeros", "zeros_like",
+]
+
+_NARROW = {np.dtype(np.float64): np.dtype(np.float32), np.dtype(np.int64): np.dtype(np.int32),
+           np.dtype(np.complex128): np.dtype(np.complex64)}
+
+
+def _from_python(value: Any) -> np.ndarray:
+    """An array of Python numbers, with MLX's default types; arrays keep theirs."""
+    if isinstance(value, np.ndarray):
+        return value
+    plain = isinstance(value, (bool, int, float, complex, list, tuple))
+    result = np.asarray(value)
+    return result.astype(_NARROW.get(result.dtype, result.dtype)) if plain and not _holds_arrays(value) else result
+
+
+def _holds_arrays(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_arrays(item) for item in value)
+    return hasattr(value, "dtype")
+
+
+# ---- making arrays ----------------------------------------------------------------------------------
+
+
+def array(val: Any, dtype: Any = None) -> np.ndarray:
+    """A copy of val; Python floats become float32 and integers int32, and so does a float64 array, unless dtype says."""
+    result = _from_python(val)
+    if dtype is None:
+        dtype = float32 if result.dtype == np.float64 else result.dtype
+    return np.array(result, as_numpy_dtype(dtype))
+
+
+def zeros(shape: int | Sequence[int], dtype: Any = float32, *, stream: Any = None) -> np.ndarray:
+    """An array of zeros."""
+    return np.zeros(shape, as_numpy_dtype(dtype))
+
+
+def ones(shape: int | Sequence[int], dtype: Any = float32, *, stream: Any = None) -> np.ndarray:
+    """An array of ones."""
+    return np.ones(shape, as_numpy_dtype(dtype))
+
+
+def full(shape: int | Sequence[int], vals: Any, dtype: Any = None, *, stream: Any = None) -> np.ndarray:
+    """An array filled with vals, broadcast; of their type unless dtype says."""
+    vals = _from_python(vals)
+    return np.full(shape, vals, vals.dtype if dtype is None else as_numpy_dtype(dtype))
+
+
+def zeros_like(a: Any, *, stream: Any = None) -> np.ndarray:
+    """Zeros of a's shape and type."""
+    return np.zeros_like(_from_python(a))
+
+
+def ones_like(a: Any, *, stream: Any = None) -> np.ndarray:
+    """Ones of a's shape and type."""
+    return np.ones_like(_from_python(a))
+
+
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, stream: Any = None) -> np.ndarray:
+    """start, start + step, … below stop (one argument is stop); int32 where all are integers, otherwise float32."""
+    if stop is None:
+        start, stop = 0, start
+    step = 1 if step is None else step
+    if dtype is None:
+        dtype = int32 if all(isinstance(value, (int, np.integer)) for value in (start, stop, step)) else float32
+    return np.arange(start, stop, step).astype(as_numpy_dtype(dtype))
+
+
+def tril(x: Any, k: int = 0, *, stream: Any = None) -> np.ndarray:
+    """x with zeros above its k-th diagonal."""
+    return np.tril(_from_python(x), k)
+
+
+def triu(x: Any, k: int = 0, *, stream: Any = None) -> np.ndarray:
+    """x with zeros below its k-th diagonal."""
+    return np.triu(_from_python(x), k)
+
+
+def where(condition: Any, x: Any, y: Any, /, *, stream: Any = None) -> np.ndarray:
+    """x where condition is not zero, y elsewhere; Python numbers take the other branch's type."""
+    x_is_number, y_is_number = (isinstance(value, (bool, int, float)) for value in (x, y))
+    if x_is_number and not y_is_number:
+        x = np.asarray(x, _weak_type(x, y))
+    if y_is_number and not x_is_number:
+        y = np.asarray(y, _weak_type(y, x))
+    return np.where(np.asarray(condition) != 0, _from_python(x), _from_python(y))
+
+
+def _weak_type(number: Any, other: Any) -> np.dtype:
+    other = np.asarray(other).dtype
+    integral = np.issubdtype(other, np.integer) or other == np.bool_
+    return np.dtype(float32) if isinstance(number, float) and integral else other
+
+
+# ---- arithmetic -------------------------------------------------------------------------------------
+
+
+def _unary(function: Any, name: str, doc: str) -> Any:
+    def apply(a: Any, /, *, stream: Any = None) -> np.ndarray:
+        return np.asarray(function(_from_python(a)))
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = doc
+    return apply
+
+
+abs = _unary(np.abs, "abs", "|a|, element by element.")
+cos = _unary(np.cos, "cos", "The cosine, element by element.")
+exp = _unary(np.exp, "exp", "e to the a, element by element.")
+floor = _unary(np.floor, "floor", "The largest integer not above a, element by element.")
+log = _unary(np.log, "log", "The natural logarithm, element by element.")
+rsqrt = _unary(lambda a: np.asarray(1 / np.sqrt(a), a.dtype), "rsqrt", "1/sqrt(a), element by element.")
+sin = _unary(np.sin, "sin", "The sine, element by element.")
+sqrt = _unary(np.sqrt, "sqrt", "The square root, element by element.")
+
+
+def maximum(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
+    """The larger of a and b, element by element."""
+    return np.maximum(a, b)
+
+
+def minimum(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
+    """The smaller of a and b, element by element."""
+    return np.minimum(a, b)
+
+
+def matmul(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
+    """The matrix product over the last two axes."""
+    return np.matmul(a, b)
+
+
+def sum(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
+    """The sum over axis, or of everything."""
+    return np.asarray(np.sum(a, axis=axis, keepdims=keepdims))
+
+
+def mean(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
+    """The mean over axis, or of everything."""
+    return np.asarray(np.mean(a, axis=axis, keepdims=keepdims))
+
+
+def max(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
+    """The largest element over axis, or of everything."""
+    return np.asarray(np.max(a, axis=axis, keepdims=keepdims))
+
+
+def softmax(a: Any, axis: Any = -1, *, precise: bool = False, stream: Any = None) -> np.ndarray:
+    """exp(a) over its sum along axis, the last one unless told; precise sums half types in float32."""
+    a = np.asarray(a)
+    wide = a.astype(np.promote_types(a.dtype, np.float32)) if precise else a
+    weights = np.exp(wide - np.max(wide, axis=axis, keepdims=True))
+    return np.asarray(weights / np.sum(weights, axis=axis, keepdims=True), a.dtype)
+
+
+# ---- shapes and comparison --------------------------------------------------------------------------
+
+
+def reshape(a: Any, shape: Sequence[int], *, stream: Any = None) -> np.ndarray:
+    """The elements of a in another shape."""
+    return np.reshape(a, tuple(shape))
+
+
+def transpose(a: Any, axes: Sequence[int] | None = None, *, stream: Any = None) -> np.ndarray:
+    """a with its axes in another order, reversed unless told."""
+    return np.transpose(a, axes)
+
+
+def swapaxes(a: Any, axis1: int, axis2: int, *, stream: Any = None) -> np.ndarray:
+    """a with two axes exchanged."""
+    return np.swapaxes(a, axis1, axis2)
+
+
+def expand_dims(a: Any, axis: Any, *, stream: Any = None) -> np.ndarray:
+    """a with axes of size 1 put in."""
+    return np.expand_dims(a, axis)
+
+
+def concatenate(arrays: Sequence[Any], axis: int = 0, *, stream: Any = None) -> np.ndarray:
+    """The arrays one after another along axis."""
+    return np.concatenate(arrays, axis)
+
+
+def allclose(a: Any, b: Any, /, rtol: float = 1e-5, atol: float = 1e-8, *, equal_nan: bool = False,
+             stream: Any = None) -> np.ndarray:
+    """Whether |a - b| <= atol + rtol·|b| everywhere."""
+    return np.asarray(np.allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol, atol, equal_nan))
+
+
+def array_equal(a: Any, b: Any, equal_nan: bool = False, stream: Any = None) -> np.ndarray:
+    """Whether a and b have the same shape and elements."""
+    return np.asarray(np.array_equal(a, b, equal_nan))
+
+
+def eval(*args: Any) -> None:
+    """Does nothing: every result here has been computed when its function returns."""

@@ -1,0 +1,31 @@
+"""mlx.core.fast's operations: norms, rotary embedding and attention, with their gradients.
+
+Every function takes arrays of NumPy, torch, JAX, MLX or any library with DLPack or the buffer protocol, reads them in
+place, and returns the kind of array that it was given. explain(function, ...) tells what a call would do.
+"""
+
+from .._ext import (
+    add_rms_norm as add_rms_norm,
+    explain as explain,
+    layer_norm as layer_norm,
+    layer_norm_vjp as layer_norm_vjp,
+    rms_norm as rms_norm,
+    rms_norm_vjp as rms_norm_vjp,
+    rope as rope,
+    rope_vjp as rope_vjp,
+    scaled_dot_product_attention as scaled_dot_product_attention,
+    scaled_dot_product_attention_vjp as scaled_dot_product_attention_vjp,
+)
+
+__all__ = [
+    "add_rms_norm",
+    "explain",
+    "layer_norm",
+    "layer_norm_vjp",
+    "rms_norm",
+    "rms_norm_vjp",
+    "rope",
+    "rope_vjp",
+    "scaled_dot_product_attention",
+    "scaled_dot_product_attention_vjp",
+]

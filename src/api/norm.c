@@ -1,0 +1,78 @@
+/* rms_norm, add_rms_norm, layer_norm: check, plan, run. */
+#include "api/norm_call.h"
+
+typedef struct forward {
+    const invar_norm_call *call;
+    invar_norm_kernel *kernel;
+} forward;
+
+static void run_rows(void *argument, int64_t index, void *scratch) {
+    const forward *f = argument;
+    int64_t first = index * f->call->task_rows, left = f->call->job.rows - first;
+    f->kernel(&f->call->job, first, left < f->call->task_rows ? left : f->call->task_rows, scratch);
+}
+
+/* Scratch for rows that the kernel cannot read in place. */
+static size_t slot_bytes(const invar_norm_call *call) {
+    int64_t features = call->job.features < INVAR_NORM_BLOCK ? call->job.features : INVAR_NORM_BLOCK;
+    return INVAR_NORM_BUFFERS * sizeof(float) * (size_t)features;
+}
+
+static invar_status run(invar_norm_call *call, bool centred) {
+    invar_norm_plan(call);
+    invar_run run;
+    bool planned;
+    INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
+                              slot_bytes(call), call->operation, &planned));
+    if (planned) {
+        invar_norm_describe(call, centred ? 8 : 4);
+        return INVAR_OK;
+    }
+    if (call->tasks) {
+        invar_norm_widen_vectors(call, &run);
+        forward f = { call, centred ? call->kernels->layer_norm : call->kernels->rms_norm };
+        invar_run_tasks(&run, call->tasks, run_rows, &f);
+    }
+    invar_run_end(&run);
+    return INVAR_OK;
+}
+
+invar_status invar_rms_norm(invar_context *context, const invar_tensor *y, const invar_tensor *x, const invar_tensor *weight,
+                            const invar_norm_options *options) {
+    invar_norm_call call;
+    INVAR_TRY(invar_norm_begin(&call, context, options, "rms_norm"));
+    INVAR_TRY(invar_norm_inputs(&call, x, weight, NULL));
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "y"));
+    return run(&call, false);
+}
+
+/* sum may be exactly x or exactly residual. */
+static invar_status check_sum(invar_norm_call *call, const invar_tensor *sum) {
+    const invar_view *x = &call->tensor[INVAR_NORM_X], *residual = &call->tensor[INVAR_NORM_RESIDUAL];
+    invar_view view;
+    INVAR_TRY(invar_view_init_float(&view, sum, call->operation, "sum"));
+    int alias = invar_view_identical(&view, residual) ? INVAR_NORM_RESIDUAL : INVAR_NORM_X;
+    return invar_norm_output(call, INVAR_NORM_SUM, sum, invar_promote(x->type, residual->type), alias, "sum");
+}
+
+invar_status invar_add_rms_norm(invar_context *context, const invar_tensor *y, const invar_tensor *sum, const invar_tensor *x,
+                                const invar_tensor *residual, const invar_tensor *weight, const invar_norm_options *options) {
+    invar_norm_call call;
+    INVAR_TRY(invar_norm_begin(&call, context, options, "add_rms_norm"));
+    INVAR_TRY(invar_norm_inputs(&call, x, weight, NULL));
+    INVAR_TRY(invar_norm_like_x(&call, INVAR_NORM_RESIDUAL, residual, "residual"));
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "y"));
+    INVAR_TRY(check_sum(&call, sum));
+    if (invar_view_overlaps(&call.tensor[INVAR_NORM_Y], &call.tensor[INVAR_NORM_SUM]))
+        return invar_fail(INVAR_ERROR_VALUE, "add_rms_norm: sum: expected memory apart from y's, got an overlap");
+    return run(&call, false);
+}
+
+invar_status invar_layer_norm(invar_context *context, const invar_tensor *y, const invar_tensor *x, const invar_tensor *weight,
+                              const invar_tensor *bias, const invar_norm_options *options) {
+    invar_norm_call call;
+    INVAR_TRY(invar_norm_begin(&call, context, options, "layer_norm"));
+    INVAR_TRY(invar_norm_inputs(&call, x, weight, bias));
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "y"));
+    return run(&call, true);
+}

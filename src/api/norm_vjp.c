@@ -1,0 +1,135 @@
+/* The VJPs of rms_norm and layer_norm: check, plan, run; then the chunks' partial sums are merged in order. */
+#include "api/norm_call.h"
+
+enum {
+    CHUNK_ELEMENTS = 262144, /* elements of a chunk, within the bounds below */
+    CHUNK_ROWS_LEAST = 32,   /* a chunk's partial sums cost at most 1/32 of its rows' traffic to write */
+    CHUNK_ROWS_MOST = 1024,
+    MERGE_FEATURES = 1024    /* features a task of the merge */
+};
+
+typedef struct backward {
+    invar_norm_call call;
+    invar_norm_vjp_kernel *kernel;
+    invar_view dweight, dbias;
+    int64_t chunks;
+} backward;
+
+static void run_rows(void *argument, int64_t index, void *scratch) {
+    const backward *b = argument;
+    int64_t first = index * b->call.task_rows, left = b->call.job.rows - first;
+    b->kernel(&b->call.job, first, left < b->call.task_rows ? left : b->call.task_rows, scratch);
+}
+
+static void merge_vector(const backward *b, const invar_view *out, size_t place, int64_t first, int64_t count) {
+    const invar_norm_job *job = &b->call.job;
+    int64_t step = job->features == 1 ? (int64_t)invar_view_item_size(out) : out->stride[0] * (int64_t)invar_view_item_size(out);
+    b->call.kernels->norm_merge(out->data, out->type, step, job->partial ? job->partial + place : NULL, job->partial_bytes,
+                                b->chunks, first, count);
+}
+
+static void merge_features(void *argument, int64_t index, void *scratch) {
+    (void)scratch;
+    const backward *b = argument;
+    const invar_norm_job *job = &b->call.job;
+    int64_t first = index * MERGE_FEATURES, left = job->features - first, count = left < MERGE_FEATURES ? left : MERGE_FEATURES;
+    if (job->want_dweight) merge_vector(b, &b->dweight, 0, first, count);
+    if (job->want_dbias) merge_vector(b, &b->dbias, job->want_dweight ? job->partial_bytes / 2 : 0, first, count);
+}
+
+/* dweight or dbias: like its argument, apart from every other tensor. */
+static invar_status check_gradient(const invar_norm_call *call, invar_view *view, bool *wanted, const invar_tensor *tensor,
+                                   bool has, const invar_view *like, const char *argument, const char *of) {
+    *wanted = tensor != NULL;
+    if (!tensor) return INVAR_OK;
+    if (!has)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected NULL where there is no %s, got a tensor", call->operation, argument,
+                          of);
+    INVAR_TRY(invar_view_init_float(view, tensor, call->operation, argument));
+    INVAR_TRY(invar_view_expect_shape(view, 1, like->shape, call->operation, argument));
+    INVAR_TRY(invar_view_expect_type(view, like->type, call->operation, argument));
+    const invar_view *others[] = {
+        &call->tensor[INVAR_NORM_X],
+        &call->tensor[INVAR_NORM_DY],
+        call->has_weight ? &call->weight : NULL,
+        call->has_bias ? &call->bias : NULL,
+        call->has[INVAR_NORM_DX] ? &call->tensor[INVAR_NORM_DX] : NULL,
+    };
+    return invar_check_output(view, others, 5, NULL, call->operation, argument);
+}
+
+static invar_status check(backward *b, const invar_tensor *dx, const invar_tensor *dweight, const invar_tensor *dbias,
+                          const invar_tensor *dy) {
+    invar_norm_call *call = &b->call;
+    INVAR_TRY(invar_norm_like_x(call, INVAR_NORM_DY, dy, "dy"));
+    if (dx) INVAR_TRY(invar_norm_output(call, INVAR_NORM_DX, dx, call->tensor[INVAR_NORM_X].type, INVAR_NORM_DY, "dx"));
+    INVAR_TRY(check_gradient(call, &b->dweight, &call->job.want_dweight, dweight, call->has_weight, &call->weight, "dweight",
+                             "weight"));
+    INVAR_TRY(check_gradient(call, &b->dbias, &call->job.want_dbias, dbias, call->has_bias, &call->bias, "dbias", "bias"));
+    if (dweight && dbias && invar_view_overlaps(&b->dweight, &b->dbias))
+        return invar_fail(INVAR_ERROR_VALUE, "%s: dbias: expected memory apart from dweight's, got an overlap", call->operation);
+    return INVAR_OK;
+}
+
+static int64_t chunk_rows(int64_t features) {
+    int64_t rows = features ? CHUNK_ELEMENTS / features : CHUNK_ROWS_MOST;
+    return rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows;
+}
+
+/* Partial sums make a task a chunk: its size is then part of the result, and comes from the features alone. */
+static void plan(backward *b) {
+    invar_norm_call *call = &b->call;
+    invar_norm_job *job = &call->job;
+    invar_norm_plan(call);
+    if (!job->want_dweight && !job->want_dbias) {
+        if (!call->has[INVAR_NORM_DX]) call->tasks = 0;
+        return;
+    }
+    call->task_rows = job->chunk_rows = chunk_rows(job->features);
+    call->tasks = b->chunks = job->features ? (job->rows + job->chunk_rows - 1) / job->chunk_rows : 0;
+    size_t item = call->kernels == &invar_kernels_reference ? sizeof(double) : sizeof(float);
+    job->partial_bytes = item * (size_t)job->features * (job->want_dweight + job->want_dbias);
+    call->shared_bytes += job->partial_bytes * (size_t)b->chunks;
+}
+
+static invar_status run(backward *b, bool centred) {
+    invar_norm_call *call = &b->call;
+    invar_norm_job *job = &call->job;
+    plan(b);
+    int64_t held = job->features < INVAR_NORM_BLOCK ? job->features : INVAR_NORM_BLOCK;
+    invar_run run;
+    bool planned;
+    INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
+                              INVAR_NORM_BUFFERS * sizeof(float) * (size_t)held, call->operation, &planned));
+    if (planned) {
+        invar_norm_describe(call, centred ? 18 : 12);
+        return INVAR_OK;
+    }
+    job->partial = invar_norm_widen_vectors(call, &run);
+    b->kernel = centred ? call->kernels->layer_norm_vjp : call->kernels->rms_norm_vjp;
+    invar_run_tasks(&run, call->tasks, run_rows, b);
+    if (job->want_dweight || job->want_dbias)
+        invar_run_tasks(&run, (job->features + MERGE_FEATURES - 1) / MERGE_FEATURES, merge_features, b);
+    invar_run_end(&run);
+    return INVAR_OK;
+}
+
+invar_status invar_rms_norm_vjp(invar_context *context, const invar_tensor *dx, const invar_tensor *dweight,
+                                const invar_tensor *dy, const invar_tensor *x, const invar_tensor *weight,
+                                const invar_norm_options *options) {
+    backward b = { .chunks = 0 };
+    INVAR_TRY(invar_norm_begin(&b.call, context, options, "rms_norm_vjp"));
+    INVAR_TRY(invar_norm_inputs(&b.call, x, weight, NULL));
+    INVAR_TRY(check(&b, dx, dweight, NULL, dy));
+    return run(&b, false);
+}
+
+invar_status invar_layer_norm_vjp(invar_context *context, const invar_tensor *dx, const invar_tensor *dweight,
+                                  const invar_tensor *dbias, const invar_tensor *dy, const invar_tensor *x,
+                                  const invar_tensor *weight, const invar_tensor *bias, const invar_norm_options *options) {
+    backward b = { .chunks = 0 };
+    INVAR_TRY(invar_norm_begin(&b.call, context, options, "layer_norm_vjp"));
+    INVAR_TRY(invar_norm_inputs(&b.call, x, weight, bias));
+    INVAR_TRY(check(&b, dx, dweight, dbias, dy));
+    return run(&b, true);
+}

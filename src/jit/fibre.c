@@ -1,0 +1,208 @@
+/* Fibres: the switch in assembler for x86-64 (System V) and AArch64, by ucontext elsewhere; and the stacks. */
+#define _GNU_SOURCE
+#include "jit/fibre.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(INVAR_FIBRE_UCONTEXT) || !(defined(__x86_64__) || defined(__aarch64__)) || defined(_WIN32)
+#define USE_UCONTEXT 1
+#include <ucontext.h>
+#endif
+
+enum { STACK_BYTES = 1 << INVAR_STACK_BITS, CHUNK_STACKS = 16 };
+
+/* ---- the switch ---------------------------------------------------------------------------------- */
+
+#ifdef USE_UCONTEXT
+
+/* The context lies on the stack it belongs to, so a pointer to it is a whole state here too. */
+void invar_fibre_swap(void **from, void *to) {
+    ucontext_t here;
+    *from = &here;
+    swapcontext(&here, to);
+}
+
+void invar_fibre_prepare(invar_lane *lane, void (*entry)(void)) {
+    uintptr_t top = (uintptr_t)lane, bottom = top & ~(uintptr_t)(STACK_BYTES - 1);
+    ucontext_t *context = (ucontext_t *)((top - sizeof(ucontext_t)) & ~(uintptr_t)63);
+    getcontext(context);
+    context->uc_stack.ss_sp = (void *)bottom;
+    context->uc_stack.ss_size = (uintptr_t)context - bottom;
+    context->uc_link = NULL;
+    makecontext(context, entry, 0);
+    invar_stack_state_of(lane)->stack_pointer = context;
+}
+
+#else
+
+#ifdef __APPLE__
+#define SYMBOL "_invar_fibre_swap"
+#define DECLARE ".globl " SYMBOL "\n.private_extern " SYMBOL "\n"
+#else
+#define SYMBOL "invar_fibre_swap"
+#define DECLARE ".globl " SYMBOL "\n.hidden " SYMBOL "\n.type " SYMBOL ", %function\n"
+#endif
+
+/* It ends in a true return: lanes mostly wait at one place of one function, so the processor, which foretells a return from
+ * the calls it has seen, is right although the stack is another. */
+#ifdef __x86_64__
+enum { SAVED_WORDS = 6, ENTRY_WORD = 6 };
+__asm__(".text\n.p2align 6\n" DECLARE SYMBOL ":\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp, (%rdi)\nmovq %rsi, %rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\n"
+        "ret\n");
+#else
+enum { SAVED_WORDS = 20, ENTRY_WORD = 11 }; /* x30 is the 12th */
+__asm__(".text\n.p2align 6\n" DECLARE SYMBOL ":\n"
+        "sub sp, sp, #160\n"
+        "stp x19, x20, [sp]\nstp x21, x22, [sp, #16]\nstp x23, x24, [sp, #32]\nstp x25, x26, [sp, #48]\n"
+        "stp x27, x28, [sp, #64]\nstp x29, x30, [sp, #80]\n"
+        "stp d8, d9, [sp, #96]\nstp d10, d11, [sp, #112]\nstp d12, d13, [sp, #128]\nstp d14, d15, [sp, #144]\n"
+        "mov x9, sp\nstr x9, [x0]\nmov sp, x1\n"
+        "ldp x19, x20, [sp]\nldp x21, x22, [sp, #16]\nldp x23, x24, [sp, #32]\nldp x25, x26, [sp, #48]\n"
+        "ldp x27, x28, [sp, #64]\nldp x29, x30, [sp, #80]\n"
+        "ldp d8, d9, [sp, #96]\nldp d10, d11, [sp, #112]\nldp d12, d13, [sp, #128]\nldp d14, d15, [sp, #144]\n"
+        "add sp, sp, #160\nret\n");
+#endif
+
+void invar_fibre_prepare(invar_lane *lane, void (*entry)(void)) {
+    /* Zeros end the chain of frames. One word more keeps the alignment that a call would leave. */
+    void **words = (void **)((uintptr_t)lane & ~(uintptr_t)63) - SAVED_WORDS - 2;
+    for (int i = 0; i < SAVED_WORDS + 2; i++) words[i] = NULL;
+    words[ENTRY_WORD] = (void *)(uintptr_t)entry;
+    invar_stack_state_of(lane)->stack_pointer = words;
+}
+
+#endif
+
+/* ---- sanitizers ------------------------------------------------------------------------------------ */
+
+#ifdef INVAR_FIBRE_SANITIZED
+#if defined(__SANITIZE_THREAD__)
+#define THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define THREAD_SANITIZER 1
+#endif
+#endif
+
+#ifdef THREAD_SANITIZER
+void *__tsan_get_current_fiber(void);
+void *__tsan_create_fiber(unsigned flags);
+void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+
+static invar_stack_state *state_of(invar_stacks *stacks, invar_lane *lane) {
+    return lane ? invar_stack_state_of(lane) : &stacks->home;
+}
+
+void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) {
+    invar_stack_state *left = state_of(stacks, from), *next = state_of(stacks, to);
+    if (!from) left->sanitizer = __tsan_get_current_fiber();
+    if (!next->sanitizer) next->sanitizer = __tsan_create_fiber(0);
+    __tsan_switch_to_fiber(next->sanitizer, 0);
+    invar_fibre_swap(&left->stack_pointer, next->stack_pointer);
+}
+void invar_fibre_arrived(void) {}
+#else
+void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t size);
+void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *size);
+
+void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) {
+    void *fake_stack;
+    if (to) {
+        uintptr_t bottom = (uintptr_t)to & ~(uintptr_t)(STACK_BYTES - 1);
+        __sanitizer_start_switch_fiber(&fake_stack, (void *)bottom, (uintptr_t)to - bottom);
+    } else {
+        pthread_attr_t attributes;
+        void *bottom = NULL;
+        size_t size = 0;
+        pthread_getattr_np(pthread_self(), &attributes);
+        pthread_attr_getstack(&attributes, &bottom, &size);
+        pthread_attr_destroy(&attributes);
+        __sanitizer_start_switch_fiber(&fake_stack, bottom, size);
+    }
+    invar_fibre_swap(from ? &invar_stack_state_of(from)->stack_pointer : &stacks->home.stack_pointer,
+                     to ? invar_stack_state_of(to)->stack_pointer : stacks->home.stack_pointer);
+    __sanitizer_finish_switch_fiber(fake_stack, NULL, NULL);
+}
+void invar_fibre_arrived(void) { __sanitizer_finish_switch_fiber(NULL, NULL, NULL); }
+#endif
+#endif
+
+/* ---- stacks ---------------------------------------------------------------------------------------- */
+
+static pthread_key_t key;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static int key_made;
+
+static void destroy(void *argument) {
+    invar_stacks *stacks = argument;
+    for (int i = 0; i < stacks->chunk_count; i++) munmap(stacks->chunks[i], (size_t)STACK_BYTES * CHUNK_STACKS);
+    free(stacks);
+}
+
+static void make_key(void) { key_made = pthread_key_create(&key, destroy) == 0; }
+
+invar_stacks *invar_stacks_take(void) {
+    pthread_once(&key_once, make_key);
+    invar_stacks *stacks = key_made ? pthread_getspecific(key) : NULL;
+    if (!stacks || stacks->in_use) {
+        int first = key_made && !stacks;
+        stacks = calloc(1, sizeof *stacks);
+        if (!stacks) return NULL;
+        if (first) (void)pthread_setspecific(key, stacks); /* refused: freed when they are given back */
+    }
+    stacks->in_use = 1;
+    return stacks;
+}
+
+void invar_stacks_give(invar_stacks *stacks) {
+    stacks->in_use = 0;
+    if (!key_made || pthread_getspecific(key) != stacks) {
+        destroy(stacks);
+        return;
+    }
+    if (stacks->free_count < stacks->count) invar_stacks_reset(stacks);
+}
+
+void invar_stacks_reset(invar_stacks *stacks) {
+    stacks->free_count = 0;
+    for (int i = 0; i < stacks->count; i++) {
+        char *base = (char *)stacks->chunks[i / CHUNK_STACKS] + (size_t)(i % CHUNK_STACKS) * STACK_BYTES;
+        invar_lane *lane = invar_lane_of(base);
+        invar_stack_state_of(lane)->stack_pointer = NULL;
+        stacks->free[stacks->free_count++] = lane;
+    }
+}
+
+/* Memory aligned to a stack's size: more is mapped than is wanted, and the ends are given back. */
+static char *map_chunk(void) {
+    size_t bytes = (size_t)STACK_BYTES * CHUNK_STACKS;
+    char *memory = mmap(NULL, bytes + STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return NULL;
+    size_t before = (STACK_BYTES - (uintptr_t)memory % STACK_BYTES) % STACK_BYTES;
+    if (before) munmap(memory, before);
+    munmap(memory + before + bytes, STACK_BYTES - before);
+    return memory + before;
+}
+
+int invar_stacks_grow(invar_stacks *stacks) {
+    if (stacks->count >= INVAR_MAX_THREADS) return 0;
+    char *chunk = map_chunk();
+    if (!chunk) return 0;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    stacks->chunks[stacks->chunk_count++] = chunk;
+    for (int i = CHUNK_STACKS - 1; i >= 0; i--) {
+        char *base = chunk + (size_t)i * STACK_BYTES;
+        /* A refusal leaves this stack without its guard: a process may have 65530 mappings, which 32 threads with 1024
+         * stacks each would pass. */
+        (void)mprotect(base, page, PROT_NONE);
+        stacks->free[stacks->free_count++] = invar_lane_of(base);
+    }
+    stacks->count += CHUNK_STACKS;
+    return 1;
+}

@@ -1,0 +1,65 @@
+/* Fibres: stacks that a thread of the machine switches between by hand, one for each lane that waits. */
+#ifndef INVAR_JIT_FIBRE_H
+#define INVAR_JIT_FIBRE_H
+
+#include "jit/runtime.h"
+
+/* The end of a lane's bytes; the stack proper begins below them. */
+typedef struct invar_stack_state {
+    void *stack_pointer; /* while it is switched away from */
+    void *sanitizer;     /* what a thread sanitizer calls it */
+} invar_stack_state;
+enum { INVAR_LANE_OWN_BYTES = INVAR_LANE_BYTES - sizeof(invar_stack_state) }; /* invar_lane, and what its runner adds */
+
+/* The stacks that one thread of the machine keeps, so that a launch finds those of the launch before. */
+typedef struct invar_stacks {
+    invar_stack_state home;              /* the thread's own stack */
+    int free_count;
+    int count;                           /* free or not */
+    int chunk_count;
+    int in_use;
+    invar_lane *free[INVAR_MAX_THREADS]; /* the last one given back is the warmest, and goes first */
+    void *chunks[INVAR_MAX_THREADS];     /* what was mapped */
+} invar_stacks;
+
+/* The calling thread's stacks, all free; others when those are in use. NULL when out of memory. */
+invar_stacks *invar_stacks_take(void);
+void invar_stacks_give(invar_stacks *stacks);
+/* Frees every stack and forgets the lanes that were left in the middle. */
+void invar_stacks_reset(invar_stacks *stacks);
+
+/* Makes more free stacks. False when there is no memory for one, or INVAR_MAX_THREADS exist. */
+int invar_stacks_grow(invar_stacks *stacks);
+
+static inline invar_stack_state *invar_stack_state_of(invar_lane *lane) {
+    return (invar_stack_state *)((char *)lane + INVAR_LANE_OWN_BYTES);
+}
+
+/* Makes the next switch to the lane's stack call entry there, whose first act is invar_fibre_arrived. It never returns. */
+void invar_fibre_prepare(invar_lane *lane, void (*entry)(void));
+
+/* Leaves a state in *from and goes on from `to`, which such a call left, or invar_fibre_prepare. The floating-point
+ * environment is not part of it: lanes share their thread's. */
+void invar_fibre_swap(void **from, void *to);
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INVAR_FIBRE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define INVAR_FIBRE_SANITIZED 1
+#endif
+#endif
+
+/* Swap with the sanitizers told, where the build has one. from, to: NULL is the thread's own stack. */
+#ifdef INVAR_FIBRE_SANITIZED
+void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to);
+void invar_fibre_arrived(void);
+#else
+static inline void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) {
+    invar_fibre_swap(from ? &invar_stack_state_of(from)->stack_pointer : &stacks->home.stack_pointer,
+                     to ? invar_stack_state_of(to)->stack_pointer : stacks->home.stack_pointer);
+}
+static inline void invar_fibre_arrived(void) {}
+#endif
+
+#endif

@@ -1,0 +1,185 @@
+/* Writes a text by the rules of its tokens. */
+#include "jit/source.h"
+
+#include <stdio.h>
+
+typedef struct writer {
+    const invar_source *source;
+    const invar_file *file;
+    int32_t which;
+    bool host;
+    bool flat; /* one line: gaps become blanks */
+    invar_text *text;
+} writer;
+
+static int32_t write_token(const writer *w, int32_t i);
+
+static void write_raw(const writer *w, int32_t i, uint32_t less) {
+    const invar_token *token = &w->file->tokens[i];
+    invar_text_append(w->text, w->file->text + token->start, token->length - less);
+}
+
+static void write_gap(const writer *w, int32_t i) {
+    const invar_token *tokens = w->file->tokens;
+    size_t begin = i ? tokens[i - 1].start + tokens[i - 1].length : 0;
+    size_t end = i < w->file->count ? tokens[i].start : w->file->length;
+    if (!w->flat) invar_text_append(w->text, w->file->text + begin, end - begin);
+    else if (end > begin) invar_text_string(w->text, " ");
+}
+
+static void write_flat(const writer *w, int32_t begin, int32_t end) {
+    writer flat = *w;
+    flat.flat = true;
+    for (int32_t i = begin; i < end; i++) {
+        if (i > begin) write_gap(&flat, i);
+        i = write_token(&flat, i);
+    }
+}
+
+/* ---- threadgroup arrays ---- */
+
+/* The declarator's type, written as a type: float[32][33], or float *[4]. */
+static void write_storage_type(const writer *w, const invar_storage *storage) {
+    write_flat(w, storage->type, storage->type_end);
+    write_flat(w, storage->dims, storage->dims_end);
+}
+
+/* invar_dynamic_array<T[4]>() for `extern __shared__ T x[][4]` */
+static void write_dynamic_call(const writer *w, const invar_storage *storage) {
+    int32_t inner = storage->dims; /* behind the first [] */
+    if (inner < storage->dims_end) inner = w->file->tokens[inner].partner + 1;
+    invar_text_string(w->text, "invar_dynamic_array<");
+    write_flat(w, storage->type, storage->type_end);
+    write_flat(w, inner, storage->dims_end);
+    invar_text_string(w->text, ">()");
+}
+
+/* Outside functions, an object that becomes the running block's pointer where it is used. */
+static void write_dynamic(const writer *w, const invar_storage *storage) {
+    bool outside = w->file->tokens[storage->name].scope == INVAR_SCOPE_NAMESPACE;
+    if (outside) {
+        invar_text_string(w->text, "static const struct { operator decltype(");
+        write_dynamic_call(w, storage);
+        invar_text_string(w->text, ")() const { return ");
+        write_dynamic_call(w, storage);
+        invar_text_string(w->text, "; } } ");
+        write_raw(w, storage->name, 0);
+        invar_text_string(w->text, "{};");
+        return;
+    }
+    invar_text_string(w->text, "auto *");
+    write_raw(w, storage->name, 0);
+    invar_text_string(w->text, " = ");
+    write_dynamic_call(w, storage);
+    invar_text_string(w->text, ";");
+}
+
+static int32_t write_storage_host(const writer *w, int32_t i) {
+    const invar_source *source = w->source;
+    int32_t number = w->file->tokens[i].value, end = source->storage[number].end;
+    for (;; number++) {
+        const invar_storage *storage = &source->storage[number];
+        if (storage->dynamic) {
+            write_dynamic(w, storage);
+        } else {
+            invar_text_string(w->text, "auto &");
+            write_raw(w, storage->name, 0);
+            invar_text_format(w->text, " = invar_shared_array<%d, ", (int)number);
+            write_storage_type(w, storage);
+            invar_text_string(w->text, ">();");
+        }
+        if (!storage->more) break;
+    }
+    for (int32_t line = w->file->tokens[i].line; line < w->file->tokens[end].line && !w->flat; line++)
+        invar_text_string(w->text, "\n");
+    return end;
+}
+
+static int32_t write_storage(const writer *w, int32_t i) {
+    if (w->host) return write_storage_host(w, i);
+    if (invar_is_metal(w->source)) invar_text_string(w->text, "__shared__ ");
+    else write_raw(w, i, 0);
+    return i;
+}
+
+/* ---- marked calls ---- */
+
+/* A `(` and what comes first in it. */
+static int32_t write_open(const writer *w, int32_t i, const char *first) {
+    invar_text_format(w->text, "(%s", first);
+    if (invar_token_is(w->file, i + 1, "void") && invar_token_is(w->file, i + 2, ")")) return i + 1;
+    if (!invar_token_is(w->file, i + 1, ")")) invar_text_string(w->text, ", ");
+    return i;
+}
+
+static int32_t write_mark(const writer *w, int32_t i) {
+    enum { LONGEST = 48 };
+    const invar_token *token = &w->file->tokens[i];
+    char first[LONGEST];
+    const invar_item *item = &w->source->items[token->value];
+    snprintf(first, sizeof first, "%s%s%d%s", item->callee < 0 ? "invar_here(" : "", item->within >= 0 ? "invar_at + " : "",
+             (int)item->number, item->callee < 0 ? ")" : "");
+    return write_open(w, i, first);
+}
+
+/* ---- tokens ---- */
+
+static void write_swizzle(const writer *w, int32_t i) {
+    int places[4], count;
+    invar_swizzle_code(w->file, i, places, &count);
+    invar_text_string(w->text, w->file->tokens[i].rule == INVAR_RULE_PUT ? "template invar_put<" : "template invar_take<");
+    for (int k = 0; k < count; k++) invar_text_format(w->text, k ? ", %d" : "%d", places[k]);
+    invar_text_string(w->text, ">()");
+}
+
+static void write_literal(const writer *w, int32_t i, const char *function, uint32_t suffix) {
+    invar_text_format(w->text, "%s(", function);
+    write_raw(w, i, suffix);
+    invar_text_string(w->text, ")");
+}
+
+/* Rules whose host text is a word. */
+static void write_word(const writer *w, int32_t i, const char *host) {
+    if (w->host) invar_text_string(w->text, host);
+    else write_raw(w, i, 0);
+}
+
+/* Writes token i, and what its rule takes along; returns the last token that was written. */
+static int32_t write_token(const writer *w, int32_t i) {
+    const invar_token *token = &w->file->tokens[i];
+    switch (token->rule) {
+    case INVAR_RULE_DROP: invar_text_string(w->text, " "); return i;
+    case INVAR_RULE_HOST_DROP: write_word(w, i, " "); return i;
+    case INVAR_RULE_FLOAT: write_raw(w, i, 0), invar_text_string(w->text, "f"); return i;
+    case INVAR_RULE_HALF: write_literal(w, i, "invar_half_literal", 1); return i;
+    case INVAR_RULE_BFLOAT: write_literal(w, i, "invar_bfloat_literal", 2); return i;
+    case INVAR_RULE_CONSTANT: invar_text_string(w->text, token->value ? "constexpr" : "static constexpr"); return i;
+    case INVAR_RULE_STATIC: write_word(w, i, "static const"); return i;
+    case INVAR_RULE_INLINE:
+        if (invar_is_metal(w->source)) invar_text_string(w->text, "inline");
+        else write_word(w, i, "inline");
+        return i;
+    case INVAR_RULE_ALIGN: write_word(w, i, "__attribute__((aligned"); return i;
+    case INVAR_RULE_ALIGN_END: invar_text_string(w->text, w->host ? ")))" : ")"); return i;
+    case INVAR_RULE_TAKE:
+    case INVAR_RULE_PUT: write_swizzle(w, i); return i;
+    case INVAR_RULE_SIZE: invar_text_format(w->text, "invar_size_%d", (int)token->value); return i;
+    case INVAR_RULE_STORAGE: return write_storage(w, i);
+    case INVAR_RULE_MARK:
+    case INVAR_RULE_CALL: if (w->host) return write_mark(w, i); break;
+    case INVAR_RULE_DEFINE: if (w->host) return write_open(w, i, "const int invar_at"); break;
+    case INVAR_RULE_OVERLOAD: if (w->host) return write_open(w, i, "invar_any_here"); break;
+    default: break;
+    }
+    write_raw(w, i, 0);
+    return i;
+}
+
+void invar_lower(const invar_source *source, int32_t file, int32_t target, invar_text *text) {
+    writer w = { source, &source->files[file], file, target == INVAR_TARGET_CPU, false, text };
+    for (int32_t i = 0; i < w.file->count; i++) {
+        write_gap(&w, i);
+        i = write_token(&w, i);
+    }
+    write_gap(&w, w.file->count);
+}

@@ -1,0 +1,138 @@
+/* The reading of a kernel's text, from description to invar_source. */
+#include "jit/source.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size) {
+    enum { FIRST = 16 };
+    if (count < *capacity) return true;
+    int32_t wanted = *capacity ? *capacity * 2 : FIRST;
+    void *old, *grown;
+    memcpy(&old, array, sizeof old);
+    grown = realloc(old, size * (size_t)wanted);
+    if (!grown) return false;
+    memcpy(array, &grown, sizeof grown);
+    *capacity = wanted;
+    return true;
+}
+
+const char *invar_source_operation(const invar_source *source) {
+    return invar_is_metal(source) ? "metal_kernel" : "cuda_kernel";
+}
+
+const char *invar_source_suffix(const invar_source *source, int32_t file) {
+    return file == INVAR_HEADER ? "header" : invar_is_metal(source) ? "metal" : "cu";
+}
+
+invar_status invar_source_fail(const invar_source *source, int32_t file, int32_t line, const char *format, ...) {
+    char sentence[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    return invar_fail(INVAR_ERROR_VALUE, "%s: %s.%s:%d: %s", invar_source_operation(source), source->name,
+                      invar_source_suffix(source, file), (int)line, sentence);
+}
+
+invar_status invar_source_memory(const invar_source *source) {
+    return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory reading %s", invar_source_operation(source), source->name);
+}
+
+static const char *copy_string(char **at, const char *string) {
+    size_t bytes = strlen(string) + 1;
+    char *copy = memcpy(*at, string, bytes);
+    *at += bytes;
+    return copy;
+}
+
+static size_t bytes_of(const char *string) { return string ? strlen(string) + 1 : 1; }
+
+static bool copy_description(invar_source *source, const invar_kernel_description *description) {
+    size_t bytes = bytes_of(description->name) + bytes_of(description->source) + bytes_of(description->header);
+    for (int32_t k = 0; k < description->input_count; k++) bytes += bytes_of(description->input_names[k]);
+    for (int32_t k = 0; k < description->output_count; k++) bytes += bytes_of(description->output_names[k]);
+    char *at = source->strings = malloc(bytes);
+    if (!at) return false;
+    source->dialect = description->dialect;
+    source->math_mode = description->math_mode;
+    source->atomic_outputs = description->atomic_outputs && invar_is_metal(source);
+    source->name = copy_string(&at, description->name);
+    source->input_count = description->input_count;
+    for (int32_t k = 0; k < description->input_count; k++)
+        source->arrays[source->array_count++] = copy_string(&at, description->input_names[k]);
+    for (int32_t k = 0; k < description->output_count; k++)
+        source->arrays[source->array_count++] = copy_string(&at, description->output_names[k]);
+    const char *texts[INVAR_FILES] = { description->header ? description->header : "", description->source };
+    for (int32_t f = 0; f < INVAR_FILES; f++) {
+        source->files[f].text = copy_string(&at, texts[f]);
+        source->files[f].length = strlen(texts[f]);
+    }
+    return true;
+}
+
+static invar_status lex_file(invar_source *source, int32_t which) {
+    int32_t line;
+    switch (invar_lex(&source->files[which], &line)) {
+    case INVAR_LEX_OK: return INVAR_OK;
+    case INVAR_LEX_MEMORY: return invar_source_memory(source);
+    case INVAR_LEX_COMMENT: return invar_source_fail(source, which, line, "this comment or string does not end");
+    case INVAR_LEX_BRACKET: return invar_source_fail(source, which, line, "this bracket has no partner");
+    default:
+        return invar_source_fail(source, which, line, "expected at most %d bytes of text, got %zu", INVAR_LEX_LIMIT,
+                                 source->files[which].length);
+    }
+}
+
+static invar_status read_text(invar_source *source) {
+    for (int32_t f = 0; f < INVAR_FILES; f++) {
+        INVAR_TRY(lex_file(source, f));
+        invar_read_words(source, f);
+    }
+    for (int32_t f = 0; f < INVAR_FILES; f++) {
+        INVAR_TRY(invar_read_refusals(source, f));
+        INVAR_TRY(invar_read_scopes(source, f));
+        INVAR_TRY(invar_read_storage(source, f));
+        INVAR_TRY(invar_read_rules(source, f));
+        invar_read_loops(source, f);
+        invar_read_names(source, f);
+    }
+    INVAR_TRY(invar_read_marks(source));
+    invar_read_mode(source);
+    return INVAR_OK;
+}
+
+invar_status invar_source_read(invar_source **out, const invar_kernel_description *description) {
+    const char *operation = description->dialect == INVAR_DIALECT_METAL ? "metal_kernel" : "cuda_kernel";
+    if (description->input_count + description->output_count > INVAR_MAX_ARRAYS)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: input_names, output_names: expected at most %d names, got %d", operation,
+                          INVAR_MAX_ARRAYS, (int)(description->input_count + description->output_count));
+    invar_source *source = calloc(1, sizeof *source);
+    if (!source || !copy_description(source, description)) {
+        free(source);
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory reading %s", operation, description->name);
+    }
+    invar_status status = read_text(source);
+    if (status != INVAR_OK) {
+        invar_source_free(source);
+        return status;
+    }
+    *out = source;
+    return INVAR_OK;
+}
+
+void invar_source_free(invar_source *source) {
+    if (!source) return;
+    for (int32_t f = 0; f < INVAR_FILES; f++) invar_file_free(&source->files[f]);
+    free(source->functions);
+    free(source->storage);
+    free(source->items);
+    free(source->groups);
+    free(source->places);
+    free(source->strings);
+    free(source);
+}
+
+uint32_t invar_source_mode(const invar_source *source) { return source->mode; }

@@ -1,0 +1,155 @@
+/* What is known of a kernel's text after it has been read: the passes of the translator and what they share.
+ *
+ *     lexer.c    tokens
+ *     scope.c    where each token stands, and the functions that the user defines
+ *     words.c    names in use
+ *     refuse.c   what cannot be translated
+ *     rules.c    how each token is written: address spaces, literals, attributes, directives
+ *     storage.c  threadgroup arrays
+ *     loops.c    which loops hold a token
+ *     marks.c    collectives and atomics: their numbers
+ *     mode.c     how the threads are run
+ *     lower.c    writes one text by its rules
+ *     generate.c the program around it
+ */
+#ifndef INVAR_JIT_SOURCE_H
+#define INVAR_JIT_SOURCE_H
+
+#include "core/status.h"
+#include "jit/generate.h"
+#include "jit/lexer.h"
+#include "jit/runtime.h"
+#include "jit/shim.h"
+
+enum { INVAR_HEADER = 0, INVAR_BODY = 1, INVAR_FILES = 2 };
+
+/* How a token is written. Where host and device differ, the host's way is named. */
+enum {
+    INVAR_RULE_KEEP = 0,
+    INVAR_RULE_DROP,     /* not at all, on host and device */
+    INVAR_RULE_HOST_DROP,/* kept for the device */
+    INVAR_RULE_FLOAT,    /* with an f behind it */
+    INVAR_RULE_HALF,     /* invar_half_literal(...) less its suffix */
+    INVAR_RULE_BFLOAT,
+    INVAR_RULE_CONSTANT, /* static constexpr */
+    INVAR_RULE_STATIC,   /* static const, for CUDA's __constant__ */
+    INVAR_RULE_INLINE,   /* inline, for METAL_FUNC */
+    INVAR_RULE_ALIGN,    /* __align__(n) becomes an attribute, whose end is the token `)` */
+    INVAR_RULE_ALIGN_END,
+    INVAR_RULE_TAKE,     /* Metal: a swizzle that is read */
+    INVAR_RULE_PUT,      /* a swizzle that is assigned to */
+    INVAR_RULE_SIZE,     /* <array>.size(): the elements of array `value` */
+    INVAR_RULE_STORAGE,  /* opens the declaration of threadgroup arrays; value: the first of them */
+    INVAR_RULE_MARK,     /* a `(`: followed by invar_here of item `value` */
+    INVAR_RULE_CALL,     /* a `(`: followed by the base number of item `value` */
+    INVAR_RULE_DEFINE,   /* a `(`: followed by the parameter that takes such a base */
+    INVAR_RULE_OVERLOAD  /* a `(`: followed by a parameter that takes any mark */
+};
+
+/* A function that the header or the body defines or declares. */
+typedef struct invar_function {
+    int32_t file;
+    int32_t name;  /* token; -1: an operator */
+    int32_t open;  /* token `(` of its parameters */
+    int32_t scope; /* INVAR_SCOPE_..., where it is declared */
+    int32_t group; /* functions of one name are one group (marks.c); -1 */
+    bool defined;
+    bool constructor;
+} invar_function;
+
+/* One declarator of `threadgroup T x[...]` or `__shared__ T x[...]`. */
+typedef struct invar_storage {
+    int32_t file;
+    int32_t type, type_end; /* tokens of the type: [type, type_end) */
+    int32_t name;           /* token */
+    int32_t dims, dims_end; /* tokens of [..][..]; equal where it is no array */
+    int32_t end;            /* token `;` of the declaration */
+    bool dynamic;           /* extern: CUDA's dynamic shared memory */
+    bool more;              /* another declarator follows */
+} invar_storage;
+
+/* A marked call, or a call of one of the user's functions that reach a collective, in the order of the text. */
+typedef struct invar_item {
+    int32_t file;
+    int32_t token;  /* the name */
+    int32_t open;   /* its `(` */
+    int32_t within; /* group that it stands in and counts from; -1: it has a number of its own */
+    int32_t callee; /* group; -1: a marked call */
+    int32_t number; /* first of its numbers, counted within `within` */
+    uint8_t kind;   /* INVAR_CALL_... */
+    bool loose;     /* it stands in a function or macro: its thread is found by the fibre, and any loop may call it */
+} invar_item;
+
+typedef struct invar_group {
+    int32_t function; /* the first function of the name */
+    int32_t next;     /* in its hash chain */
+    int32_t span;     /* numbers that one call takes */
+    uint8_t state;    /* of the walk over calls */
+    bool meets;       /* reaches a collective: takes a base number */
+    bool bare;        /* its name is used as a value, or it is a constructor: numbers of its own */
+    bool overload;    /* its name is a marked one */
+} invar_group;
+
+enum { INVAR_USES_SHAPE = 1, INVAR_USES_STRIDES = 2, INVAR_USES_NDIM = 4, INVAR_USES_SIZE = 8 };
+enum { INVAR_MAX_ARRAYS = 128, INVAR_MAX_SITES = 1 << 16, INVAR_WORD_BITS = 1 << 15, INVAR_SWIZZLE_CODES = 2048 };
+
+struct invar_source {
+    int32_t dialect, math_mode;
+    bool atomic_outputs;
+    int32_t input_count, array_count;
+    const char *name;
+    const char *arrays[INVAR_MAX_ARRAYS]; /* inputs, then outputs */
+    uint8_t uses[INVAR_MAX_ARRAYS];       /* INVAR_USES_... */
+    bool uses_size;
+    uint32_t positions; /* attributes in use, a bit each (jit/position.h) */
+    uint32_t mode;
+    uint64_t words[INVAR_WORD_BITS / 64];           /* a bit for the hash of each name in the text */
+    bool bare_swizzles[INVAR_SWIZZLE_CODES];        /* words like xy that stand without a `.` before them */
+    invar_file files[INVAR_FILES];
+    invar_function *functions;
+    int32_t function_count, function_capacity;
+    invar_storage *storage; /* by the number of the threadgroup array, less dynamic ones */
+    int32_t storage_count, storage_capacity;
+    invar_item *items;
+    int32_t item_count, item_capacity;
+    invar_group *groups;
+    int32_t group_count, group_capacity;
+    int32_t *places; /* item, by number; 0 is none */
+    int32_t place_count, place_capacity;
+    char *strings; /* what name, arrays and texts point into */
+};
+
+/* The sentence "metal_kernel: softmax.metal:7: ...". */
+__attribute__((format(printf, 4, 5))) invar_status invar_source_fail(const invar_source *source, int32_t file,
+                                                                     int32_t line, const char *format, ...);
+invar_status invar_source_memory(const invar_source *source);
+const char *invar_source_operation(const invar_source *source);
+const char *invar_source_suffix(const invar_source *source, int32_t file); /* "metal", "cu", "header" */
+
+/* Room for one more element behind count. */
+bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size);
+
+/* The passes, in order. Each may refuse the text. */
+invar_status invar_read_scopes(invar_source *source, int32_t file);
+invar_status invar_read_refusals(const invar_source *source, int32_t file);
+invar_status invar_read_rules(invar_source *source, int32_t file);
+invar_status invar_read_storage(invar_source *source, int32_t file);
+void invar_read_loops(invar_source *source, int32_t file);
+invar_status invar_read_marks(invar_source *source);
+void invar_read_names(invar_source *source, int32_t file);
+void invar_read_mode(invar_source *source);
+
+static inline bool invar_is_metal(const invar_source *source) { return source->dialect == INVAR_DIALECT_METAL; }
+
+/* The hash of a name, for source->words. */
+uint32_t invar_word_hash(const char *word, size_t length);
+
+/* "xzy" and "rbg" read as places of a vector: a code below INVAR_SWIZZLE_CODES, places[0..*count); -1 where the token is no
+ * swizzle of two letters or more. */
+int32_t invar_swizzle_code(const invar_file *file, int32_t i, int places[4], int *count);
+void invar_read_words(invar_source *source, int32_t file);
+
+/* Appends a text, written by its tokens' rules for the target. Its lines stay. */
+void invar_lower(const invar_source *source, int32_t file, int32_t target, invar_text *text);
+
+#endif

@@ -1,0 +1,278 @@
+/* The translator's text: what it writes for a construct, which mode a kernel gets, and what it refuses, by name and line. */
+#include "check.h"
+
+#include "jit/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { METAL = INVAR_DIALECT_METAL, CUDA = INVAR_DIALECT_CUDA, CPU = INVAR_TARGET_CPU, DEVICE = INVAR_TARGET_CUDA };
+
+static const char *const inputs[] = { "a", "b" }, *const outputs[] = { "out" };
+
+static invar_kernel_description describe(int dialect, const char *header, const char *body) {
+    invar_kernel_description description = INVAR_KERNEL_DESCRIPTION_INIT;
+    description.dialect = dialect;
+    description.name = "k";
+    description.input_names = inputs, description.input_count = 2;
+    description.output_names = outputs, description.output_count = 1;
+    description.header = header;
+    description.source = body;
+    return description;
+}
+
+/* The generated kernel for a: float32 of rank 2, b: float32 of rank 0, out: float32 of rank 1; NULL where it is refused. */
+static char *generate(const invar_kernel_description *description, int target) {
+    const invar_array_key arrays[] = { { check_f32, 2 }, { check_f32, 0 }, { check_f32, 1 } };
+    const invar_template_argument arguments[] = { { "N", INVAR_TEMPLATE_INT, check_f32, -3 },
+                                                  { "T", INVAR_TEMPLATE_DTYPE, check_f16, 0 },
+                                                  { "B", INVAR_TEMPLATE_BOOL, check_f32, 1 } };
+    const invar_program_key key = { arrays, arguments, 3 };
+    invar_source *source;
+    invar_text text = { 0 };
+    if (!CHECK_OK(invar_source_read(&source, description))) return NULL;
+    CHECK_OK(invar_generate_kernel(source, &key, target, false, &text));
+    invar_source_free(source);
+    return text.data;
+}
+
+/* Runs of blanks become one, so that what was left out leaves no trace; newlines stay. */
+static char *squeeze(const char *text) {
+    char *squeezed = malloc(strlen(text) + 1), *to = squeezed;
+    for (const char *from = text; *from; from++)
+        if (*from != ' ' || to == squeezed || to[-1] != ' ') *to++ = *from;
+    *to = 0;
+    return squeezed;
+}
+
+/* Checks that the kernel's text holds each of the strings. */
+static void expect_all(const invar_kernel_description *description, int target, const char *const *strings) {
+    char *text = generate(description, target), *squeezed = text ? squeeze(text) : NULL;
+    for (; text && *strings; strings++) {
+        char *wanted = squeeze(*strings);
+        CHECK(strstr(squeezed, wanted), "'%s' is not in:\n%s", wanted, squeezed);
+        free(wanted);
+    }
+    free(squeezed);
+    free(text);
+}
+#define EXPECT(dialect, header, body, ...)                                                        \
+    do {                                                                                          \
+        const invar_kernel_description expected_ = describe(dialect, header, body);               \
+        expect_all(&expected_, CPU, (const char *const[]){ __VA_ARGS__, NULL });                  \
+    } while (0)
+#define EXPECT_DEVICE(dialect, header, body, ...)                                                 \
+    do {                                                                                          \
+        const invar_kernel_description expected_ = describe(dialect, header, body);               \
+        expect_all(&expected_, DEVICE, (const char *const[]){ __VA_ARGS__, NULL });               \
+    } while (0)
+
+static void refuse(int dialect, const char *header, const char *body, const char *word) {
+    const invar_kernel_description description = describe(dialect, header, body);
+    invar_source *source = NULL;
+    CHECK_FAILS(invar_source_read(&source, &description), INVAR_ERROR_VALUE, word);
+}
+
+static void expect_mode(int dialect, const char *header, const char *body, uint32_t mode) {
+    const invar_kernel_description description = describe(dialect, header, body);
+    invar_source *source;
+    if (!CHECK_OK(invar_source_read(&source, &description))) return;
+    CHECK(invar_source_mode(source) == mode, "expected mode %u, got %u for: %s", mode, invar_source_mode(source), body);
+    invar_source_free(source);
+}
+
+/* ---- Metal ---- */
+
+static void test_metal_address_spaces(void) {
+    EXPECT(METAL, "", "device const float *p = a; thread float &r = x; constant int &n = y;", "\n  const float *p = a;",
+           "float &r = x;", "int &n = y;");
+    EXPECT(METAL, "constant float table[2] = {1, 2};\nconstant constexpr int W = 4;\nstatic constant float C = 2.0;\n"
+                  "struct S { static constexpr constant int k = 1; float get() const constant { return 1; } };",
+           "", "static constexpr float table[2]", "\n  constexpr int W = 4", "static constexpr float C = 2.0f",
+           "static constexpr   int k", "get() const   {");
+    EXPECT(METAL, "kernel void other(device float *x [[buffer(0)]]) {}", "", "void other(  float *x      ) {}");
+}
+
+static void test_metal_literals(void) {
+    EXPECT(METAL, "#define EPS 1e-5\n", "float x = 1.5 + .5 + 2. + 0x1p-3 + 1.5f; half h = 1.0h + 2h; int i = 0x1f + 10u;",
+           "#define EPS 1e-5f", "1.5f + .5f + 2.f + 0x1p-3f + 1.5f", "invar_half_literal(1.0) + invar_half_literal(2)",
+           "0x1f + 10u");
+    EXPECT(CUDA, "", "double x = 1.5;", "double x = 1.5;");
+}
+
+static void test_metal_attributes(void) {
+    EXPECT(METAL, "", "uint i = thread_position_in_grid.x + thread_index_in_simdgroup; /* threads_per_grid */",
+           "const uint thread_index_in_simdgroup, const uint3 thread_position_in_grid, const invar_here_at invar_here)");
+    EXPECT(METAL, "#define GID thread_position_in_grid.x\n", "out[GID] = 1;", "const uint3 thread_position_in_grid");
+}
+
+static void test_metal_arrays(void) {
+    EXPECT(METAL, "", "out[0] = a_shape[0] + a_strides[1] + a_ndim + b;",
+           "const float *__restrict a, const int *a_shape, const int64_t *a_strides, const int a_ndim, const float b, "
+           "float *__restrict out",
+           "*(const float *)invar_l.arrays[1]");
+    EXPECT(METAL, "", "if (i < out.size() && i < size) return;", "const int64_t invar_size_2, const int64_t size");
+    invar_kernel_description atomic = describe(METAL, "", "out[0];");
+    atomic.atomic_outputs = 1;
+    expect_all(&atomic, CPU, (const char *const[]){ "atomic<float> *__restrict out", "(atomic<float> *)invar_l.arrays[2]", NULL });
+}
+
+static void test_metal_threadgroup(void) {
+    EXPECT(METAL, "", "threadgroup float x[N + 1][33], y;\nthreadgroup float *p = x[0];\nif (1) { threadgroup uint z[2]; }",
+           "auto &x = invar_shared_array<0, float[N + 1][33]>();auto &y = invar_shared_array<1, float>();",
+           "\n  float *p = x[0];", "auto &z = invar_shared_array<2, uint[2]>();",
+           "{ \"x\", 0, 0 },\n    { \"y\", 0, 0 },\n    { \"z\", 0, 0 },");
+    EXPECT(METAL, "", "threadgroup vec<float, 4> v[2]; threadgroup atomic_uint c;",
+           "invar_shared_array<0, vec<float, 4>[2]>()", "invar_shared_array<1, atomic_uint>()");
+    EXPECT_DEVICE(METAL, "", "threadgroup float x[4];", "__shared__  float x[4];");
+}
+
+static void test_metal_swizzles(void) {
+    EXPECT(METAL, "", "v.xz = u.zy; v.xy += 1; f(v->xyz == w.rgb); v.x = 1;", "v.template invar_put<0, 2>() = u.template "
+           "invar_take<2, 1>();", "v.template invar_put<0, 1>() += 1", "v->template invar_take<0, 1, 2>() == "
+           "w.template invar_take<0, 1, 2>()", "v.x = 1");
+    EXPECT(METAL, "struct P { float xy; };", "P p; p.xy = 1;", "p.xy = 1");
+}
+
+static void test_metal_templates(void) {
+    EXPECT(METAL, "", "", "template <int N, typename T, bool B>", "invar_body<(-3), float16_t, true>(");
+    EXPECT(CUDA, "", "", "constexpr int N = (-3); using T = __half; constexpr bool B = true; {");
+}
+
+/* ---- numbers ---- */
+
+static void test_marks(void) {
+    EXPECT(METAL, "", "float x = simd_sum(a[0]);\nthreadgroup_barrier(mem_flags::mem_none);\nx = metal::simd_max(x);",
+           "simd_sum(invar_here(1), a[0])", "threadgroup_barrier(invar_here(2), ", "metal::simd_max(invar_here(3), x)",
+           "{ \"k.metal\", \"simd_max\", 3 }");
+    EXPECT(CUDA, "", "__syncthreads(); float v = __shfl_down_sync(~0u, x, 1); tile.sync(); cg::tiled_partition<32>(g);",
+           "__syncthreads(invar_here(1))", "__shfl_down_sync(invar_here(2), ~0u", "tile.sync(invar_here(3))");
+    EXPECT(METAL, "#define SUM simd_sum\n#define ALL(x) simd_max(x)\n", "SUM(x);", "#define SUM simd_sum\n",
+           "simd_max(invar_here(1), x)", "SUM(invar_here(2), x)");
+    EXPECT_DEVICE(METAL, "", "simd_sum(a[0]);", "simd_sum(a[0])");
+}
+
+/* A helper's collectives are numbered where it is called. */
+static void test_marks_in_functions(void) {
+    const char *header = "float inner(float x) { return simd_sum(x); }\n"
+                         "template <typename U> U outer(U x) { x = inner(x); return simd_max(x) + inner(x); }\n";
+    EXPECT(METAL, header, "simd_min(x); outer<float>(x); simd_xor(x); inner(x);", "float inner(const int invar_at, float x)",
+           "simd_sum(invar_here(invar_at + 0), x)", "U outer(const int invar_at, U x)", "inner(invar_at + 0, x)",
+           "simd_max(invar_here(invar_at + 1), x) + inner(invar_at + 2, x)", "simd_min(invar_here(1), x); outer<float>(2, x); "
+           "simd_xor(invar_here(5), x); inner(6, x);", "invar_shared_table, 7 };");
+    EXPECT(METAL, "struct R { float x; R(float v) { x = simd_sum(v); } void sum(void) { x = simd_sum(x); } };",
+           "R r(1); r.sum();", "R(float v) { x = simd_sum(invar_here(1), v)", "void sum(const int invar_at)", "r.sum(2)");
+    EXPECT(CUDA, "__device__ float f(float x, int n) { return n ? f(__shfl_sync(~0u, x, 0), n - 1) : x; }", "f(1, 2);",
+           "float f(float x, int n)", "f(__shfl_sync(invar_here(1), ~0u, x, 0), n - 1)", "f(1, 2);");
+    EXPECT(CUDA, "__device__ float atomicMax(float *p, float v) { return atomicCAS((int *)p, 0, 1); }", "atomicMax(out, 1.f);",
+           "using invar_shim::atomicMax;", "atomicMax(invar_any_here, float *p, float v)", "atomicMax(invar_here(2), out, 1.f)");
+    EXPECT(CUDA, "__device__ float reduce(float x) { return __shfl_sync(~0u, x, 0); }", "reduce(1); cg::reduce(t, x);",
+           "float reduce(const int invar_at, float x)", "reduce(1, 1)", "cg::reduce(invar_here(2), t, x)");
+}
+
+/* ---- CUDA ---- */
+
+static void test_cuda(void) {
+    EXPECT(CUDA, "__device__ __forceinline__ float f(float x) { return ::g(x); }\nstruct __align__(16) V { float x; };\n"
+                 "__constant__ float c[2] = {1, 2};\n__global__ void __launch_bounds__(256) other() {}",
+           "", "inline float f(float x) { return  g(x); }", "struct __attribute__((aligned(16))) V",
+           "static const float c[2]", "void           other() {}");
+    EXPECT(CUDA, "", "extern __shared__ float s[];\n__shared__ alignas(16) float t[8][9]; static __shared__ int *q[2];",
+           "auto *s = invar_dynamic_array<float>();", "auto &t = invar_shared_array<1, float[8][9]>();",
+           "auto &q = invar_shared_array<2, int *[2]>();", "{ nullptr, 0, 0 },\n    { \"t\", 0, 0 },");
+    EXPECT(CUDA, "extern __shared__ float s[];", "s[0] = 1;", "operator decltype(invar_dynamic_array<float>())() const");
+    EXPECT(CUDA, "#include <cuda_fp16.h>\n", "out[threadIdx.x] = a_shape[0] + b[0];", "const uint3 threadIdx",
+           "const float *__restrict a, const Shape &a_shape, const float *__restrict b");
+    EXPECT_DEVICE(CUDA, "", "__shared__ float t[8];", "__shared__ float t[8];");
+}
+
+/* ---- lines ---- */
+
+static void test_lines(void) {
+    EXPECT(METAL, "\n// one\n", "x;\n[[a\n]] y;\n#include <metal_stdlib>\nz;", "#line 1 \"k.header\"\n\n// one\n",
+           "#line 1 \"k.metal\"\nx;\n  \n  y;\n      \nz;");
+    EXPECT(METAL, "#define N 4\n", "#define f(x) \\\n x\ny; // \\", "y; // \\\n\n\n#line 1 \"k.generated\"", "#undef N\n#undef f\n");
+}
+
+/* ---- modes ---- */
+
+static void test_modes(void) {
+    expect_mode(METAL, "", "out[thread_position_in_grid.x] = threads_per_grid.x;", INVAR_MODE_FLAT);
+    expect_mode(METAL, "", "out[thread_index_in_threadgroup] = 1;", INVAR_MODE_LOOP);
+    expect_mode(CUDA, "", "out[threadIdx.x] = 1;", INVAR_MODE_LOOP);
+    expect_mode(CUDA, "__device__ int id() { return threadIdx.x; }", "out[id()] = 1;", INVAR_MODE_SIMD);
+    expect_mode(CUDA, "#define ID threadIdx.x\n", "out[ID] = 1;", INVAR_MODE_LOOP);
+    expect_mode(METAL, "", "for (int i = 0; i < 4; i++) simd_sum(a[i]);", INVAR_MODE_SIMD);
+    expect_mode(METAL, "", "threadgroup_barrier(mem_flags::mem_none);", INVAR_MODE_GROUP);
+    expect_mode(METAL, "", "threadgroup float x[4];", INVAR_MODE_SIMD);
+    expect_mode(CUDA, "", "atomicAdd(out, 1);", INVAR_MODE_FLAT);
+    expect_mode(CUDA, "", "for (int i = 0; i < 4; i++) atomicAdd(out, 1);", INVAR_MODE_FLAT);
+    expect_mode(CUDA, "", "for (int i = 0; i < 4; i++) x = atomicAdd(out, 1);", INVAR_MODE_GROUP);
+    expect_mode(CUDA, "", "while (atomicCAS(out, 0, 1)) ;", INVAR_MODE_GROUP);
+    expect_mode(CUDA, "", "do { x = atomicCAS(out, 0, 1); } while (x);", INVAR_MODE_GROUP);
+    expect_mode(CUDA, "", "if (x) y; else while (1) if (2) { atomicAdd(out, 1); }", INVAR_MODE_GROUP);
+}
+
+/* ---- refusals ---- */
+
+static void test_refusals(void) {
+    refuse(METAL, "", "x;\ntexture2d<float> t;", "k.metal:2: texture2d");
+    refuse(METAL, "\n\nconstexpr sampler s(1);", "", "k.header:3: sampler");
+    refuse(METAL, "", "double x;", "k.metal:1: double");
+    refuse(METAL, "constant int n [[function_constant(0)]];", "", "function_constant");
+    refuse(METAL, "", "simdgroup_async_copy(x);", "simdgroup_async_copy");
+    refuse(METAL, "", "goto end; end:;", "goto");
+    refuse(METAL, "#define T threadgroup\n", "", "threadgroup in a macro");
+    refuse(METAL, "#include <vector>\n", "", "#include of <vector>");
+    refuse(CUDA, "", "int x;\n asm volatile(\"mov;\");", "k.cu:2: asm");
+    refuse(CUDA, "", "nvcuda::wmma::mma_sync(a, b, c, d);", "nvcuda");
+    refuse(CUDA, "", "cg::this_grid().sync();", "grid-wide sync");
+    refuse(CUDA, "", "cg::grid_group g = cg::this_grid();\ng.sync();", "k.cu:2: grid-wide sync");
+    refuse(CUDA, "", "auto g = cg::this_grid(); cg::sync(g);", "grid-wide sync");
+    refuse(CUDA, "", "cg::memcpy_async(b, s, p, 4);", "memcpy_async");
+    refuse(CUDA, "", "__pipeline_memcpy_async(s, p, 4);", "__pipeline_memcpy_async");
+    refuse(CUDA, "", "f<<<1, 2>>>();", "<<<");
+    refuse(CUDA, "", "float *p = new float[4];", "new");
+    refuse(CUDA, "", "printf(\"x\");", "printf");
+    refuse(CUDA, "__shared__ float x[4];", "", "outside a function");
+    refuse(CUDA, "__constant__ float x[4];", "", "__constant__");
+    refuse(CUDA, "", "__shared__ float x[2] = {1};", "starts without a value");
+    refuse(METAL, "", "{ x;\n\n", "k.metal:1: this bracket");
+    refuse(METAL, "", "x; }", "this bracket");
+    refuse(METAL, "", "\n/* x", "k.metal:2: this comment");
+    refuse(METAL, "", "x\n#if 1\n", "k.metal:2: this #if");
+    refuse(METAL, "", "#endif\n", "no #if");
+}
+
+/* What only looks like something that is refused. */
+static void test_no_refusals(void) {
+    EXPECT(METAL, "", "float sampler = 1; sampler += 2; x.vertex = 1; // texture2d<float> t;\nint texture_size = 1;", "sampler");
+    EXPECT(CUDA, "struct A { A() = delete; void free(int); };", "x.free(1); t.sync(); auto b = cg::this_thread_block(); b.sync();",
+           "x.free(1)");
+}
+
+static void test_bad_keys(void) {
+    const invar_kernel_description description = describe(METAL, "", "");
+    invar_array_key arrays[] = { { check_f64, 1 }, { check_f32, 1 }, { check_f32, 1 } };
+    invar_template_argument arguments[] = { { "N", INVAR_TEMPLATE_INT, check_f32, 1 }, { "N", INVAR_TEMPLATE_INT, check_f32, 2 } };
+    invar_program_key key = { arrays, arguments, 0 };
+    invar_source *source;
+    invar_text text = { 0 };
+    if (!CHECK_OK(invar_source_read(&source, &description))) return;
+    CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_DTYPE, "a: expected an element type of Metal");
+    arrays[0].dtype = check_f32;
+    key.template_count = 2;
+    CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_VALUE, "N twice");
+    arguments[1].name = "a";
+    CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_VALUE, "template");
+    arguments[1].name = "1x";
+    CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_VALUE, "identifiers");
+    invar_source_free(source);
+    invar_text_free(&text);
+}
+
+CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_literals), CHECK_TEST(test_metal_attributes),
+           CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
+           CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks), CHECK_TEST(test_marks_in_functions),
+           CHECK_TEST(test_cuda), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
+           CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))
