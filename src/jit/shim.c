@@ -38,6 +38,15 @@ EMBED(lanes, "shim/lanes.h");
 EMBED(metal_simd, "shim/metal_simd.h");
 EMBED(atomic, "shim/atomic.h");
 EMBED(metal_atomic, "shim/metal_atomic.h");
+EMBED(cuda, "shim/cuda.h");
+EMBED(cuda_math, "shim/cuda_math.h");
+EMBED(cuda_bits, "shim/cuda_bits.h");
+EMBED(cuda_half, "shim/cuda_half.h");
+EMBED(cuda_warp, "shim/cuda_warp.h");
+EMBED(cuda_atomic, "shim/cuda_atomic.h");
+EMBED(cuda_groups, "shim/cuda_groups.h");
+EMBED(cuda_std, "shim/cuda_std.h");
+EMBED(cuda_utils, "shim/cuda_utils.h");
 
 #define TRAIT_WORDS                                                                                                    \
     "integral_constant bool_constant true_type false_type remove_const remove_volatile remove_cv remove_reference "    \
@@ -52,8 +61,9 @@ EMBED(metal_atomic, "shim/metal_atomic.h");
     "sinpi sqrt tan tanh tanpi trunc"
 #define METAL_GEOMETRIC_WORDS \
     "dot cross length length_squared distance distance_squared normalize faceforward reflect refract"
-#define INDEXING_WORDS \
-    "elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd elem_to_loc_3_nd LoopedElemToLoc"
+#define METAL_UTILS_WORDS                                                                                              \
+    "elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd elem_to_loc_3_nd LoopedElemToLoc ceildiv " \
+    "cast_to Limits"
 /* Every simd_ and quad_ name of the table of calls; simd_vote and quad_vote are types. */
 #define LANES_WORDS(group)                                                                                             \
     group "_sum " group "_product " group "_min " group "_max " group "_and " group "_or " group "_xor "                \
@@ -72,6 +82,28 @@ EMBED(metal_atomic, "shim/metal_atomic.h");
     "atomic_fetch_xor_explicit atomic_fetch_min_explicit atomic_fetch_max_explicit atomic_min_explicit "               \
     "atomic_max_explicit atomic_thread_fence"
 
+/* A kernel that uses an intrinsic of theirs without a type of theirs converts to or from one. */
+#define CUDA_HALF_WORDS                                                                                                \
+    "half __half half2 __half2 bfloat16 __nv_bfloat16 nv_bfloat16 __nv_bfloat162 nv_bfloat162 __float2half "           \
+    "__float2half_rn __half2float __float2bfloat16 __float2bfloat16_rn __bfloat162float __ushort_as_half "             \
+    "__ushort_as_bfloat16 __floats2half2_rn __floats2bfloat162_rn __float2half2_rn __float2bfloat162_rn "              \
+    "__float22half2_rn __float22bfloat162_rn __int2half_rn __int2bfloat16_rn"
+#define CUDA_LANES_WORDS                                                                                               \
+    "__shfl_sync __shfl_up_sync __shfl_down_sync __shfl_xor_sync __ballot_sync __any_sync __all_sync __activemask "     \
+    "__syncwarp __match_any_sync __match_all_sync __reduce_add_sync __reduce_min_sync __reduce_max_sync "              \
+    "__reduce_and_sync __reduce_or_sync __reduce_xor_sync " CUDA_GROUPS_WORDS
+#define CUDA_GROUPS_WORDS "cooperative_groups cg"
+#define CUDA_ATOMIC_WORD(name) "atomic" name " atomic" name "_block atomic" name "_system "
+#define CUDA_ATOMIC_WORDS                                                                                              \
+    CUDA_ATOMIC_WORD("Add") CUDA_ATOMIC_WORD("Sub") CUDA_ATOMIC_WORD("Exch") CUDA_ATOMIC_WORD("Min")                    \
+    CUDA_ATOMIC_WORD("Max") CUDA_ATOMIC_WORD("Inc") CUDA_ATOMIC_WORD("Dec") CUDA_ATOMIC_WORD("CAS")                     \
+    CUDA_ATOMIC_WORD("And") CUDA_ATOMIC_WORD("Or") CUDA_ATOMIC_WORD("Xor")
+#define CUDA_UTILS_WORDS                                                                                               \
+    "AlignedVector load_vector store_vector unsafe_load_vector unsafe_store_vector is_aligned Limits elem_to_loc "     \
+    "elem_to_loc_nd LoopedElemToLoc"
+#define CUDA_STD_WORDS "std tuple pair make_tuple make_pair get tie " CUDA_UTILS_WORDS
+#define COMPLEX_WORDS "complex_t complex64_t is_complex_v"
+
 #define PART(part, dialect, target, words) \
     { #part ".h", invar_shim_text_##part, INVAR_SHIM_##dialect, INVAR_SHIM_##target, words }
 
@@ -79,23 +111,38 @@ const invar_shim_part invar_shim_parts[] = {
     PART(runtime, ANY, CPU, NULL),
     PART(check, ANY, CPU, NULL),
     PART(base, ANY, BOTH, NULL),
+    PART(libm, ANY, BOTH, NULL),
     PART(narrow, METAL, BOTH, NULL),
     PART(vector, METAL, BOTH, NULL),
     PART(metal, METAL, BOTH, NULL),
-    PART(libm, METAL, BOTH, NULL),
     PART(lift, METAL, BOTH, NULL),
-    PART(traits, METAL, BOTH, TRAIT_WORDS),
-    PART(limits, METAL, BOTH, "numeric_limits Limits"),
     PART(metal_common, METAL, BOTH, NULL),
     PART(metal_math, METAL, BOTH, METAL_MATH_WORDS),
     PART(metal_geometric, METAL, BOTH, METAL_GEOMETRIC_WORDS),
-    PART(complex, METAL, BOTH, "complex_t complex64_t is_complex_v"),
-    PART(indexing, METAL, BOTH, INDEXING_WORDS),
-    PART(metal_utils, METAL, BOTH, INDEXING_WORDS " ceildiv cast_to"),
+    PART(narrow, CUDA, BOTH, CUDA_HALF_WORDS),
+    PART(traits, METAL, BOTH, TRAIT_WORDS),
+    PART(traits, CUDA, BOTH, TRAIT_WORDS " " CUDA_STD_WORDS),
+    PART(limits, METAL, BOTH, "numeric_limits Limits " METAL_UTILS_WORDS),
+    PART(limits, CUDA, BOTH, "numeric_limits " CUDA_STD_WORDS),
+    PART(complex, ANY, BOTH, COMPLEX_WORDS),
+    PART(indexing, METAL, BOTH, METAL_UTILS_WORDS),
+    PART(indexing, CUDA, BOTH, CUDA_STD_WORDS),
+    PART(metal_utils, METAL, BOTH, METAL_UTILS_WORDS),
     PART(lanes, METAL, CPU, METAL_LANES_WORDS),
     PART(metal_simd, METAL, CPU, METAL_LANES_WORDS),
     PART(atomic, METAL, CPU, METAL_ATOMIC_WORDS),
     PART(metal_atomic, METAL, CPU, METAL_ATOMIC_WORDS),
+    PART(cuda, CUDA, BOTH, NULL),
+    PART(cuda_math, CUDA, CPU, NULL),
+    PART(cuda_bits, CUDA, CPU, NULL),
+    PART(cuda_half, CUDA, BOTH, CUDA_HALF_WORDS),
+    PART(lanes, CUDA, CPU, CUDA_LANES_WORDS),
+    PART(cuda_warp, CUDA, CPU, CUDA_LANES_WORDS),
+    PART(atomic, CUDA, CPU, CUDA_ATOMIC_WORDS),
+    PART(cuda_atomic, CUDA, CPU, CUDA_ATOMIC_WORDS),
+    PART(cuda_groups, CUDA, CPU, CUDA_GROUPS_WORDS),
+    PART(cuda_std, CUDA, BOTH, CUDA_STD_WORDS),
+    PART(cuda_utils, CUDA, BOTH, CUDA_UTILS_WORDS),
 };
 const int32_t invar_shim_part_count = sizeof invar_shim_parts / sizeof invar_shim_parts[0];
 

@@ -1,4 +1,4 @@
-/* numeric_limits, and MLX's Limits: the ends of each type, infinities included. */
+/* numeric_limits. */
 namespace invar_shim {
 
 template <class T, bool Integer = invar_is_integer<T>> struct invar_limits {};
@@ -56,13 +56,5 @@ template <class T> struct numeric_limits : invar_limits<T> {};
 template <class T> struct numeric_limits<const T> : invar_limits<T> {};
 template <class T> struct numeric_limits<volatile T> : invar_limits<T> {};
 
-template <class T, bool Real = invar_is_real<T>> struct invar_ends {
-    static constexpr T max = invar_limits<T>::max(), min = invar_limits<T>::min(), finite_max = max, finite_min = min;
-};
-template <class T> struct invar_ends<T, true> {
-    static constexpr T max = invar_limits<T>::infinity(), min = -max, finite_max = invar_limits<T>::max(),
-                       finite_min = -finite_max;
-};
-template <class T> struct Limits : invar_ends<T> {};
 
 } // namespace invar_shim

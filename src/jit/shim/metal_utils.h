@@ -36,6 +36,16 @@ template <int Dim, class Offset = size_t, bool General = true> struct LoopedElem
     using invar_walk<Offset>::invar_walk;
 };
 
+/* The ends of each type, infinities included. */
+template <class T, bool Real = invar_is_real<T>> struct invar_ends {
+    static constexpr T max = numeric_limits<T>::max(), min = numeric_limits<T>::min(), finite_max = max, finite_min = min;
+};
+template <class T> struct invar_ends<T, true> {
+    static constexpr T max = numeric_limits<T>::infinity(), min = -max, finite_max = numeric_limits<T>::max(),
+                       finite_min = -finite_max;
+};
+template <class T> struct Limits : invar_ends<T> {};
+
 template <class N, class M> constexpr N ceildiv(N n, M m) { return (n + m - 1) / m; }
 
 /* To bool: is any bit but the sign set? A NaN is true, and so is a denormal where the machine flushes them. */
