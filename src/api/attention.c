@@ -12,7 +12,7 @@
 static const char operation[] = "scaled_dot_product_attention";
 
 enum {
-    ENOUGH_TASKS = 64,         /* pieces that keep 16 to 64 threads busy */
+    ENOUGH_TASKS = 32,         /* pieces that keep 16 threads busy */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
     PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
     TINY_FLOPS = 1 << 21       /* below this much work, waking a thread costs more than it brings: some 20 µs */
@@ -52,7 +52,7 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
     s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
-    const bool few = s.unit_rows <= FEW_ROWS || s.tasks < ENOUGH_TASKS / 4;
+    const bool few = s.unit_rows <= FEW_ROWS || s.tasks < ENOUGH_TASKS / 2;
     s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
     if (s.split) plan_split(&s);
     const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *

@@ -84,9 +84,12 @@ static inline int64_t invar_attention_key_block(int64_t key_dim, int64_t value_d
     return block;
 }
 
-enum { INVAR_ATTENTION_TILE = 48 }; /* query rows a tile: whole register tiles of 4, 6, 8 and 12 rows */
+enum {
+    INVAR_ATTENTION_TILE = 64, /* query rows a tile, at most: four of the longest vectors */
+    INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */
+};
 
-/* Most query rows that share one packing of K and V: their q and out keep within 64 Ki floats, beside as much of K and V. */
+/* Most query rows that share one block of K and V while it is in cache: their q and out keep within 64 Ki floats. */
 static inline int64_t invar_attention_chunk_rows(const invar_attention_call *call) {
     int64_t tiles = 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
     return INVAR_ATTENTION_TILE * (tiles < 1 ? 1 : tiles > 10 ? 10 : tiles);
@@ -220,23 +223,29 @@ typedef struct invar_attention_work {
 
 /* Floats of scratch, each part rounded up to a cache line's 16. */
 typedef struct invar_attention_layout {
-    int64_t keys, values, queries, out, stats, scores, mask, part, total;
+    int64_t keys, values;      /* a block of K and V, packed */
+    int64_t queries, rows;     /* the chunk's q; a tile's, as rows */
+    int64_t out, stats;        /* the chunk's running state; and what a tile needs of it */
+    int64_t scores, mask, part; /* a tile's scores, its additive mask twice, its part of out */
+    int64_t total;
 } invar_attention_layout;
 
 static inline int64_t invar_attention_lines(int64_t floats) { return (floats + 15) / 16 * 16; }
 
-/* Where a kernel keeps what it works on. Each of the first seven is an offset; rows: of the piece of work. */
+/* Where a kernel keeps what it works on: offsets; rows: of the piece of work. */
 static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows) {
-    const int64_t tile = rows < INVAR_ATTENTION_TILE ? rows : INVAR_ATTENTION_TILE;
-    const int64_t width = invar_attention_lines(call->value_dim);
+    const int64_t most = invar_attention_lines(rows);
+    const int64_t tile = most < INVAR_ATTENTION_TILE ? most : INVAR_ATTENTION_TILE;
+    const int64_t key_width = invar_attention_lines(call->key_dim), width = invar_attention_lines(call->value_dim);
     invar_attention_layout at = { 0 };
-    at.values = at.keys + invar_attention_lines(call->key_dim) * call->key_block;
+    at.values = at.keys + key_width * call->key_block;
     at.queries = at.values + width * call->key_block;
-    at.out = at.queries + rows * invar_attention_lines(call->key_dim);
+    at.rows = at.queries + most * key_width;
+    at.out = at.rows + tile * key_width;
     at.stats = at.out + rows * width;
     at.scores = at.stats + invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE;
     at.mask = at.scores + tile * call->key_block;
-    at.part = at.mask + (call->mask.data ? tile * call->key_block : 0);
+    at.part = at.mask + (call->mask.data ? 2 * tile * call->key_block : 0);
     at.total = at.part + tile * width;
     return at;
 }

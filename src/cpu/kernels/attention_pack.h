@@ -90,24 +90,30 @@ static void pack_transposed(float *to, int64_t width, const pack_source *x, int6
     }
 }
 
-/* One row's `columns` elements at p as floats, then zeros up to a multiple of VW. */
-VEC_INLINE void pack_row(const invar_float_type type, const bool contiguous, float *to, const char *p, int64_t step,
-                         int64_t columns) {
-    int64_t c = 0;
-    for (; c + VW <= columns; c += VW) vf_store(to + c, pack_load(type, contiguous, p + c * step, step, VW));
-    if (c < columns) vf_store(to + c, pack_load(type, contiguous, p + c * step, step, (int)(columns - c)));
+/* `columns` elements of each row from first to last-1 as floats, then zeros up to a multiple of VW; rows of `to` are width
+ * floats apart. */
+VEC_INLINE void pack_rows_as(const invar_float_type type, const bool contiguous, float *to, int64_t width,
+                             const pack_source *x, int64_t first, int64_t last, int64_t column, int64_t columns) {
+    const int64_t step = x->column_stride, whole = columns / VW * VW;
+    const char *p = x->data + first * x->row_stride + column * step;
+    for (int64_t r = first; r < last; r++, p += x->row_stride, to += width) {
+        for (int64_t c = 0; c < whole; c += VW) vf_store(to + c, pack_load(type, contiguous, p + c * step, step, VW));
+        if (whole < columns)
+            vf_store(to + whole, pack_load(type, contiguous, p + whole * step, step, (int)(columns - whole)));
+    }
 }
 
-/* One row of any type and stride. */
-static void pack_any_row(float *to, const pack_source *x, const char *p, int64_t columns) {
+/* The same for any type and stride. */
+static void pack_rows(float *to, int64_t width, const pack_source *x, int64_t first, int64_t last, int64_t column,
+                      int64_t columns) {
     if (!pack_contiguous(x)) {
-        pack_row(x->type, false, to, p, x->column_stride, columns);
+        pack_rows_as(x->type, false, to, width, x, first, last, column, columns);
         return;
     }
     switch (x->type) {
-    case INVAR_F16: pack_row(INVAR_F16, true, to, p, 2, columns); break;
-    case INVAR_BF16: pack_row(INVAR_BF16, true, to, p, 2, columns); break;
-    default: pack_row(INVAR_F32, true, to, p, 4, columns);
+    case INVAR_F16: pack_rows_as(INVAR_F16, true, to, width, x, first, last, column, columns); break;
+    case INVAR_BF16: pack_rows_as(INVAR_BF16, true, to, width, x, first, last, column, columns); break;
+    default: pack_rows_as(INVAR_F32, true, to, width, x, first, last, column, columns);
     }
 }
 
@@ -125,10 +131,16 @@ static void pack_panels(float *to, int64_t block, const pack_source *x, int64_t 
                         int64_t columns) {
     for (int64_t c = 0, width; c < columns; c += width) {
         width = pack_panel_width(c, columns);
-        const int64_t used = columns - c < width ? columns - c : width;
-        for (int64_t r = first; r < last; r++)
-            pack_any_row(to + c * block + (r - base) * width, x, x->data + r * x->row_stride + c * x->column_stride, used);
+        pack_rows(to + c * block + (first - base) * width, width, x, first, last, c, columns - c < width ? columns - c : width);
     }
+}
+
+/* Calls rows first … last-1 into the second-level cache. */
+static inline void pack_prefetch(const pack_source *x, int64_t first, int64_t last, int64_t columns) {
+    const int64_t bytes = columns * (int64_t)invar_float_size(x->type);
+    if (!pack_contiguous(x)) return;
+    for (int64_t r = first; r < last; r++)
+        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(x->data + r * x->row_stride + i, 0, 2);
 }
 
 #endif

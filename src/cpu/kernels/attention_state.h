@@ -1,0 +1,129 @@
+/* What a piece of attention's work keeps while it runs, and which keys its rows see. */
+#ifndef INVAR_CPU_KERNELS_ATTENTION_STATE_H
+#define INVAR_CPU_KERNELS_ATTENTION_STATE_H
+
+#include "cpu/kernels/attention_fold.h"
+#include "cpu/kernels/attention_pack.h"
+#include "cpu/kernels/attention_softmax.h"
+
+enum { TILE = INVAR_ATTENTION_TILE, ROWS_TOGETHER = 12 }; /* rows on a diagonal that share a product: one or two register tiles */
+
+typedef struct kernel_state {
+    const invar_attention_call *call;
+    const invar_attention_work *work;
+    int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
+    bool uniform;                /* every query sees every key, mask apart */
+    pack_source k, v;
+    float *keys, *values, *queries, *query_rows, *scores, *mask;
+    fold_state fold;
+} kernel_state;
+
+/* A matrix of floats: a row every `stride`. */
+typedef struct float_rows {
+    const float *data;
+    int64_t stride;
+} float_rows;
+
+/* Rows of one tile within a block of keys, and the keys they may see, counted within the block. */
+typedef struct row_tile {
+    int64_t row; /* within the work */
+    int rows;
+    int first[TILE], last[TILE];
+    int low, high; /* their union; low >= high: none */
+    bool masked;   /* not all rows see all keys from low to high */
+} row_tile;
+
+static kernel_state open_state(const invar_attention_call *call, const invar_attention_work *work, float *scratch) {
+    const int64_t rows = work->row_last - work->row_first;
+    const invar_attention_layout at = invar_attention_layout_of(call, rows);
+    kernel_state s = {
+        .call = call, .work = work, .rows = rows, .length = invar_attention_length(call, work->batch),
+        .width = pack_width(call->value_dim), .keys = scratch + at.keys, .values = scratch + at.values,
+        .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
+        .mask = scratch + at.mask,
+    };
+    s.uniform = !call->causal && call->window_left < 0 && call->window_right < 0;
+    s.k = pack_source_of(call, &call->k, work->batch, work->kv_head);
+    s.v = pack_source_of(call, &call->v, work->batch, work->kv_head);
+    fold_open(&s.fold, call, work, scratch + at.out, scratch + at.stats, scratch + at.part, s.width);
+    return s;
+}
+
+static int clamp_key(int64_t key, int64_t block) { return key < 0 ? 0 : key > block ? (int)block : (int)key; }
+
+/* The keys of the block that starts at key `start` which a row of the work may see. */
+static void key_span(const kernel_state *s, int64_t row, int64_t start, int *first, int *last) {
+    const invar_key_range range = invar_attention_range(s->call, s->length, (s->work->row_first + row) / s->call->group);
+    *first = clamp_key(range.first - start, s->call->key_block);
+    *last = clamp_key(range.last - start, s->call->key_block);
+    if (*last < *first) *last = *first;
+}
+
+/* The keys of a block that some row of the work may see. */
+static bool block_span(const kernel_state *s, int64_t start, int *first, int *last) {
+    int unused;
+    key_span(s, 0, start, first, &unused);
+    key_span(s, s->rows - 1, start, &unused, last);
+    return *last > *first;
+}
+
+/* `count` rows of q from `row` of the work on, widened to float32, `stride` floats apart. */
+static void pack_queries(const kernel_state *s, int64_t row, int64_t count, float *to, int64_t stride) {
+    const invar_attention_call *call = s->call;
+    for (int64_t r = s->work->row_first + row; count > 0; r++, count--, to += stride) {
+        const pack_source q =
+            pack_source_of(call, &call->q, s->work->batch, s->work->kv_head * call->group + r % call->group);
+        pack_rows(to, 0, &q, r / call->group, r / call->group + 1, 0, call->key_dim);
+    }
+}
+
+/* Additive mask of a row for its keys first … last-1, at to[first …]. False: it hides them all. */
+static bool mask_row(const kernel_state *s, int64_t row, int64_t start, int first, int last, float *to) {
+    const invar_attention_call *call = s->call;
+    const int64_t r = s->work->row_first + row, head = s->work->kv_head * call->group + r % call->group;
+    return invar_attention_mask_row(call, invar_attention_row(call, &call->mask, s->work->batch, head, r / call->group),
+                                    start + first, last - first, to + first);
+}
+
+/* Keys that rows first … first+count-1 of a tile see. False: none. */
+static bool rows_span(const row_tile *tile, int first, int count, int *low, int *high) {
+    *low = INT32_MAX;
+    *high = 0;
+    for (int r = first; r < first + count; r++) {
+        if (tile->last[r] <= tile->first[r]) continue;
+        if (tile->first[r] < *low) *low = tile->first[r];
+        if (tile->last[r] > *high) *high = tile->last[r];
+    }
+    return *high > *low;
+}
+
+/* The tile's rows and their keys. */
+static void open_tile(const kernel_state *s, row_tile *tile, int64_t start, int64_t row, int rows) {
+    tile->row = row;
+    tile->rows = rows;
+    key_span(s, row, start, &tile->first[0], &tile->last[0]);
+    for (int r = 1; r < rows; r++) {
+        tile->first[r] = tile->first[0];
+        tile->last[r] = tile->last[0];
+        if (!s->uniform) key_span(s, row + r, start, &tile->first[r], &tile->last[r]);
+    }
+}
+
+/* The union of the rows' keys, once the mask has emptied the rows that it hides. */
+static bool close_tile(const kernel_state *s, row_tile *tile) {
+    tile->masked = s->call->mask.data != NULL;
+    if (!rows_span(tile, 0, tile->rows, &tile->low, &tile->high)) return false;
+    for (int r = 0; r < tile->rows; r++) tile->masked |= tile->first[r] > tile->low || tile->last[r] < tile->high;
+    return true;
+}
+
+static bool row_has_nan(const float *row, int64_t width) {
+    vm nan = vm_not(vf_eq(vf_zero(), vf_zero()));
+    for (int64_t d = 0; d < width; d += VW) {
+        const vf x = vf_load(row + d);
+        nan = vm_or(nan, vm_not(vf_eq(x, x)));
+    }
+    return vm_any(nan);
+}
+
+#endif
