@@ -7,27 +7,34 @@
  *   slope = dout · vᵀ     dk += dsᵀ · q
  *
  * K and V stand transposed for the first two, which is paid once a span; A is read transposed for dv and dk. */
+#include "cpu/kernels/attention_vjp_pairs.h"
 #include "cpu/kernels/attention_vjp_plan.h"
 #include "cpu/kernels/product.h"
 
 enum { VJP_MOST_TILES = 512 / VJP_KEYS }; /* key tiles of a span */
 
-/* One task's data; every pointer is into its scratch but dq's. */
+/* One task's data; every pointer is into its scratch but dq's. A unit is a float, or a pair of bfloat16 numbers along the
+ * index that the operand's product sums over (attention_vjp_pairs.h); `pair` numbers a unit. */
 typedef struct vjp_task {
     const invar_attention_vjp_call *call;
     const invar_attention_call *forward;
     vjp_plan plan;
     int64_t unit, span, batch, kv_head, length;
     int64_t key_first, keys; /* the span's keys that this batch has */
+    int pair;
+    int64_t key_units, value_units; /* of a row: columns / pair */
 
-    float *k;                   /* [span][key_columns] */
-    float *k_turned, *v_turned; /* a tile of keys after the other: [Dk or Dv][VJP_KEYS] */
-    float *dk, *dv;             /* [span][columns] */
-    float *q, *dout;            /* [VJP_QUERIES][columns] */
-    float *score, *slope;       /* [VJP_QUERIES][VJP_KEYS] */
-    float *additive;            /* [VJP_KEYS] */
-    float *clean;               /* [VJP_QUERIES][columns] */
-    vjp_row *rows;              /* [VJP_QUERIES] */
+    float *k;                       /* [span / pair][key_columns] */
+    float *k_turned, *v_turned;     /* a tile of keys after the other: [units][VJP_KEYS] */
+    float *dk, *dv;                 /* [span][columns] */
+    float *q, *dout;                /* [VJP_QUERIES][units] */
+    float *q_joined, *dout_joined;  /* [VJP_QUERIES / pair][columns]; q and dout themselves where units are floats */
+    float *score, *slope;           /* [VJP_QUERIES][VJP_KEYS] */
+    float *p, *ds;                  /* [VJP_QUERIES / pair][VJP_KEYS]; score and slope where units are floats */
+    float *ds_rows;                 /* [VJP_QUERIES][VJP_KEYS / pair]; likewise */
+    float *additive;                /* [VJP_KEYS] */
+    float *clean;                   /* [VJP_QUERIES][columns] */
+    vjp_row *rows;                  /* [VJP_QUERIES] */
     bool k_finite[VJP_MOST_TILES];
 
     int64_t head, query_first, queries; /* the query tile */
@@ -39,17 +46,28 @@ typedef struct vjp_task {
 
 /* Points the task's arrays into scratch, or only counts where scratch is NULL; returns the bytes. */
 static size_t lay_out(vjp_task *x, char *scratch) {
-    const int64_t span = x->plan.span, k = x->plan.key_columns, v = x->plan.value_columns;
+    const int64_t span = x->plan.span, k = x->plan.key_columns, v = x->plan.value_columns, pair = x->pair;
+    const int64_t pairs = pair == 2; /* the arrays that only pairs need */
     struct {
         float **at;
         int64_t floats; /* multiples of 16, so that every array begins a cache line */
     } const arrays[] = {
-        { &x->k, span * k },          { &x->k_turned, span * k },
-        { &x->v_turned, span * v },   { &x->dk, span * k },
-        { &x->dv, span * v },         { &x->q, VJP_QUERIES * k },
-        { &x->dout, VJP_QUERIES * v }, { &x->score, VJP_QUERIES * VJP_KEYS },
-        { &x->slope, VJP_QUERIES * VJP_KEYS }, { &x->additive, VJP_KEYS },
+        { &x->k, span / pair * k },
+        { &x->k_turned, span * k / pair },
+        { &x->v_turned, span * v / pair },
+        { &x->dk, span * k },
+        { &x->dv, span * v },
+        { &x->q, VJP_QUERIES * k / pair },
+        { &x->dout, VJP_QUERIES * v / pair },
+        { &x->score, VJP_QUERIES * VJP_KEYS },
+        { &x->slope, VJP_QUERIES * VJP_KEYS },
+        { &x->additive, VJP_KEYS },
         { &x->clean, VJP_QUERIES * (k > v ? k : v) },
+        { &x->q_joined, pairs * VJP_QUERIES / 2 * k },
+        { &x->dout_joined, pairs * VJP_QUERIES / 2 * v },
+        { &x->p, pairs * VJP_QUERIES / 2 * VJP_KEYS },
+        { &x->ds, pairs * VJP_QUERIES / 2 * VJP_KEYS },
+        { &x->ds_rows, pairs * VJP_QUERIES / 2 * VJP_KEYS },
     };
     size_t bytes = 0;
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
@@ -57,11 +75,25 @@ static size_t lay_out(vjp_task *x, char *scratch) {
         bytes += sizeof(float) * (size_t)arrays[i].floats;
     }
     if (scratch) x->rows = (vjp_row *)(void *)(scratch + bytes);
+    if (!pairs) {
+        x->q_joined = x->q, x->dout_joined = x->dout;
+        x->p = x->score, x->ds = x->ds_rows = x->slope;
+    }
     return bytes + sizeof(vjp_row) * VJP_QUERIES;
 }
 
+static vjp_task task_of(const invar_attention_vjp_call *call) {
+    vjp_task x = { .call = call, .forward = &call->forward, .plan = vjp_plan_of(call), .pair = 1 };
+#if defined(VEC_PAIRS)
+    if (call->forward.type == INVAR_BF16) x.pair = 2;
+#endif
+    x.key_units = x.plan.key_columns / x.pair;
+    x.value_units = x.plan.value_columns / x.pair;
+    return x;
+}
+
 void INVAR_KERNEL_NAME(attention_vjp_layout)(const invar_attention_vjp_call *call, invar_attention_vjp_layout *layout) {
-    vjp_task x = { .plan = vjp_plan_of(call) };
+    vjp_task x = task_of(call);
     *layout = (invar_attention_vjp_layout){ .tasks = x.plan.units * x.plan.spans, .zeroed_bytes = x.plan.zeroed,
                                             .shared_bytes = x.plan.shared, .slot_bytes = lay_out(&x, NULL),
                                             .query_tile = VJP_QUERIES, .key_block = (int32_t)x.plan.span };
@@ -70,100 +102,184 @@ void INVAR_KERNEL_NAME(attention_vjp_layout)(const invar_attention_vjp_call *cal
     if (sinks_bytes > layout->slot_bytes) layout->slot_bytes = sinks_bytes;
 }
 
+/* ---- operands ---------------------------------------------------------------------------------------- */
+
+/* Rows 0 … count-1 at `from` as units, then zeros up to `padded` rows. True when all are finite. */
+static bool load_rows(const vjp_task *x, float *to, const char *from, const invar_attention_operand *operand, int64_t dim,
+                      int64_t count, int64_t padded) {
+    const int64_t units = VJP_PADDED(dim) / x->pair;
+    for (int64_t r = 0; r < count; r++) {
+#if defined(VEC_PAIRS)
+        if (x->pair == 2) {
+            vjp_load_narrow(to + r * units, from + r * operand->row_stride, operand, dim);
+            continue;
+        }
+#endif
+        vjp_load_row(to + r * units, from + r * operand->row_stride, operand, dim);
+    }
+    vjp_zero(to + count * units, (padded - count) * units);
+#if defined(VEC_PAIRS)
+    if (x->pair == 2) return vjp_finite_narrow(to, 2 * count * units);
+#endif
+    return vjp_finite(to, count * units);
+}
+
+/* Rows as units to pairs along the rows, where units are pairs. */
+static void join_rows(const vjp_task *x, float *to, const float *from, int64_t rows, int64_t columns) {
+#if defined(VEC_PAIRS)
+    if (x->pair == 2) vjp_join(to, from, rows, columns);
+#else
+    (void)x, (void)to, (void)from, (void)rows, (void)columns;
+#endif
+}
+
+/* K and V pass through the memory of their gradients. */
 static void load_keys(vjp_task *x) {
     const invar_attention_call *forward = x->forward;
-    const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns;
     const char *k = invar_attention_row(forward, &forward->k, x->batch, x->kv_head, x->key_first);
     const char *v = invar_attention_row(forward, &forward->v, x->batch, x->kv_head, x->key_first);
-    for (int64_t t = 0; t * VJP_KEYS < x->keys; t++) {
-        const int64_t first = t * VJP_KEYS, count = x->keys - first < VJP_KEYS ? x->keys - first : VJP_KEYS;
-        float *rows = x->k + first * k_columns, *values = x->dv; /* V passes through the memory of its gradient */
-        for (int64_t j = 0; j < count; j++) {
-            vjp_load_row(rows + j * k_columns, k + (first + j) * forward->k.row_stride, &forward->k, forward->key_dim);
-            vjp_load_row(values + j * v_columns, v + (first + j) * forward->v.row_stride, &forward->v, forward->value_dim);
-        }
-        vjp_zero(rows + count * k_columns, (VJP_KEYS - count) * k_columns);
-        vjp_zero(values + count * v_columns, (VJP_KEYS - count) * v_columns);
-        x->k_finite[t] = vjp_finite(rows, VJP_KEYS * k_columns);
-        vjp_transpose(x->k_turned + first * k_columns, VJP_KEYS, rows, k_columns, VJP_KEYS, k_columns);
-        vjp_transpose(x->v_turned + first * v_columns, VJP_KEYS, values, v_columns, VJP_KEYS, v_columns);
+    for (int64_t t = 0, first = 0; first < x->keys; t++, first += VJP_KEYS) {
+        const int64_t count = x->keys - first < VJP_KEYS ? x->keys - first : VJP_KEYS;
+        float *joined = x->k + first / x->pair * x->plan.key_columns, *rows = x->pair == 1 ? joined : x->dk;
+        x->k_finite[t] = load_rows(x, rows, k + first * forward->k.row_stride, &forward->k, forward->key_dim, count, VJP_KEYS);
+        vjp_transpose(x->k_turned + first * x->key_units, VJP_KEYS, rows, x->key_units, VJP_KEYS, x->key_units);
+        join_rows(x, joined, rows, VJP_KEYS, x->plan.key_columns);
+        load_rows(x, x->dv, v + first * forward->v.row_stride, &forward->v, forward->value_dim, count, VJP_KEYS);
+        vjp_transpose(x->v_turned + first * x->value_units, VJP_KEYS, x->dv, x->value_units, VJP_KEYS, x->value_units);
     }
 }
 
 static void load_queries(vjp_task *x) {
     const invar_attention_call *forward = x->forward;
-    const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns;
+    const invar_attention_operand *dout = &x->call->dout;
+    const int64_t padded = (x->queries + x->pair - 1) / x->pair * x->pair;
+    x->q_finite = load_rows(x, x->q, invar_attention_row(forward, &forward->q, x->batch, x->head, x->query_first), &forward->q,
+                            forward->key_dim, x->queries, padded);
+    x->dout_finite = load_rows(x, x->dout, invar_attention_row(forward, dout, x->batch, x->head, x->query_first), dout,
+                               forward->value_dim, x->queries, padded);
+    join_rows(x, x->q_joined, x->q, padded, x->plan.key_columns);
+    join_rows(x, x->dout_joined, x->dout, padded, x->plan.value_columns);
     for (int64_t r = 0; r < x->queries; r++) {
         const int64_t i = x->query_first + r;
-        float *dout = x->dout + r * v_columns;
-        vjp_load_row(x->q + r * k_columns, invar_attention_row(forward, &forward->q, x->batch, x->head, i), &forward->q,
-                     forward->key_dim);
-        vjp_load_row(dout, invar_attention_row(forward, &x->call->dout, x->batch, x->head, i), &x->call->dout,
-                     forward->value_dim);
-        x->rows[r] = vjp_row_of(x->call, x->batch, x->head, i, dout, x->clean);
-    }
-    x->q_finite = vjp_finite(x->q, x->queries * k_columns);
-    x->dout_finite = vjp_finite(x->dout, x->queries * v_columns);
-}
-
-/* y as it is, one row of C at a time, where some pairs are masked and B is not finite: those elements of B count as +0 in
- * the rows of C that the mask hides them from. `pair` is the tile of weights, read as A is. */
-static void product_selecting(const product *y, const float *pair, float *clean) {
-    for (int64_t m = 0; m < y->rows; m++) {
-        for (int64_t k = 0; k < y->depth; k++) {
-            const bool masked = invar_bits_from_float(pair[m * y->a_row + k * y->a_step]) == 0x80000000u;
-            for (int64_t n = 0; n < y->columns; n += VW) {
-                const vf b = vf_load(y->b + k * y->b_row + n);
-                const vm finite = vf_eq(vf_sub(b, b), vf_zero());
-                vf_store(clean + k * y->columns + n, masked ? vf_select(finite, b, vf_zero()) : b);
-            }
+        float *row = x->dout + r * x->value_units, *spare = x->clean;
+        if (x->pair == 2) {
+            row = spare + x->plan.value_columns;
+            vjp_load_row(row, invar_attention_row(forward, dout, x->batch, x->head, i), dout, forward->value_dim);
         }
-        product row = *y;
-        row.rows = 1;
-        row.a += m * y->a_row;
-        row.c += m * y->c_row;
-        row.b = clean;
-        row.b_row = y->columns;
-        product_run(&row);
+        x->rows[r] = vjp_row_of(x->call, x->batch, x->head, i, row, spare);
     }
 }
 
-static void add_product(vjp_task *x, const product *y, const float *pair, bool selecting) {
-    if (selecting) product_selecting(y, pair, x->clean);
-    else product_run(y);
+/* ---- products ---------------------------------------------------------------------------------------- */
+
+static void run_product(const vjp_task *x, const product *y) {
+#if defined(VEC_PAIRS)
+    if (x->pair == 2) {
+        product_run_pairs(y);
+        return;
+    }
+#endif
+    (void)x;
+    product_run(y);
 }
 
-/* One tile of keys against rows first … last-1 of the query tile. */
-static void do_tile(vjp_task *x, int64_t tile, int64_t first, int64_t last) {
-    const int64_t key = tile * VJP_KEYS, left = x->keys - key, keys = left < VJP_KEYS ? left : VJP_KEYS;
-    const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns, rows = last - first;
-    float *q = x->q + first * k_columns, *dout = x->dout + first * v_columns;
-    float *score = x->score + first * VJP_KEYS, *slope = x->slope + first * VJP_KEYS;
-    const product of_score = { .rows = rows, .columns = VJP_PADDED(keys), .depth = x->forward->key_dim, .a = q,
-                               .a_row = k_columns, .a_step = 1, .b = x->k_turned + key * k_columns, .b_row = VJP_KEYS,
-                               .c = score, .c_row = VJP_KEYS };
-    const product of_slope = { .rows = rows, .columns = VJP_PADDED(keys), .depth = x->forward->value_dim, .a = dout,
-                               .a_row = v_columns, .a_step = 1, .b = x->v_turned + key * v_columns, .b_row = VJP_KEYS,
-                               .c = slope, .c_row = VJP_KEYS };
-    const product of_dv = { .rows = keys, .columns = v_columns, .depth = rows, .a = score, .a_row = 1, .a_step = VJP_KEYS,
-                            .b = dout, .b_row = v_columns, .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true };
-    const product of_dk = { .rows = keys, .columns = k_columns, .depth = rows, .a = slope, .a_row = 1, .a_step = VJP_KEYS,
-                            .b = q, .b_row = k_columns, .c = x->dk + key * k_columns, .c_row = k_columns, .resume = true };
-    const product of_dq = { .rows = rows, .columns = k_columns, .depth = keys, .a = slope, .a_row = VJP_KEYS, .a_step = 1,
-                            .b = x->k + key * k_columns, .b_row = k_columns, .c = x->dq + first * k_columns,
-                            .c_row = k_columns, .resume = true };
-    product_run(&of_score);
-    product_run(&of_slope);
+/* A product over masked pairs, and how its C's rows and A's steps lie in the tile of weights. */
+typedef struct vjp_product {
+    product of;
+    const float *score;
+    int64_t score_row, score_step;
+} vjp_product;
+
+static bool masked(const vjp_product *y, int64_t row, int64_t step) {
+    return invar_bits_from_float(y->score[row * y->score_row + step * y->score_step]) == 0x80000000u;
+}
+
+/* A unit of B where some of its numbers are masked: those that are not finite count as +0. */
+static float clean_unit(float unit, int pair, bool low, bool high) {
+    uint32_t bits = invar_bits_from_float(unit);
+    if (pair == 1) return low && (bits & 0x7f800000u) == 0x7f800000u ? 0 : unit;
+    if (low && (bits & 0x7f80u) == 0x7f80u) bits &= 0xffff0000u;
+    if (high && (bits & 0x7f800000u) == 0x7f800000u) bits &= 0xffffu;
+    return invar_float_from_bits(bits);
+}
+
+/* The product where some pairs are masked and B is not finite: one row of C at a time, with a B of its own. */
+static void run_selecting(const vjp_task *x, const vjp_product *y) {
+    product row = y->of;
+    row.rows = 1;
+    row.b = x->clean;
+    row.b_row = row.columns;
+    for (int64_t m = 0; m < y->of.rows; m++, row.a += row.a_row, row.c += row.c_row) {
+        for (int64_t k = 0; k < row.depth; k++) {
+            const bool low = masked(y, m, k * x->pair), high = x->pair == 2 && masked(y, m, k * x->pair + 1);
+            for (int64_t n = 0; n < row.columns; n++)
+                x->clean[k * row.columns + n] = clean_unit(y->of.b[k * y->of.b_row + n], x->pair, low, high);
+        }
+        run_product(x, &row);
+    }
+}
+
+static void add_product(const vjp_task *x, const vjp_product *y, bool selecting) {
+    if (selecting) run_selecting(x, y);
+    else run_product(x, &y->of);
+}
+
+/* Both tiles of rows first … last-1: weights and score gradients of one tile of keys. True when a pair is masked. */
+static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
+    product y = { .rows = last - first, .columns = VJP_PADDED(keys), .depth = (x->forward->key_dim + x->pair - 1) / x->pair,
+                  .a = x->q + first * x->key_units, .a_row = x->key_units, .a_step = 1,
+                  .b = x->k_turned + key * x->key_units, .b_row = VJP_KEYS, .c = x->score + first * VJP_KEYS,
+                  .c_row = VJP_KEYS };
+    run_product(x, &y);
+    y.depth = (x->forward->value_dim + x->pair - 1) / x->pair;
+    y.a = x->dout + first * x->value_units;
+    y.a_row = x->value_units;
+    y.b = x->v_turned + key * x->value_units;
+    y.c = x->slope + first * VJP_KEYS;
+    run_product(x, &y);
     const bool hidden = vjp_weights(x->forward, VJP_OF_SCORE, &(vjp_tile){
         .batch = x->batch, .head = x->head, .length = x->length, .key = x->key_first + key, .keys = keys,
         .query_first = x->query_first, .row_first = first, .row_last = last, .rows = x->rows, .score = x->score,
         .slope = x->slope, .additive = x->additive });
-    if (x->call->dv.data) add_product(x, &of_dv, score, hidden && !x->dout_finite);
-    if (x->call->dk.data) add_product(x, &of_dk, score, hidden && !x->q_finite);
+#if defined(VEC_PAIRS)
+    if (x->pair == 2)
+        vjp_narrow_tiles(x->score + first * VJP_KEYS, x->slope + first * VJP_KEYS, x->p + first / 2 * VJP_KEYS,
+                         x->ds + first / 2 * VJP_KEYS, x->ds_rows + first * VJP_KEYS / 2, last - first, keys);
+#endif
+    return hidden;
+}
+
+/* One tile of keys against rows first … last-1 of the query tile; `first` is a multiple of pair. */
+static void do_tile(vjp_task *x, int64_t tile, int64_t first, int64_t last) {
+    const int64_t key = tile * VJP_KEYS, left = x->keys - key, keys = left < VJP_KEYS ? left : VJP_KEYS;
+    const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns;
+    const int64_t query_steps = (last - first + x->pair - 1) / x->pair, skipped = first / x->pair;
+    const bool hidden = do_scores(x, key, keys, first, last);
+    vjp_product y = { .of = { .rows = keys, .columns = v_columns, .depth = query_steps, .a = x->p + skipped * VJP_KEYS,
+                              .a_row = 1, .a_step = VJP_KEYS, .b = x->dout_joined + skipped * v_columns, .b_row = v_columns,
+                              .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true },
+                      .score = x->score + first * VJP_KEYS, .score_row = 1, .score_step = VJP_KEYS };
+    if (x->call->dv.data) add_product(x, &y, hidden && !x->dout_finite);
+    y.of.columns = y.of.b_row = y.of.c_row = k_columns;
+    y.of.a = x->ds + skipped * VJP_KEYS;
+    y.of.b = x->q_joined + skipped * k_columns;
+    y.of.c = x->dk + key * k_columns;
+    if (x->call->dk.data) add_product(x, &y, hidden && !x->q_finite);
     if (!x->turn) return;
     vjp_wait(x->turn, x->my_turn);
-    add_product(x, &of_dq, score, hidden && !x->k_finite[tile]);
+    y.of.rows = last - first;
+    y.of.depth = (keys + x->pair - 1) / x->pair;
+    y.of.a = x->ds_rows + first * VJP_KEYS / x->pair;
+    y.of.a_row = VJP_KEYS / x->pair;
+    y.of.a_step = 1;
+    y.of.b = x->k + key / x->pair * k_columns;
+    y.of.c = x->dq + first * k_columns;
+    y.score_row = VJP_KEYS;
+    y.score_step = 1;
+    add_product(x, &y, hidden && !x->k_finite[tile]);
 }
+
+/* ---- the walk ----------------------------------------------------------------------------------------- */
 
 /* Opens this span's turn at the query tile's dq. */
 static void begin_turn(vjp_task *x, int64_t tile, const vjp_turns *turns) {
@@ -207,9 +323,10 @@ static void do_queries(vjp_task *x, int64_t tile) {
         const int64_t key = x->key_first + t * VJP_KEYS, end = x->key_first + x->keys;
         const invar_key_range seen = invar_attention_queries(x->forward, x->length, key,
                                                              key + VJP_KEYS < end ? key + VJP_KEYS : end);
-        const int64_t first = seen.first - x->query_first, last = seen.last - x->query_first;
-        const int64_t from = first > 0 ? first : 0, to = last < x->queries ? last : x->queries;
-        if (from < to) do_tile(x, t, from, to);
+        const int64_t first = seen.first > x->query_first ? (seen.first - x->query_first) / x->pair * x->pair : 0;
+        const int64_t end_row = (seen.last - x->query_first + x->pair - 1) / x->pair * x->pair;
+        const int64_t last = end_row < x->queries ? end_row : x->queries;
+        if (seen.first < seen.last && first < last) do_tile(x, t, first, last);
     }
     end_turn(x, &turns);
 }
@@ -230,7 +347,7 @@ static void store_keys(vjp_task *x) {
 
 void INVAR_KERNEL_NAME(attention_vjp)(const invar_attention_vjp_call *call, int64_t task, void *scratch) {
     (void)task; /* a ticket instead: attention_vjp_plan.h */
-    vjp_task x = { .call = call, .forward = &call->forward, .plan = vjp_plan_of(call) };
+    vjp_task x = task_of(call);
     const int64_t ticket = atomic_fetch_add_explicit((_Atomic int64_t *)(void *)call->shared, 1, memory_order_relaxed);
     _Atomic int32_t *finished = (_Atomic int32_t *)(void *)(call->shared + x.plan.finished);
     lay_out(&x, scratch);
