@@ -1,0 +1,477 @@
+/* rope and its VJP: turns against their definition, bits across layouts, batches, positions, threads and instruction sets,
+ * and every misuse. Angles: test_rope_angle.c. */
+#include "check.h"
+
+#include "core/context.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t contiguous[8] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+
+static invar_rope_options turn_options(int64_t dims, bool traditional, int64_t offset) {
+    invar_rope_options options = INVAR_ROPE_OPTIONS_INIT;
+    options.dims = dims;
+    options.traditional = traditional;
+    options.offset = offset;
+    return options;
+}
+
+/* ---- turns ----------------------------------------------------------------------------------------------- */
+
+typedef struct rope_case {
+    check_array x, y;
+    invar_rope_options options;
+    int64_t length, features, batch_slices;
+} rope_case;
+
+static void rope_case_init(rope_case *c, invar_dtype type, bool traditional, int64_t dims, int ndim, const int64_t *shape,
+                           const int64_t *steps) {
+    check_random random = { 31 };
+    c->options = turn_options(dims, traditional, 0);
+    check_array_init_strided(&c->x, type, ndim, shape, steps);
+    check_array_init_strided(&c->y, type, ndim, shape, steps);
+    check_fill_normal(&c->x.tensor, &random, 0, 1);
+    c->length = shape[ndim - 2];
+    c->features = shape[ndim - 1];
+    c->batch_slices = 1;
+    for (int d = 1; d < ndim - 2; d++) c->batch_slices *= shape[d];
+}
+
+static void rope_case_free(rope_case *c) {
+    check_array_free(&c->x);
+    check_array_free(&c->y);
+}
+
+/* y as defined, with one offset a batch (NULL: options.offset for all), turning by `direction` times the angle. */
+static double *rope_expected(const rope_case *c, const int64_t *offsets, const double *freqs, int direction) {
+    int64_t count = check_count(&c->x.tensor), dims = c->options.dims;
+    double *y = malloc(sizeof(double) * (size_t)(count + 1));
+    for (int64_t e = 0; e < count; e++) {
+        int64_t feature = e % c->features, row = e / c->features, position = row % c->length, slice = row / c->length;
+        y[e] = check_get(&c->x.tensor, e);
+        if (feature >= dims) continue;
+        bool second = c->options.traditional ? feature % 2 : feature >= dims / 2;
+        int64_t pair = c->options.traditional ? feature / 2 : feature % (dims / 2);
+        int64_t partner = c->options.traditional ? e + (second ? -1 : 1) : e + (second ? -dims / 2 : dims / 2);
+        int64_t offset = offsets ? offsets[slice / c->batch_slices] : 0;
+        long double turn = ((long double)position + offset + c->options.offset) * c->options.scale;
+        turn = freqs ? turn / freqs[pair] : turn * powl(c->options.base, -2.0L * pair / dims);
+        long double cosine = cosl(turn), sine = direction * sinl(turn), other = check_get(&c->x.tensor, partner);
+        y[e] = (double)(y[e] * cosine + (second ? other : -other) * sine);
+    }
+    return y;
+}
+
+static double rounding(invar_dtype type) { /* of values up to 8 */
+    return type.bits == 64 ? 1e-12 : type.bits == 32 ? 1e-6 : type.code == INVAR_BFLOAT ? 0x1p-6 : 0x1p-9;
+}
+
+static void expect_definition(rope_case *c, invar_context *context, const char *what) {
+    for (int direction = 1; direction >= -1; direction -= 2) {
+        if (direction > 0) CHECK_OK(invar_rope(context, &c->y.tensor, &c->x.tensor, NULL, NULL, &c->options));
+        else CHECK_OK(invar_rope_vjp(context, &c->y.tensor, &c->x.tensor, NULL, NULL, &c->options));
+        double *expected = rope_expected(c, NULL, NULL, direction);
+        CHECK_CLOSE(&c->y.tensor, expected, rounding(c->x.tensor.dtype), 0, what);
+        free(expected);
+    }
+}
+
+static void every_shape_and_type_matches_the_definition(void) {
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64 };
+    const int64_t shapes[][5] = { { 1, 1, 3, 2, 2 }, { 2, 1, 5, 6, 6 }, { 1, 3, 4, 40, 34 }, { 2, 2, 70, 64, 64 }, { 1, 2, 2, 70, 66 },
+                                  { 3, 1, 1, 128, 128 }, { 2, 2, 2, 16, 8 }, { 1, 2, 300, 8, 4 }, { 1, 1, 2, 9000, 8998 } };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
+            for (int t = 0; t < 8; t++) {
+                rope_case c;
+                rope_case_init(&c, types[t % 4], t / 4, shapes[s][4], 4, shapes[s], contiguous);
+                c.options.offset = 1000 - (int64_t)s * 300;
+                c.options.scale = s % 2 ? 1 : -0.5;
+                expect_definition(&c, context, check_cpu(k));
+                rope_case_free(&c);
+            }
+        invar_context_destroy(context);
+    }
+}
+
+static void ranks_and_empty_dimensions(void) {
+    const int64_t shapes[][8] = { { 5, 6 }, { 4, 5, 6 }, { 2, 1, 2, 1, 1, 2, 3, 4 }, { 0, 3, 5, 4 }, { 2, 0, 5, 4 }, { 2, 3, 0, 4 } };
+    const int ranks[] = { 2, 3, 8, 4, 4, 4 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (int s = 0; s < 6; s++) {
+            rope_case c;
+            rope_case_init(&c, check_f32, s % 2, 4, ranks[s], shapes[s], contiguous);
+            expect_definition(&c, context, check_cpu(k));
+            rope_case_free(&c);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+/* ---- offsets and freqs -------------------------------------------------------------------------------------- */
+
+static void offsets_of_every_type_and_shape(void) {
+    const invar_dtype types[] = { { INVAR_INT, 8, 1 }, { INVAR_INT, 16, 1 }, check_i32, check_i64, { INVAR_UINT, 8, 1 },
+                                  { INVAR_UINT, 16, 1 }, { INVAR_UINT, 32, 1 }, { INVAR_UINT, 64, 1 } };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (int t = 0; t < 8 * 4; t++) {
+            int ndim = t / 8 ? 1 : 0;
+            int64_t n = t / 8 < 2 ? 1 : 3, values[3], step[1] = { t / 8 == 3 ? -2 : 1 };
+            rope_case c;
+            rope_case_init(&c, check_f32, t % 2, 10, 4, (const int64_t[]){ 3, 2, 4, 12 }, contiguous);
+            c.options.offset = 5;
+            check_array offset;
+            check_array_init_strided(&offset, types[t % 8], ndim, &n, step);
+            for (int b = 0; b < 3; b++) {
+                values[b] = n == 1 ? 41 : types[t % 8].code == INVAR_INT ? 30 - 50 * b : 7 + 50 * b;
+                if (b < n) check_set(&offset.tensor, b, (double)values[b]);
+            }
+            CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, &offset.tensor, NULL, &c.options));
+            double *expected = rope_expected(&c, values, NULL, 1);
+            CHECK_CLOSE(&c.y.tensor, expected, 1e-6, 0, check_cpu(k));
+            free(expected);
+            check_array_free(&offset);
+            rope_case_free(&c);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+/* Offsets beyond 32 and 53 bits keep every bit, and their sum may pass 64. */
+static void large_offsets_are_not_cut(void) {
+    for (int k = 1; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        check_array offset, x, y;
+        check_array_init(&offset, check_i64, CHECK_SHAPE(2));
+        check_array_init(&x, check_f32, CHECK_SHAPE(2, 3, 8));
+        check_array_init(&y, check_f32, CHECK_SHAPE(1, 8));
+        for (int i = 0; i < 48; i++) check_set(&x.tensor, i, 1 + i % 8);
+        int64_t values[2] = { INT64_MAX - 1, INT64_MIN };
+        memcpy(offset.tensor.data, values, sizeof values);
+        invar_rope_options options = turn_options(8, false, -3), alone = options;
+        CHECK_OK(invar_rope(context, &x.tensor, &x.tensor, &offset.tensor, NULL, &options));
+        for (int p = 0; p < 3; p++) { /* INT64_MAX - 4 + p needs no wider sum */
+            for (int i = 0; i < 8; i++) check_set(&y.tensor, i, 1 + i);
+            alone.offset = INT64_MAX - 4 + p;
+            CHECK_OK(invar_rope(context, &y.tensor, &y.tensor, NULL, NULL, &alone));
+            for (int i = 0; i < 8; i++)
+                CHECK(check_get(&y.tensor, i) == check_get(&x.tensor, p * 8 + i), "%s, position %d, feature %d", check_cpu(k), p, i);
+        }
+        for (int i = 0; i < 8; i++) check_set(&y.tensor, i, 1 + i);
+        alone.offset = INT64_MIN; /* the second batch's position 3 - 3; its position 0 lies below 64 bits */
+        CHECK_OK(invar_rope(context, &y.tensor, &y.tensor, NULL, NULL, &alone));
+        CHECK(check_get(&y.tensor, 0) != check_get(&x.tensor, 24), "%s: the sum of the offsets saturated", check_cpu(k));
+        check_array *all[] = { &offset, &x, &y };
+        for (int i = 0; i < 3; i++) check_array_free(all[i]);
+        invar_context_destroy(context);
+    }
+}
+
+static void one_position_turns_in_every_batch(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        rope_case c;
+        rope_case_init(&c, check_f32, true, 8, 4, (const int64_t[]){ 5, 2, 1, 8 }, contiguous);
+        c.options.offset = 9;
+        expect_definition(&c, context, check_cpu(k));
+        rope_case_free(&c);
+        invar_context_destroy(context);
+    }
+}
+
+static void more_than_65535_batches(void) {
+    invar_context *context = check_context(NULL, 2);
+    rope_case c;
+    rope_case_init(&c, check_f32, false, 2, 4, (const int64_t[]){ 65537, 1, 1, 2 }, contiguous);
+    c.options.offset = 2;
+    expect_definition(&c, context, "65537 batches");
+    rope_case_free(&c);
+    invar_context_destroy(context);
+}
+
+static void freqs_of_every_type(void) {
+    const invar_dtype types[] = { check_f32, check_f64, check_f16, check_bf16, check_i32, { INVAR_UINT, 8, 1 } };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        for (int t = 0; t < 6 * 2; t++) {
+            const double values[4] = { 1, 3, 40, 100 };
+            const int64_t four = 4, step = t < 6 ? 1 : -3;
+            check_array freqs;
+            check_array_init_strided(&freqs, types[t % 6], 1, &four, &step);
+            for (int i = 0; i < 4; i++) check_set(&freqs.tensor, i, values[i]);
+            rope_case c;
+            rope_case_init(&c, check_f32, t % 2, 8, 3, (const int64_t[]){ 2, 50, 8 }, contiguous);
+            c.options.base = 0;
+            CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, &freqs.tensor, &c.options));
+            double *expected = rope_expected(&c, NULL, values, 1);
+            CHECK_CLOSE(&c.y.tensor, expected, 1e-6, 0, check_cpu(k));
+            free(expected);
+            rope_case_free(&c);
+            check_array_free(&freqs);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+/* An infinite frequency does not turn its pair; a zero one gives NaN there and nowhere else. */
+static void freqs_may_be_infinite_or_zero(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        check_array freqs;
+        check_array_init(&freqs, check_f32, CHECK_SHAPE(3));
+        check_set(&freqs.tensor, 0, INFINITY);
+        check_set(&freqs.tensor, 1, 0);
+        check_set(&freqs.tensor, 2, 1);
+        rope_case c;
+        rope_case_init(&c, check_f32, false, 6, 2, (const int64_t[]){ 1, 6 }, contiguous);
+        c.options.base = 0;
+        c.options.offset = 12;
+        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, &freqs.tensor, &c.options));
+        for (int i = 0; i < 6; i++) {
+            double y = check_get(&c.y.tensor, i), x = check_get(&c.x.tensor, i);
+            CHECK(i % 3 == 0 ? y == x : i % 3 == 1 ? isnan(y) : !isnan(y) && y != x, "%s, feature %d: %g", check_cpu(k), i, y);
+        }
+        rope_case_free(&c);
+        check_array_free(&freqs);
+        invar_context_destroy(context);
+    }
+}
+
+/* ---- the VJP -------------------------------------------------------------------------------------------------- */
+
+/* rope is linear: its VJP is right when <rope(x), dy> = <x, vjp(dy)> for any x and dy. */
+static void vjp_is_the_adjoint(void) {
+    invar_context *context = check_context(NULL, 1);
+    for (int traditional = 0; traditional < 2; traditional++) {
+        rope_case c;
+        rope_case_init(&c, check_f64, traditional, 10, 3, (const int64_t[]){ 2, 7, 13 }, contiguous);
+        check_array dy, dx;
+        check_array_init(&dy, check_f64, CHECK_SHAPE(2, 7, 13));
+        check_array_init(&dx, check_f64, CHECK_SHAPE(2, 7, 13));
+        check_random random = { 77 };
+        check_fill_normal(&dy.tensor, &random, 0, 1);
+        c.options.offset = 123;
+        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+        CHECK_OK(invar_rope_vjp(context, &dx.tensor, &dy.tensor, NULL, NULL, &c.options));
+        double left = 0, right = 0;
+        for (int64_t i = 0; i < 2 * 7 * 13; i++) {
+            left += check_get(&c.y.tensor, i) * check_get(&dy.tensor, i);
+            right += check_get(&c.x.tensor, i) * check_get(&dx.tensor, i);
+        }
+        CHECK(fabs(left - right) < 1e-12, "%.17g, %.17g", left, right);
+        check_array_free(&dy);
+        check_array_free(&dx);
+        rope_case_free(&c);
+    }
+    invar_context_destroy(context);
+}
+
+/* ---- bits ------------------------------------------------------------------------------------------------------ */
+
+/* FNV-1a of results that every instruction set, on every kind of machine, must give. */
+static const struct {
+    bool traditional;
+    int64_t dims, features, offset;
+    uint64_t hash;
+} fixed_bits[] = {
+    { false, 128, 128, 0, 0x1bbf449a87e22b1c },
+    { true, 128, 128, 100000, 0x5879af4e69633b06 },
+    { false, 74, 80, INT64_C(1) << 40, 0xca148aee20269598 },
+    { true, 74, 80, -77, 0xff91e204d6687bfa },
+};
+
+static void float32_bits_are_the_same_on_every_instruction_set(void) {
+    for (int k = 1; check_cpu(k); k++) { /* 0 is the reference */
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (size_t i = 0; i < sizeof fixed_bits / sizeof fixed_bits[0]; i++) {
+            rope_case c;
+            rope_case_init(&c, check_f32, fixed_bits[i].traditional, fixed_bits[i].dims, 4,
+                           (const int64_t[]){ 2, 2, 37, fixed_bits[i].features }, contiguous);
+            c.options.offset = fixed_bits[i].offset;
+            if (CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options)))
+                CHECK(check_hash(&c.y.tensor) == fixed_bits[i].hash, "%s, case %d: 0x%016llx", check_cpu(k), (int)i,
+                      (unsigned long long)check_hash(&c.y.tensor));
+            rope_case_free(&c);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+static void layouts_threads_and_streaming_do_not_change_bits(void) {
+    const int64_t steps[][4] = { { 1, 1, 1, 1 }, { 1, 1, 1, 2 }, { 1, 1, 1, -1 }, { -1, 2, -3, 1 }, { 1, 1, 2, 1 } };
+    const int threads[] = { 1, 2, 3, 7 };
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
+    for (int k = 0; check_cpu(k); k++)
+        for (int t = 0; t < 6; t++) {
+            uint64_t first = 0;
+            for (int n = 0; n < 5 * 8; n++) {
+                invar_context *context = check_context(check_cpu(k), threads[n % 4]);
+                if (n / 4 % 2) context->description.l3_bytes = 1; /* any output is larger than the caches */
+                rope_case c;
+                rope_case_init(&c, types[t % 3], t / 3, 64, 4, (const int64_t[]){ 2, 34, 9, 67 + t % 2 }, steps[n / 8]);
+                c.options.offset = 3;
+                CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+                if (!n) first = check_hash(&c.y.tensor);
+                CHECK(check_hash(&c.y.tensor) == first, "%s, case %d, layout %d, %d threads", check_cpu(k), t, n / 8, threads[n % 4]);
+                rope_case_free(&c);
+                invar_context_destroy(context);
+            }
+        }
+}
+
+/* A position alone, at its offset, has the bits it has in the prompt; so do both layouts of pairs. */
+static void one_position_has_the_bits_of_the_prompt(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        rope_case c;
+        rope_case_init(&c, check_f32, false, 24, 3, (const int64_t[]){ 1, 90, 24 }, contiguous);
+        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+        check_array row;
+        check_array_init(&row, check_f32, CHECK_SHAPE(1, 24));
+        for (int p = 0; p < 90; p += 7)
+            for (int traditional = 0; traditional < 2; traditional++) {
+                invar_rope_options options = turn_options(24, traditional, p);
+                for (int i = 0; i < 24; i++) {
+                    int from = traditional ? i / 2 + i % 2 * 12 : i;
+                    check_set(&row.tensor, i, check_get(&c.x.tensor, p * 24 + from));
+                }
+                CHECK_OK(invar_rope(context, &row.tensor, &row.tensor, NULL, NULL, &options));
+                for (int i = 0; i < 24; i++) {
+                    int from = traditional ? i / 2 + i % 2 * 12 : i;
+                    CHECK(check_get(&row.tensor, i) == check_get(&c.y.tensor, p * 24 + from), "%s, position %d, feature %d",
+                          check_cpu(k), p, i);
+                }
+            }
+        check_array_free(&row);
+        rope_case_free(&c);
+        invar_context_destroy(context);
+    }
+}
+
+static void y_may_be_x(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (int t = 0; t < 4; t++) {
+            rope_case c;
+            rope_case_init(&c, t / 2 ? check_bf16 : check_f32, t % 2, 26, 3, (const int64_t[]){ 3, 40, 31 }, contiguous);
+            CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+            CHECK_OK(invar_rope(context, &c.x.tensor, &c.x.tensor, NULL, NULL, &c.options));
+            CHECK(check_hash(&c.x.tensor) == check_hash(&c.y.tensor), "%s, case %d", check_cpu(k), t);
+            rope_case_free(&c);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+static void nan_stays_in_its_pair_and_the_rest_is_copied_bit_for_bit(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        rope_case c;
+        rope_case_init(&c, check_f32, false, 6, 2, (const int64_t[]){ 2, 8 }, contiguous);
+        const uint32_t payload = 0x7fc12345;
+        check_set(&c.x.tensor, 1, NAN);
+        memcpy((char *)c.x.tensor.data + 4 * 7, &payload, 4);
+        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+        for (int i = 0; i < 16; i++)
+            CHECK(isnan(check_get(&c.y.tensor, i)) == (i == 1 || i == 4 || i == 7), "%s, element %d", check_cpu(k), i);
+        CHECK(!memcmp((char *)c.y.tensor.data + 4 * 7, &payload, 4), "%s: the payload changed", check_cpu(k));
+        rope_case_free(&c);
+        invar_context_destroy(context);
+    }
+}
+
+/* ---- the call --------------------------------------------------------------------------------------------------- */
+
+static void plan_says_what_would_run(void) {
+    invar_context *context = check_context(NULL, 2);
+    rope_case c;
+    rope_case_init(&c, check_f32, false, 128, 4, (const int64_t[]){ 1, 32, 64, 128 }, contiguous);
+    uint64_t before = check_memory_hash(&c.y);
+    invar_plan plan = INVAR_PLAN_INIT;
+    c.options.execution.plan = &plan;
+    CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+    CHECK(check_memory_hash(&c.y) == before, "planning wrote y");
+    CHECK(plan.tasks == 2 && plan.query_tile == 32 && plan.bytes == 2.0 * 32 * 64 * 128 * 4 && !strncmp(plan.kernel, "rope.", 5),
+          "%lld tasks of %d positions, %g bytes, %s", (long long)plan.tasks, plan.query_tile, plan.bytes, plan.kernel);
+    rope_case_free(&c);
+    invar_context_destroy(context);
+}
+
+static void every_misuse_is_one_sentence(void) {
+    invar_context *context = check_context(NULL, 1);
+    rope_case c;
+    rope_case_init(&c, check_f32, false, 8, 3, (const int64_t[]){ 2, 3, 8 }, contiguous);
+    check_array offset, freqs;
+    check_array_init(&offset, check_i64, CHECK_SHAPE(2));
+    check_array_init(&freqs, check_f32, CHECK_SHAPE(4));
+    memset(offset.tensor.data, 0, offset.bytes);
+    const invar_tensor *y = &c.y.tensor, *x = &c.x.tensor, *o = &offset.tensor, *f = &freqs.tensor;
+    const uint64_t before = check_memory_hash(&c.y);
+    invar_rope_options good = c.options, bad;
+#define MISUSE(change, status, word, offset, freqs)                                                       \
+    bad = good;                                                                                           \
+    change;                                                                                               \
+    CHECK_FAILS(invar_rope(context, y, x, offset, freqs, &bad), status, "rope: " word);                   \
+    CHECK_FAILS(invar_rope_vjp(context, y, x, offset, freqs, &bad), status, "rope_vjp: " word);
+    MISUSE(bad.dims = 7, INVAR_ERROR_VALUE, "dims", NULL, NULL)
+    MISUSE(bad.dims = 0, INVAR_ERROR_VALUE, "dims", NULL, NULL)
+    MISUSE(bad.dims = -2, INVAR_ERROR_VALUE, "dims", NULL, NULL)
+    MISUSE(bad.dims = 10, INVAR_ERROR_VALUE, "dims", NULL, NULL)
+    MISUSE(bad.size = 5, INVAR_ERROR_VALUE, "options.size", NULL, NULL)
+    MISUSE(bad.traditional = 2, INVAR_ERROR_VALUE, "traditional", NULL, NULL)
+    MISUSE(bad.base = -1, INVAR_ERROR_VALUE, "base", NULL, NULL)
+    MISUSE(bad.base = NAN, INVAR_ERROR_VALUE, "base", NULL, NULL)
+    MISUSE(bad.base = 0, INVAR_ERROR_VALUE, "base", NULL, NULL)
+    MISUSE(bad.base = 10000, INVAR_ERROR_VALUE, "base", NULL, f)
+    MISUSE(bad.scale = INFINITY, INVAR_ERROR_VALUE, "scale", NULL, NULL)
+    MISUSE(offset.shape[0] = 3, INVAR_ERROR_VALUE, "offset", o, NULL)
+    MISUSE(offset.tensor.dtype = check_f32; offset.shape[0] = 2, INVAR_ERROR_DTYPE, "offset", o, NULL)
+    MISUSE(offset.tensor.dtype = check_bool, INVAR_ERROR_DTYPE, "offset", o, NULL)
+    offset.tensor.dtype = check_i64;
+    offset.tensor.ndim = 2;
+    offset.shape[1] = offset.strides[1] = 1;
+    MISUSE((void)0, INVAR_ERROR_VALUE, "offset", o, NULL)
+    MISUSE(bad.base = 0; freqs.shape[0] = 3, INVAR_ERROR_VALUE, "freqs", NULL, f)
+    MISUSE(bad.base = 0; freqs.shape[0] = 4; freqs.tensor.dtype = check_bool, INVAR_ERROR_DTYPE, "freqs", NULL, f)
+#undef MISUSE
+    invar_tensor half = *y, short_y = *y, scalar = *x, integers = *x, shifted = *x, device = *x;
+    int64_t less[3] = { 2, 2, 8 };
+    half.dtype = check_f16;
+    short_y.shape = less;
+    scalar.ndim = 1;
+    integers.dtype = check_i32;
+    shifted.byte_offset = 4;
+    device.device.type = INVAR_DEVICE_CUDA;
+    CHECK_FAILS(invar_rope(context, NULL, x, NULL, NULL, &good), INVAR_ERROR_NULL, "rope: y");
+    CHECK_FAILS(invar_rope(context, y, NULL, NULL, NULL, &good), INVAR_ERROR_NULL, "rope: x");
+    CHECK_FAILS(invar_rope_vjp(context, NULL, x, NULL, NULL, &good), INVAR_ERROR_NULL, "rope_vjp: dx");
+    CHECK_FAILS(invar_rope_vjp(context, y, NULL, NULL, NULL, &good), INVAR_ERROR_NULL, "rope_vjp: dy");
+    CHECK_FAILS(invar_rope(context, y, x, NULL, NULL, NULL), INVAR_ERROR_VALUE, "rope: dims");
+    CHECK_FAILS(invar_rope(context, &half, x, NULL, NULL, &good), INVAR_ERROR_DTYPE, "rope: y");
+    CHECK_FAILS(invar_rope(context, &short_y, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
+    CHECK_FAILS(invar_rope(context, &shifted, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
+    CHECK_FAILS(invar_rope(context, y, &scalar, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: x");
+    CHECK_FAILS(invar_rope(context, y, &integers, NULL, NULL, &good), INVAR_ERROR_DTYPE, "rope: x");
+    CHECK_FAILS(invar_rope(context, y, &device, NULL, NULL, &good), INVAR_ERROR_DEVICE_MIX, "rope: x");
+    c.y.strides[1] = 0;
+    CHECK_FAILS(invar_rope(context, y, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
+    CHECK(check_memory_hash(&c.y) == before, "y was written");
+    check_array_free(&offset);
+    check_array_free(&freqs);
+    rope_case_free(&c);
+    invar_context_destroy(context);
+}
+
+CHECK_MAIN(CHECK_TEST(every_shape_and_type_matches_the_definition),
+           CHECK_TEST(ranks_and_empty_dimensions), CHECK_TEST(offsets_of_every_type_and_shape),
+           CHECK_TEST(large_offsets_are_not_cut), CHECK_TEST(one_position_turns_in_every_batch),
+           CHECK_TEST(more_than_65535_batches), CHECK_TEST(freqs_of_every_type), CHECK_TEST(freqs_may_be_infinite_or_zero),
+           CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
+           CHECK_TEST(layouts_threads_and_streaming_do_not_change_bits), CHECK_TEST(one_position_has_the_bits_of_the_prompt),
+           CHECK_TEST(y_may_be_x), CHECK_TEST(nan_stays_in_its_pair_and_the_rest_is_copied_bit_for_bit),
+           CHECK_TEST(plan_says_what_would_run), CHECK_TEST(every_misuse_is_one_sentence))
