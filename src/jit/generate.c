@@ -147,11 +147,11 @@ static void put_array(const generator *g, int32_t k, bool parameter) {
     else PUT("invar_array_%d", (int)k);
     if (source->uses[k] & INVAR_USES_SHAPE) {
         if (!parameter) PUT(", invar_shape_%d", (int)k);
-        else PUT(", const %s%s_shape", invar_is_metal(source) ? "int *" : "Shape &", name);
+        else PUT(", const %s%s_shape", invar_is_metal(source) ? "int *__restrict " : "Shape &", name);
     }
     if (source->uses[k] & INVAR_USES_STRIDES) {
-        if (!parameter) PUT(", invar_strides_%d", (int)k);
-        else PUT(", const %s%s_strides", invar_is_metal(source) ? "int64_t *" : "Strides &", name);
+        if (!parameter) PUT(", invar_stride_%d", (int)k);
+        else PUT(", const %s%s_strides", invar_is_metal(source) ? "int64_t *__restrict " : "Strides &", name);
     }
     if (source->uses[k] & INVAR_USES_NDIM) {
         if (parameter) PUT(", const int %s_ndim", name);
@@ -168,6 +168,8 @@ static void put_parameters(const generator *g, bool parameter) {
         put_array(g, k, parameter);
     }
     if (source->uses_size) put(g, parameter ? ", const int64_t size" : ", invar_l.size");
+    if (source->uses_grid && g->host)
+        put(g, parameter ? ", const uint3 invar_grid" : ", uint3{invar_p.grid[0], invar_p.grid[1], invar_p.grid[2]}");
     for (int32_t k = 0; k < invar_position_count; k++) {
         const invar_position_name *position = &invar_position_names[k];
         if (!(source->positions & 1u << k) || (!g->host && !invar_is_metal(source))) continue;
@@ -227,6 +229,7 @@ static void put_user_text(const generator *g) {
     put_parameters(g, true);
     put(g, " { ");
     put_template_names(g);
+    if (g->host) invar_lower_pointers(source, g->text);
     put(g, "{"); /* a scope of its own: the body may declare what a parameter is called */
     put_line(g, invar_source_suffix(source, INVAR_BODY));
     invar_lower(source, INVAR_BODY, target, g->text);
@@ -238,34 +241,32 @@ static void put_user_text(const generator *g) {
 
 /* ---- entry points on the host ---- */
 
-/* Locals of an entry point: arrays, and their shapes where the text uses them. */
-static void put_locals(const generator *g) {
-    const invar_source *source = g->source;
-    bool metal = invar_is_metal(source);
-    for (int32_t k = 0; k < source->array_count; k++) {
-        int ndim = g->key->arrays[k].ndim;
-        put(g, is_scalar(g, k) ? "    const " : "    ");
-        if (is_scalar(g, k)) PUT("%s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", array_type(g, k), (int)k,
-                                 array_type(g, k), (int)k);
-        else if (is_atomic(g, k)) PUT("auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", (int)k, array_type(g, k),
-                                      (int)k);
-        else PUT("%s%s *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", is_output(g, k) ? "" : "const ", array_type(g, k),
-                 (int)k, is_output(g, k) ? "" : "const ", array_type(g, k), (int)k);
-        if (source->uses[k] & INVAR_USES_SHAPE) {
-            if (metal) PUT("    const int *invar_shape_%d = invar_l.shapes[%d];\n", (int)k, (int)k);
-            else PUT("    Shape invar_shape_%d{};\n    for (int i = 0; i < %d; i++) invar_shape_%d[i] = invar_l.shapes[%d][i];\n",
-                     (int)k, ndim, (int)k, (int)k);
-        }
-        if (source->uses[k] & INVAR_USES_STRIDES) {
-            if (metal) PUT("    const int64_t *invar_strides_%d = invar_l.strides[%d];\n", (int)k, (int)k);
-            else PUT("    Strides invar_strides_%d{};\n"
-                     "    for (int i = 0; i < %d; i++) invar_strides_%d[i] = invar_l.strides[%d][i];\n",
-                     (int)k, ndim, (int)k, (int)k);
-        }
-        if (source->uses[k] & INVAR_USES_SIZE) {
-            PUT("    int64_t invar_size_%d = 1;\n", (int)k);
-            for (int d = 0; d < ndim; d++) PUT("    invar_size_%d *= invar_l.shapes[%d][%d];\n", (int)k, (int)k, d);
-        }
+/* Locals of an entry point: the arrays. */
+static void put_arrays(const generator *g) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        const char *type = array_type(g, k), *constant = is_output(g, k) ? "" : "const ";
+        if (is_scalar(g, k)) PUT("    const %s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", type, (int)k, type, (int)k);
+        else if (is_atomic(g, k)) PUT("    auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", (int)k, type, (int)k);
+        else PUT("    auto *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", (int)k, constant, type, (int)k);
+    }
+}
+
+/* Metal: pointers to what the launch holds; CUDA: arrays of their own. */
+static void put_shape(const generator *g, int32_t k, const char *type, const char *element, const char *name) {
+    if (invar_is_metal(g->source)) PUT("    const %s *invar_%s_%d = invar_l.%ss[%d];\n", element, name, (int)k, name, (int)k);
+    else PUT("    %s invar_%s_%d{};\n    for (int i = 0; i < %d; i++) invar_%s_%d[i] = invar_l.%ss[%d][i];\n", type, name,
+             (int)k, (int)g->key->arrays[k].ndim, name, (int)k, name, (int)k);
+}
+
+/* Locals of an entry point: what the text uses of shapes. */
+static void put_shapes(const generator *g) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        uint8_t uses = g->source->uses[k];
+        if (uses & INVAR_USES_SHAPE) put_shape(g, k, "Shape", "int", "shape");
+        if (uses & INVAR_USES_STRIDES) put_shape(g, k, "Strides", "int64_t", "stride");
+        if (!(uses & INVAR_USES_SIZE)) continue;
+        PUT("    int64_t invar_size_%d = 1;\n", (int)k);
+        for (int d = 0; d < g->key->arrays[k].ndim; d++) PUT("    invar_size_%d *= invar_l.shapes[%d][%d];\n", (int)k, (int)k, d);
     }
 }
 
@@ -276,27 +277,51 @@ static void put_call(const generator *g) {
     put(g, ";\n");
 }
 
-static void put_block(const generator *g) {
-    put(g, "static void invar_run_block(const invar_launch *invar_launch_at, const invar_block *invar_b) {\n"
-           "    const invar_launch &invar_l = *invar_launch_at;\n");
-    put_locals(g);
-    put(g, "    const uint32_t x0 = invar_b->begin[0], y0 = invar_b->begin[1], z0 = invar_b->begin[2];\n"
+/* Arrays as parameters and arguments of a row. */
+static void put_row_arrays(const generator *g, bool parameter) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        put(g, k ? ", " : "");
+        if (parameter && is_scalar(g, k)) PUT("const %s ", array_type(g, k));
+        else if (parameter) put_array_type(g, k);
+        PUT("invar_array_%d", (int)k);
+    }
+}
+
+/* A row of threads along x is a function of its own: g++ keeps __restrict of parameters, and what is known of x1, only so.
+ * Positions are below 2^31, so that an index that the kernel holds in an int does not wrap. */
+static void put_row(const generator *g) {
+    put(g, "static __attribute__((noinline)) void invar_run_row(");
+    put_row_arrays(g, true);
+    put(g, ", const invar_launch *invar_launch_at, const invar_block *invar_b, const uint32_t y, const uint32_t z) {\n"
+           "    const invar_launch invar_l = *invar_launch_at;\n"
+           "    const uint32_t x0 = invar_b->begin[0], y0 = invar_b->begin[1], z0 = invar_b->begin[2];\n"
            "    const uint32_t x1 = invar_b->end[0], y1 = invar_b->end[1], z1 = invar_b->end[2];\n"
            "    const uint32_t gx = invar_b->group[0], gy = invar_b->group[1], gz = invar_b->group[2];\n"
-           "    const uint32_t sx = x1 - x0, sy = y1 - y0, sz = z1 - z0;\n"
-           "    for (uint32_t z = z0; z < z1; z++)\n"
-           "        for (uint32_t y = y0; y < y1; y++) {\n");
+           "    const uint32_t sx = x1 - x0, sy = y1 - y0, sz = z1 - z0;\n");
+    put_shapes(g);
+    put(g, "    if (x1 > 0x80000000u) __builtin_unreachable();\n");
     bool atomics = false;
     for (int32_t k = 0; k < g->source->item_count; k++) atomics |= g->source->items[k].kind == INVAR_CALL_ATOMIC;
     /* Threads of a loop are independent; g++ does not always see it from __restrict. */
     if (!atomics) put(g, "#if !defined(__clang__)\n#pragma GCC ivdep\n#endif\n");
-    put(g, "            for (uint32_t x = x0; x < x1; x++) {\n"
-           "                const invar_position invar_p = { { x, y, z }, { x - x0, y - y0, z - z0 }, { gx, gy, gz },\n"
-           "                    { sx, sy, sz }, (x - x0) + sx * ((y - y0) + sy * (z - z0)) };\n"
-           "                (void)invar_p;\n"
-           "                ");
+    put(g, "    for (uint32_t x = x0; x < x1; x++) {\n"
+           "        const invar_position invar_p = { { x, y, z }, { x - x0, y - y0, z - z0 }, { gx, gy, gz },\n"
+           "            { sx, sy, sz }, (x - x0) + sx * ((y - y0) + sy * (z - z0)) };\n"
+           "        (void)invar_p;\n"
+           "        ");
     put_call(g);
-    put(g, "            }\n        }\n}\n");
+    put(g, "    }\n}\n");
+}
+
+static void put_block(const generator *g) {
+    put_row(g);
+    put(g, "static void invar_run_block(const invar_launch *invar_launch_at, const invar_block *invar_b) {\n"
+           "    const invar_launch &invar_l = *invar_launch_at;\n");
+    put_arrays(g);
+    put(g, "    for (uint32_t z = invar_b->begin[2]; z < invar_b->end[2]; z++)\n"
+           "        for (uint32_t y = invar_b->begin[1]; y < invar_b->end[1]; y++) invar_run_row(");
+    put_row_arrays(g, false);
+    put(g, ", invar_launch_at, invar_b, y, z);\n}\n");
 }
 
 static void put_thread(const generator *g) {
@@ -304,7 +329,8 @@ static void put_thread(const generator *g) {
            "    const invar_launch &invar_l = *invar_lane_at->launch;\n"
            "    const invar_position &invar_p = invar_lane_at->position;\n"
            "    (void)invar_p;\n");
-    put_locals(g);
+    put_arrays(g);
+    put_shapes(g);
     put(g, "    ");
     put_call(g);
     put(g, "}\n");
@@ -384,7 +410,7 @@ static void put_device_locals(const generator *g) {
                  array_type(g, k), (int)k);
         if (source->uses[k] & INVAR_USES_SHAPE) PUT("    const auto &invar_shape_%d = invar_l.shape_%d;\n", (int)k, (int)k);
         if (source->uses[k] & INVAR_USES_STRIDES)
-            PUT("    const auto &invar_strides_%d = invar_l.strides_%d;\n", (int)k, (int)k);
+            PUT("    const auto &invar_stride_%d = invar_l.strides_%d;\n", (int)k, (int)k);
         if (source->uses[k] & INVAR_USES_SIZE) PUT("    const int64_t invar_size_%d = invar_l.size_%d;\n", (int)k, (int)k);
     }
 }

@@ -54,24 +54,33 @@ static void write_dynamic_call(const writer *w, const invar_storage *storage) {
     invar_text_string(w->text, ">()");
 }
 
-/* Outside functions, an object that becomes the running block's pointer where it is used. */
-static void write_dynamic(const writer *w, const invar_storage *storage) {
-    bool outside = w->file->tokens[storage->name].scope == INVAR_SCOPE_NAMESPACE;
-    if (outside) {
-        invar_text_string(w->text, "static const struct { operator decltype(");
-        write_dynamic_call(w, storage);
-        invar_text_string(w->text, ")() const { return ");
-        write_dynamic_call(w, storage);
-        invar_text_string(w->text, "; } } ");
-        write_raw(w, storage->name, 0);
-        invar_text_string(w->text, "{};");
-        return;
-    }
+static bool is_outside(const invar_source *source, const invar_storage *storage) {
+    return storage->dynamic && source->files[storage->file].tokens[storage->name].scope == INVAR_SCOPE_NAMESPACE;
+}
+
+static void write_dynamic_pointer(const writer *w, const invar_storage *storage) {
     invar_text_string(w->text, "auto *");
     write_raw(w, storage->name, 0);
     invar_text_string(w->text, " = ");
     write_dynamic_call(w, storage);
     invar_text_string(w->text, ";");
+}
+
+/* Outside functions, an object that becomes the running block's pointer where a function uses it, by a cast too. */
+static void write_dynamic(const writer *w, const invar_storage *storage) {
+    if (!is_outside(w->source, storage)) {
+        write_dynamic_pointer(w, storage);
+        return;
+    }
+    invar_text_string(w->text, "static const struct { operator decltype(");
+    write_dynamic_call(w, storage);
+    invar_text_string(w->text, ")() const { return ");
+    write_dynamic_call(w, storage);
+    invar_text_string(w->text, "; } template <class invar_t> explicit operator invar_t *() const { return (invar_t *)");
+    write_dynamic_call(w, storage);
+    invar_text_string(w->text, "; } } ");
+    write_raw(w, storage->name, 0);
+    invar_text_string(w->text, "{};");
 }
 
 static int32_t write_storage_host(const writer *w, int32_t i) {
@@ -163,6 +172,10 @@ static int32_t write_token(const writer *w, int32_t i) {
     case INVAR_RULE_ALIGN_END: invar_text_string(w->text, w->host ? ")))" : ")"); return i;
     case INVAR_RULE_TAKE:
     case INVAR_RULE_PUT: write_swizzle(w, i); return i;
+    case INVAR_RULE_GRID:
+        if (w->host) invar_text_format(w->text, "invar_grid.%c", "xyz"[token->value]);
+        else write_raw(w, i, 0);
+        return i;
     case INVAR_RULE_SIZE: invar_text_format(w->text, "invar_size_%d", (int)token->value); return i;
     case INVAR_RULE_STORAGE: return write_storage(w, i);
     case INVAR_RULE_MARK:
@@ -182,4 +195,14 @@ void invar_lower(const invar_source *source, int32_t file, int32_t target, invar
         i = write_token(&w, i);
     }
     write_gap(&w, w.file->count);
+}
+
+void invar_lower_pointers(const invar_source *source, invar_text *text) {
+    for (int32_t k = 0; k < source->storage_count; k++) {
+        const invar_storage *storage = &source->storage[k];
+        writer w = { source, &source->files[storage->file], storage->file, true, true, text };
+        if (!is_outside(source, storage)) continue;
+        write_dynamic_pointer(&w, storage);
+        invar_text_string(text, " ");
+    }
 }

@@ -211,6 +211,57 @@ static void read_array_size(invar_source *source, invar_file *file, int32_t i) {
     }
 }
 
+/* ---- CUDA's position in the grid ---- */
+
+/* The axis of `name.x` at token i; -1. */
+static int axis_of(const invar_file *file, int32_t i, const char *name) {
+    static const char *const axes[] = { "x", "y", "z" };
+    if (!invar_token_is(file, i, name) || !invar_token_is(file, i + 1, ".")) return -1;
+    for (int d = 0; d < 3; d++)
+        if (invar_token_is(file, i + 2, axes[d])) return d;
+    return -1;
+}
+
+static bool is_any(const invar_file *file, int32_t i, const char *marks) {
+    return i >= 0 && i < file->count && file->tokens[i].kind == INVAR_TOKEN_MARK && file->tokens[i].length == 1 &&
+           strchr(marks, file->text[file->tokens[i].start]);
+}
+
+/* Whether a sum that begins at `begin` and ends before `end` is an operand by itself: nothing beside it binds tighter, and
+ * a cast before it is to a type that holds every position. */
+static bool stands_alone(const invar_file *file, int32_t begin, int32_t end) {
+    static const char *const wide[] = { "size_t", "int64_t", "uint64_t", "long", "unsigned", "uint", "uint32_t" };
+    int32_t before = begin - 1;
+    if (is_any(file, end, "*/%.[(") || invar_token_is(file, end, "->")) return false;
+    if (is_any(file, before, ")") && file->tokens[before].partner == before - 2)
+        for (size_t k = 0; k < sizeof wide / sizeof *wide; k++)
+            if (invar_token_is(file, before - 1, wide[k])) return true;
+    return before < 0 || is_any(file, before, "=([,{;+<?:") || invar_token_is(file, before, "return");
+}
+
+/* blockIdx.x * blockDim.x + threadIdx.x, in any order, is one number: said so, loops over threads are vectorised, and the
+ * groups need not be told apart. All of it is unsigned arithmetic, so that the two agree to the bit. */
+static void read_grid_position(invar_source *source, invar_file *file, int32_t i) {
+    static const char *const orders[4][3] = { { "blockIdx", "blockDim", "threadIdx" },
+                                              { "blockDim", "blockIdx", "threadIdx" },
+                                              { "threadIdx", "blockIdx", "blockDim" },
+                                              { "threadIdx", "blockDim", "blockIdx" } };
+    enum { TOKENS = 11 };
+    if (file->tokens[i].function >= 0 || file->tokens[i].scope != INVAR_SCOPE_CODE || i + TOKENS > file->count) return;
+    for (int k = 0; k < 4; k++) {
+        const char *first = k < 2 ? "*" : "+", *second = k < 2 ? "+" : "*";
+        int d = axis_of(file, i, orders[k][0]);
+        if (d < 0 || axis_of(file, i + 4, orders[k][1]) != d || axis_of(file, i + 8, orders[k][2]) != d) continue;
+        if (!invar_token_is(file, i + 3, first) || !invar_token_is(file, i + 7, second)) continue;
+        if (!stands_alone(file, i, i + TOKENS)) continue;
+        drop(file, i + 1, i + TOKENS, INVAR_RULE_HOST_DROP);
+        file->tokens[i].rule = INVAR_RULE_GRID;
+        file->tokens[i].value = d;
+        source->uses_grid = true;
+        return;
+    }
+}
+
 /* ---- swizzles ---- */
 
 /* True when the bytes behind token i are one operator that assigns: = += <<= ++ ... */
@@ -244,6 +295,7 @@ static invar_status read_token(invar_source *source, int32_t which, int32_t i) {
     if (token->kind != INVAR_TOKEN_NAME) return INVAR_OK;
     read_array_size(source, file, i);
     if (invar_is_metal(source)) read_swizzle(source, file, i);
+    else if (which == INVAR_BODY) read_grid_position(source, file, i);
     return read_word(source, which, i);
 }
 

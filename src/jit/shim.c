@@ -119,7 +119,7 @@ const invar_shim_part invar_shim_parts[] = {
     PART(metal_common, METAL, BOTH, NULL),
     PART(metal_math, METAL, BOTH, METAL_MATH_WORDS),
     PART(metal_geometric, METAL, BOTH, METAL_GEOMETRIC_WORDS),
-    PART(narrow, CUDA, BOTH, CUDA_HALF_WORDS),
+    PART(narrow, CUDA, BOTH, CUDA_HALF_WORDS " numeric_limits " CUDA_STD_WORDS),
     PART(traits, METAL, BOTH, TRAIT_WORDS),
     PART(traits, CUDA, BOTH, TRAIT_WORDS " " CUDA_STD_WORDS),
     PART(limits, METAL, BOTH, "numeric_limits Limits " METAL_UTILS_WORDS),

@@ -38,6 +38,7 @@ enum {
     INVAR_RULE_ALIGN_END,
     INVAR_RULE_TAKE,     /* Metal: a swizzle that is read */
     INVAR_RULE_PUT,      /* a swizzle that is assigned to */
+    INVAR_RULE_GRID,     /* CUDA: blockIdx.x * blockDim.x + threadIdx.x, the position in the grid; value: the axis */
     INVAR_RULE_SIZE,     /* <array>.size(): the elements of array `value` */
     INVAR_RULE_STORAGE,  /* opens the declaration of threadgroup arrays; value: the first of them */
     INVAR_RULE_MARK,     /* a `(`: followed by invar_here of item `value` */
@@ -100,7 +101,7 @@ struct invar_source {
     const char *name;
     const char *arrays[INVAR_MAX_ARRAYS]; /* inputs, then outputs */
     uint8_t uses[INVAR_MAX_ARRAYS];       /* INVAR_USES_... */
-    bool uses_size;
+    bool uses_size, uses_grid;
     uint32_t positions; /* attributes in use, a bit each (jit/position.h) */
     uint32_t mode;
     uint64_t words[INVAR_WORD_BITS / 64];           /* a bit for the hash of each name in the text */
@@ -151,5 +152,7 @@ void invar_read_words(invar_source *source, int32_t file);
 
 /* Appends a text, written by its tokens' rules for the target. Its lines stay. */
 void invar_lower(const invar_source *source, int32_t file, int32_t target, invar_text *text);
+/* For the host, at the head of the body: pointers to the dynamic shared memory that the header declares. */
+void invar_lower_pointers(const invar_source *source, invar_text *text);
 
 #endif

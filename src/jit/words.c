@@ -70,6 +70,7 @@ void invar_read_names(invar_source *source, int32_t which) {
     uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
     for (int32_t i = 0; i < file->count; i++) {
         if (file->tokens[i].kind != INVAR_TOKEN_NAME) continue;
+        if (file->tokens[i].rule == INVAR_RULE_GRID || file->tokens[i].rule == INVAR_RULE_HOST_DROP) continue;
         if (is_member(file, i) || invar_token_is(file, i - 1, "::")) continue;
         note_array_word(source, file->text + file->tokens[i].start, file->tokens[i].length);
         if (which == INVAR_BODY && invar_token_is(file, i, "size") && !is_array_name(source, "size")) source->uses_size = true;

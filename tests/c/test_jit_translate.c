@@ -108,7 +108,8 @@ static void test_metal_attributes(void) {
 
 static void test_metal_arrays(void) {
     EXPECT(METAL, "", "out[0] = a_shape[0] + a_strides[1] + a_ndim + b;",
-           "const float *__restrict a, const int *a_shape, const int64_t *a_strides, const int a_ndim, const float b, "
+           "const float *__restrict a, const int *__restrict a_shape, const int64_t *__restrict a_strides, const int a_ndim, "
+           "const float b, "
            "float *__restrict out",
            "*(const float *)invar_l.arrays[1]");
     EXPECT(METAL, "", "if (i < out.size() && i < size) return;", "const int64_t invar_size_2, const int64_t size");
@@ -184,6 +185,20 @@ static void test_cuda(void) {
     EXPECT(CUDA, "#include <cuda_fp16.h>\n", "out[threadIdx.x] = a_shape[0] + b[0];", "const uint3 threadIdx",
            "const float *__restrict a, const Shape &a_shape, const float *__restrict b");
     EXPECT_DEVICE(CUDA, "", "__shared__ float t[8];", "__shared__ float t[8];");
+}
+
+/* The position in the grid, however it is written, makes a kernel FLAT; what only looks like it is left alone. */
+static void test_cuda_grid_position(void) {
+    EXPECT(CUDA, "", "int i = blockIdx.x * blockDim.x + threadIdx.x;", "int i = invar_grid.x ;");
+    EXPECT(CUDA, "", "f(threadIdx.y + blockDim.y * blockIdx.y, (size_t)blockDim.z * blockIdx.z + threadIdx.z);",
+           "f(invar_grid.y , (size_t)invar_grid.z );");
+    EXPECT(CUDA, "", "i = 2 * blockIdx.x * blockDim.x + threadIdx.x;", "i = 2 * blockIdx.x * blockDim.x + threadIdx.x;");
+    EXPECT(CUDA, "", "i = blockIdx.x * blockDim.x + threadIdx.x * 4;", "i = blockIdx.x * blockDim.x + threadIdx.x * 4;");
+    EXPECT(CUDA, "", "i = blockIdx.x * blockDim.y + threadIdx.x;", "i = blockIdx.x * blockDim.y + threadIdx.x;");
+    EXPECT(CUDA, "", "i = n - blockIdx.x * blockDim.x + threadIdx.x;", "n - blockIdx.x * blockDim.x + threadIdx.x;");
+    EXPECT_DEVICE(CUDA, "", "int i = blockIdx.x * blockDim.x + threadIdx.x;", "int i = blockIdx.x * blockDim.x + threadIdx.x;");
+    expect_mode(CUDA, "", "int i = blockIdx.x * blockDim.x + threadIdx.x; out[i] = 1;", INVAR_MODE_FLAT);
+    expect_mode(CUDA, "", "int i = blockIdx.x * blockDim.x + threadIdx.x; out[i] = threadIdx.x;", INVAR_MODE_LOOP);
 }
 
 /* ---- lines ---- */
@@ -274,5 +289,5 @@ static void test_bad_keys(void) {
 CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_literals), CHECK_TEST(test_metal_attributes),
            CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
            CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks), CHECK_TEST(test_marks_in_functions),
-           CHECK_TEST(test_cuda), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
+           CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
            CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))
