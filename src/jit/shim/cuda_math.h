@@ -185,8 +185,8 @@ template <class X> inline auto fabs(X x) {
     else return ::fabs((double)x);
 }
 template <class X> inline auto abs(X x) {
-    if constexpr (invar_is_real<X>) return invar_bits<X>((invar_unsigned<X>)(invar_bits<invar_unsigned<X>>(x) &
-                                                                            (~(invar_unsigned<X>)0 >> 1)));
+    using U = invar_unsigned<X>;
+    if constexpr (invar_is_real<X>) return invar_bits<X>((U)(invar_bits<U>(x) & (U)((U)~(U)0 >> 1)));
     else return x < 0 ? -x : x;
 }
 inline int labs(long x) { return (int)(x < 0 ? -x : x); }

@@ -7,9 +7,9 @@ template <class T> struct invar_limits<T, true> {
     static constexpr bool is_specialized = true, is_signed = invar_is_signed<T>, is_integer = true, is_exact = true,
                           has_infinity = false, has_quiet_NaN = false;
     static constexpr int radix = 2, digits = 8 * (int)sizeof(T) - is_signed, digits10 = digits * 301 / 1000;
-    static constexpr T max() { return (T)(~(invar_unsigned<T>)0 >> is_signed); }
-    static constexpr T min() { return (T)(-max() - is_signed); }
-    static constexpr T lowest() { return is_signed ? min() : T(0); }
+    static constexpr T max() { return (T)((invar_unsigned<T>)~(invar_unsigned<T>)0 >> is_signed); }
+    static constexpr T min() { return is_signed ? (T)(-max() - 1) : T(0); }
+    static constexpr T lowest() { return min(); }
     static constexpr T epsilon() { return T(0); }
     static constexpr T infinity() { return T(0); }
     static constexpr T quiet_NaN() { return T(0); }

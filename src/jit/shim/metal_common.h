@@ -242,7 +242,7 @@ template <class X> constexpr auto extract_bits(const X &x, unsigned offset, unsi
 template <class X, class Y> constexpr auto insert_bits(const X &base, const Y &insert, unsigned offset, unsigned bits) {
     return invar_each([=](auto a, auto b) {
         using U = invar_unsigned<decltype(a)>;
-        U mask = bits == 0 ? 0 : (U)((U)(~(U)0 >> (8 * sizeof(U) - bits)) << offset);
+        U mask = bits == 0 ? 0 : (U)((U)((U)~(U)0 >> (8 * sizeof(U) - bits)) << offset);
         return (decltype(a))(U)(((U)a & ~mask) | ((U)((U)b << offset) & mask));
     }, base, insert);
 }
