@@ -19,18 +19,19 @@ library: tools
 	@$(CMAKE) -S . -B build -G Ninja -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_BENCH=ON > /dev/null
 	@$(CMAKE) --build build
 
-package: tools
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps .
+# In the same folder, so that nothing is compiled twice.
+package: library
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -C build-dir=build .
 
 demo: package
 	@tools/setup.sh --no-deps tools/requirements-demo.txt
 	@$(BIN)/python examples/demo.py
 
-check: library package
+check: package
 	@$(BIN)/ctest --test-dir build --output-on-failure
 	@$(BIN)/python -m pytest -q tests
 
-bench: library package
+bench: package
 	@tools/setup.sh tools/requirements.txt tools/requirements-bench.txt
 	@$(BIN)/python bench/run.py --roofs build/bench/roofs --json build/bench.json --plot build/plots
 

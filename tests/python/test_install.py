@@ -25,7 +25,7 @@ def run(*command, **keywords):
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prefix")
-    run("cmake", "--install", BUILD, "--prefix", folder)
+    run("cmake", "--install", BUILD, "--prefix", folder, "--component", "library")
     return folder
 
 
