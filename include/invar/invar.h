@@ -183,7 +183,7 @@ INVAR_API invar_status invar_rms_norm_vjp(invar_context *context, const invar_te
                                           const invar_norm_options *options);
 
 /* y = (x - mean) · rsqrt(variance + eps) · weight + bias, biased variance from centred values (Ba et al.,
- * 2016). y: shape of x, type promote(x, weight, bias). */
+ * 2016). y: shape of x, type promote(x, weight, bias), or x's without weight. */
 INVAR_API invar_status invar_layer_norm(invar_context *context, const invar_tensor *y, const invar_tensor *x,
                                         const invar_tensor *weight, const invar_tensor *bias,
                                         const invar_norm_options *options);

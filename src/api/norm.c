@@ -73,6 +73,7 @@ invar_status invar_layer_norm(invar_context *context, const invar_tensor *y, con
     invar_norm_call call;
     INVAR_TRY(invar_norm_begin(&call, context, options, "layer_norm"));
     INVAR_TRY(invar_norm_inputs(&call, x, weight, bias));
-    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "y"));
+    invar_float_type type = call.has_weight ? invar_norm_type(&call) : call.tensor[INVAR_NORM_X].type;
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, type, INVAR_NORM_X, "y"));
     return run(&call, true);
 }

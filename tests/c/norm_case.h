@@ -41,6 +41,7 @@ static void norm_case_init(norm_case *c, norm_op op, norm_types types, int ndim,
     if (op != ADD_RMS) c->types.residual = none;
     if (op != LAYER) c->types.bias = none;
     invar_dtype sum = promote(types.x, c->types.residual), y = promote(promote(sum, types.weight), c->types.bias);
+    if (op == LAYER && !types.weight.bits) y = types.x;
     const int64_t vector[8] = { c->features };
     check_array_init_strided(&c->x, types.x, ndim, shape, steps);
     check_array_init_strided(&c->residual, op == ADD_RMS ? types.residual : types.x, ndim, shape, steps);
