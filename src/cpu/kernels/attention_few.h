@@ -64,7 +64,7 @@ typedef struct few_values {
 
 static few_values open_values(const kernel_state *s, const row_tile *tile, int64_t start) {
     const pack_source *v = &s->v;
-    if (v->type == INVAR_F32 && pack_contiguous(v) && s->call->value_dim % VW == 0)
+    if (v->type == INVAR_F32 && pack_contiguous(v) && v->row_stride != 0 && s->call->value_dim % VW == 0)
         return (few_values){ (const float *)(const void *)(v->data + start * v->row_stride), 1, v->row_stride / 4 };
     pack_panels(s->values, s->call->key_block, v, start, start + tile->low, start + tile->high, s->call->value_dim);
     return (few_values){ s->values, s->call->key_block, 0 };
