@@ -231,7 +231,7 @@ bool dlpack_init(void) {
         { "__dlpack_device__", exporter_device, METH_NOARGS, "(kDLCPU, 0)." },
         { NULL, NULL, 0, NULL },
     };
-    static PyType_Slot slots[] = { { Py_tp_dealloc, (void *)exporter_dealloc },
+    static PyType_Slot slots[] = { { Py_tp_dealloc, SLOT(exporter_dealloc) },
                                    { Py_tp_methods, methods },
                                    { Py_tp_doc, (void *)"One output on its way to another library." },
                                    { 0, NULL } };

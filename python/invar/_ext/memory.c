@@ -36,13 +36,14 @@ static kept_block remove_kept(int index) {
     return block;
 }
 
-/* The smallest kept block that holds `size` and wastes at most a quarter of it. */
+/* The smallest kept block that holds `size` and wastes at most a quarter of it; of equal ones the latest, which may still
+ * be in the cache. */
 static void *take_kept(size_t *size) {
     int best = -1;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < kept_count; i++) {
         if (kept[i].size < *size || kept[i].size - *size > *size / 4) continue;
-        if (best < 0 || kept[i].size < kept[best].size) best = i;
+        if (best < 0 || kept[i].size <= kept[best].size) best = i;
     }
     kept_block block = { NULL, 0 };
     if (best >= 0) block = remove_kept(best);
@@ -129,7 +130,7 @@ PyObject *memory_owner(void *data, size_t size) {
 }
 
 bool memory_init(void) {
-    static PyType_Slot slots[] = { { Py_tp_dealloc, (void *)owner_dealloc },
+    static PyType_Slot slots[] = { { Py_tp_dealloc, SLOT(owner_dealloc) },
                                    { Py_tp_doc, (void *)"Owns the memory of one output." },
                                    { 0, NULL } };
     static PyType_Spec spec = { "invar._ext.Memory", sizeof(owner), 0,

@@ -6,6 +6,10 @@
 #include <Python.h>
 
 #include <stdbool.h>
+#include <stdint.h>
+
+/* A function where PyType_Slot wants an object pointer: ISO C allows the conversion through an integer only. */
+#define SLOT(function) ((void *)(uintptr_t)(function))
 
 /* An attribute, or NULL without an exception. */
 static inline PyObject *attribute_or_null(PyObject *object, const char *name) {

@@ -115,7 +115,10 @@ def where(condition: Any, x: Any, y: Any, /, *, stream: Any = None) -> np.ndarra
         x = np.asarray(x, _weak_type(x, y))
     if y_is_number and not x_is_number:
         y = np.asarray(y, _weak_type(y, x))
-    return np.where(np.asarray(condition) != 0, _from_python(x), _from_python(y))
+    x, y = _from_python(x), _from_python(y)
+    result = np.where(np.asarray(condition) != 0, x, y)
+    # NumPy takes int32 with float32 to float64; MLX does not.
+    return result if float64 in (x.dtype, y.dtype) or result.dtype != float64 else result.astype(float32)
 
 
 def _weak_type(number: Any, other: Any) -> np.dtype:
@@ -162,13 +165,16 @@ def matmul(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
 
 
 def sum(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
-    """The sum over axis, or of everything."""
-    return np.asarray(np.sum(a, axis=axis, keepdims=keepdims))
+    """The sum over axis, or of everything; narrow integers are summed as int32, wider types as themselves."""
+    a = _from_python(a)
+    narrow = a.dtype == np.bool_ or (a.dtype.kind in "iu" and a.dtype.itemsize < 4)
+    return np.asarray(np.sum(a, axis=axis, keepdims=keepdims, dtype=int32 if narrow else a.dtype))
 
 
 def mean(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
     """The mean over axis, or of everything."""
-    return np.asarray(np.mean(a, axis=axis, keepdims=keepdims))
+    a = _from_python(a)
+    return np.asarray(np.mean(a, axis=axis, keepdims=keepdims, dtype=float32 if a.dtype.kind in "iub" else a.dtype))
 
 
 def max(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
