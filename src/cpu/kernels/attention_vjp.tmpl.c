@@ -20,7 +20,7 @@ typedef struct mask_task {
     float *score, *slope;       /* [ROWS][VJP_KEYS] */
     float *sum;                 /* [ROWS][VJP_KEYS]: rows of dmask; with sum_keys one element a row */
     float *lanes;               /* [ROWS][32] */
-    float *additive, *spare;    /* [VJP_KEYS], [widest] */
+    float *additive, *spare;    /* [VJP_KEYS], two rows of dout */
     vjp_row *rows;              /* [ROWS] */
 
     int64_t batch, head, length; /* the queries' tile */
@@ -35,7 +35,7 @@ static void lay_out(mask_task *x, float *scratch) {
     } const arrays[] = {
         { &x->q, ROWS * k }, { &x->dout, ROWS * v }, { &x->loaded, VJP_KEYS * widest }, { &x->k_turned, VJP_KEYS * k },
         { &x->v_turned, VJP_KEYS * v }, { &x->score, ROWS * VJP_KEYS }, { &x->slope, ROWS * VJP_KEYS },
-        { &x->sum, ROWS * VJP_KEYS }, { &x->lanes, ROWS * VSUM_LANES }, { &x->additive, VJP_KEYS }, { &x->spare, widest },
+        { &x->sum, ROWS * VJP_KEYS }, { &x->lanes, ROWS * VSUM_LANES }, { &x->additive, VJP_KEYS }, { &x->spare, 2 * v },
     };
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         *arrays[i].at = scratch;
@@ -48,13 +48,12 @@ static void load_queries(mask_task *x) {
     const invar_attention_call *forward = x->forward;
     for (int64_t r = 0; r < x->queries; r++) {
         const int64_t i = x->query_first + r;
-        float *dout = x->dout + r * x->value_columns;
         vjp_load_row(x->q + r * x->key_columns, invar_attention_row(forward, &forward->q, x->batch, x->head, i), &forward->q,
                      forward->key_dim);
-        vjp_load_row(dout, invar_attention_row(forward, &x->call->dout, x->batch, x->head, i), &x->call->dout,
-                     forward->value_dim);
-        x->rows[r] = vjp_row_of(x->call, x->batch, x->head, i, dout, x->spare);
+        vjp_load_row(x->dout + r * x->value_columns, invar_attention_row(forward, &x->call->dout, x->batch, x->head, i),
+                     &x->call->dout, forward->value_dim);
     }
+    vjp_load_terms(x->call, x->batch, x->head, x->query_first, x->queries, x->spare, x->rows);
 }
 
 static void load_turned(mask_task *x, float *turned, const invar_attention_operand *from, int64_t dim, int64_t columns,
@@ -165,23 +164,24 @@ static bool sees_a_key(const invar_attention_call *call, int64_t batch, int64_t 
 }
 
 /* One batch's rows, query i in lane i mod 32. */
-static float sink_sum(const invar_attention_vjp_call *call, int64_t batch, int64_t head, float sink, float *dout, float *spare) {
+static float sink_sum(const invar_attention_vjp_call *call, int64_t batch, int64_t head, float sink, float *spare) {
     const invar_attention_call *forward = &call->forward;
     vf lane[VSUM];
+    vjp_row row[VSUM_LANES];
     float lambda[VSUM_LANES], delta[VSUM_LANES];
     for (int i = 0; i < VSUM; i++) lane[i] = vf_zero();
     for (int64_t i = 0; i < forward->query_len; i += VSUM_LANES) {
-        for (int l = 0; l < VSUM_LANES; l++) {
+        const int64_t left = forward->query_len - i, count = left < VSUM_LANES ? left : VSUM_LANES;
+        vjp_load_terms(call, batch, head, i, count, spare, row);
+        for (int64_t l = 0; l < VSUM_LANES; l++) {
             lambda[l] = delta[l] = 0;
-            if (i + l >= forward->query_len) continue;
-            vjp_load_row(dout, invar_attention_row(forward, &call->dout, batch, head, i + l), &call->dout, forward->value_dim);
-            vjp_row row = vjp_row_of(call, batch, head, i + l, dout, spare);
-            if (row.dead) continue;
-            if (!isfinite(row.delta) && !sees_a_key(forward, batch, head, i + l)) /* 0 · dout is 0 there */
-                row.delta = call->dlse.data ? 0 - vjp_load_scalar(invar_attention_row(forward, &call->dlse, batch, head, i + l),
-                                                                  &call->dlse) : 0;
-            lambda[l] = row.lambda;
-            delta[l] = row.delta;
+            if (l >= count || row[l].dead) continue;
+            lambda[l] = row[l].lambda;
+            delta[l] = row[l].delta;
+            if (isfinite(delta[l]) || sees_a_key(forward, batch, head, i + l)) continue;
+            delta[l] = 0; /* 0 · dout is 0 there */
+            if (call->dlse.data)
+                delta[l] -= vjp_load_scalar(invar_attention_row(forward, &call->dlse, batch, head, i + l), &call->dlse);
         }
         for (int v = 0; v < VSUM; v++) {
             const vf p = vf_exp2(vf_sub(vf_set1(sink), vf_load(lambda + v * VW)));
@@ -193,9 +193,9 @@ static float sink_sum(const invar_attention_vjp_call *call, int64_t batch, int64
 
 void INVAR_KERNEL_NAME(attention_vjp_sinks)(const invar_attention_vjp_call *call, int64_t task, void *scratch) {
     const invar_attention_call *forward = &call->forward;
-    float *dout = scratch, *spare = dout + VJP_PADDED(forward->value_dim), sum = 0;
+    float sum = 0;
     const float sink = (float)INVAR_LOG2E *
                        vjp_load_scalar(forward->sinks.data + task * forward->sinks.head_stride, &forward->sinks);
-    for (int64_t b = 0; b < forward->batch; b++) sum += sink_sum(call, b, task, sink, dout, spare);
+    for (int64_t b = 0; b < forward->batch; b++) sum += sink_sum(call, b, task, sink, scratch);
     invar_store_float(call->dsinks.data + task * call->dsinks.head_stride, call->dsinks.type, (double)(sum + 0.0f));
 }

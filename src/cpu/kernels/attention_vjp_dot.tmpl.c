@@ -12,6 +12,7 @@
 #include "cpu/kernels/product.h"
 
 enum { VJP_MOST_TILES = 512 / VJP_KEYS }; /* key tiles of a span */
+enum { VJP_UNKNOWN, VJP_FINITE, VJP_NOT_FINITE };
 
 /* One task's data; every pointer is into its scratch but dq's. A unit is a float, or a pair of bfloat16 numbers along the
  * index that the operand's product sums over (attention_vjp_pairs.h); `pair` numbers a unit. */
@@ -27,8 +28,8 @@ typedef struct vjp_task {
     float *k;                       /* [span / pair][key_columns] */
     float *k_turned, *v_turned;     /* a tile of keys after the other: [units][VJP_KEYS] */
     float *dk, *dv;                 /* [span][columns] */
-    float *q, *dout;                /* [VJP_QUERIES][units] */
-    float *q_joined, *dout_joined;  /* [VJP_QUERIES / pair][columns]; q and dout themselves where units are floats */
+    float *q_copy, *dout_copy;      /* [VJP_QUERIES][units] */
+    float *q_pairs, *dout_pairs;    /* [VJP_QUERIES / 2][columns]; without memory where units are floats */
     float *score, *slope;           /* [VJP_QUERIES][VJP_KEYS] */
     float *p, *ds;                  /* [VJP_QUERIES / pair][VJP_KEYS]; score and slope where units are floats */
     float *ds_rows;                 /* [VJP_QUERIES][VJP_KEYS / pair]; likewise */
@@ -38,7 +39,9 @@ typedef struct vjp_task {
     bool k_finite[VJP_MOST_TILES];
 
     int64_t head, query_first, queries; /* the query tile */
-    bool q_finite, dout_finite;
+    const float *q, *dout;              /* [VJP_QUERIES][units]: copies, or where the caller has them */
+    const float *q_joined, *dout_joined; /* [VJP_QUERIES / pair][columns]; q and dout where units are floats */
+    int q_state, dout_state;            /* whether they are finite */
     _Atomic int32_t *turn; /* of the query tile; NULL without dq */
     int32_t my_turn;
     float *dq; /* [VJP_QUERIES][key_columns] */
@@ -57,14 +60,14 @@ static size_t lay_out(vjp_task *x, char *scratch) {
         { &x->v_turned, span * v / pair },
         { &x->dk, span * k },
         { &x->dv, span * v },
-        { &x->q, VJP_QUERIES * k / pair },
-        { &x->dout, VJP_QUERIES * v / pair },
+        { &x->q_copy, VJP_QUERIES * k / pair },
+        { &x->dout_copy, VJP_QUERIES * v / pair },
         { &x->score, VJP_QUERIES * VJP_KEYS },
         { &x->slope, VJP_QUERIES * VJP_KEYS },
         { &x->additive, VJP_KEYS },
         { &x->clean, VJP_QUERIES * (k > v ? k : v) },
-        { &x->q_joined, pairs * VJP_QUERIES / 2 * k },
-        { &x->dout_joined, pairs * VJP_QUERIES / 2 * v },
+        { &x->q_pairs, pairs * VJP_QUERIES / 2 * k },
+        { &x->dout_pairs, pairs * VJP_QUERIES / 2 * v },
         { &x->p, pairs * VJP_QUERIES / 2 * VJP_KEYS },
         { &x->ds, pairs * VJP_QUERIES / 2 * VJP_KEYS },
         { &x->ds_rows, pairs * VJP_QUERIES / 2 * VJP_KEYS },
@@ -75,10 +78,7 @@ static size_t lay_out(vjp_task *x, char *scratch) {
         bytes += sizeof(float) * (size_t)arrays[i].floats;
     }
     if (scratch) x->rows = (vjp_row *)(void *)(scratch + bytes);
-    if (!pairs) {
-        x->q_joined = x->q, x->dout_joined = x->dout;
-        x->p = x->score, x->ds = x->ds_rows = x->slope;
-    }
+    if (!pairs) x->p = x->score, x->ds = x->ds_rows = x->slope;
     return bytes + sizeof(vjp_row) * VJP_QUERIES;
 }
 
@@ -104,8 +104,8 @@ void INVAR_KERNEL_NAME(attention_vjp_layout)(const invar_attention_vjp_call *cal
 
 /* ---- operands ---------------------------------------------------------------------------------------- */
 
-/* Rows 0 … count-1 at `from` as units, then zeros up to `padded` rows. True when all are finite. */
-static bool load_rows(const vjp_task *x, float *to, const char *from, const invar_attention_operand *operand, int64_t dim,
+/* Rows 0 … count-1 at `from` as units, then zeros up to `padded` rows. */
+static void load_rows(const vjp_task *x, float *to, const char *from, const invar_attention_operand *operand, int64_t dim,
                       int64_t count, int64_t padded) {
     const int64_t units = VJP_PADDED(dim) / x->pair;
     for (int64_t r = 0; r < count; r++) {
@@ -118,10 +118,21 @@ static bool load_rows(const vjp_task *x, float *to, const char *from, const inva
         vjp_load_row(to + r * units, from + r * operand->row_stride, operand, dim);
     }
     vjp_zero(to + count * units, (padded - count) * units);
+}
+
+/* True when all numbers of so many units, whole rows, are finite. */
+static bool finite(const vjp_task *x, const float *units, int64_t count) {
 #if defined(VEC_PAIRS)
-    if (x->pair == 2) return vjp_finite_narrow(to, 2 * count * units);
+    if (x->pair == 2) return vjp_finite_narrow(units, 2 * count);
 #endif
-    return vjp_finite(to, count * units);
+    (void)x;
+    return vjp_finite(units, count);
+}
+
+/* Looks once a query tile, and only where a mask makes it matter. */
+static bool all_finite(const vjp_task *x, int *state, const float *units, int64_t count) {
+    if (*state == VJP_UNKNOWN) *state = finite(x, units, count) ? VJP_FINITE : VJP_NOT_FINITE;
+    return *state == VJP_FINITE;
 }
 
 /* Rows as units to pairs along the rows, where units are pairs. */
@@ -141,7 +152,8 @@ static void load_keys(vjp_task *x) {
     for (int64_t t = 0, first = 0; first < x->keys; t++, first += VJP_KEYS) {
         const int64_t count = x->keys - first < VJP_KEYS ? x->keys - first : VJP_KEYS;
         float *joined = x->k + first / x->pair * x->plan.key_columns, *rows = x->pair == 1 ? joined : x->dk;
-        x->k_finite[t] = load_rows(x, rows, k + first * forward->k.row_stride, &forward->k, forward->key_dim, count, VJP_KEYS);
+        load_rows(x, rows, k + first * forward->k.row_stride, &forward->k, forward->key_dim, count, VJP_KEYS);
+        x->k_finite[t] = finite(x, rows, VJP_KEYS * x->key_units);
         vjp_transpose(x->k_turned + first * x->key_units, VJP_KEYS, rows, x->key_units, VJP_KEYS, x->key_units);
         join_rows(x, joined, rows, VJP_KEYS, x->plan.key_columns);
         load_rows(x, x->dv, v + first * forward->v.row_stride, &forward->v, forward->value_dim, count, VJP_KEYS);
@@ -149,25 +161,26 @@ static void load_keys(vjp_task *x) {
     }
 }
 
+/* The query tile's rows of q or dout: where they are if they are floats without gaps, otherwise a copy. */
+static const float *query_rows(const vjp_task *x, float *copy, const invar_attention_operand *from, int64_t dim) {
+    const char *row = invar_attention_row(x->forward, from, x->batch, x->head, x->query_first);
+    if (x->pair == 1 && from->type == INVAR_F32 && from->column_stride == 4 && from->row_stride == 4 * dim && dim % 16 == 0)
+        return (const float *)(const void *)row;
+    load_rows(x, copy, row, from, dim, x->queries, (x->queries + x->pair - 1) / x->pair * x->pair);
+    return copy;
+}
+
 static void load_queries(vjp_task *x) {
     const invar_attention_call *forward = x->forward;
-    const invar_attention_operand *dout = &x->call->dout;
     const int64_t padded = (x->queries + x->pair - 1) / x->pair * x->pair;
-    x->q_finite = load_rows(x, x->q, invar_attention_row(forward, &forward->q, x->batch, x->head, x->query_first), &forward->q,
-                            forward->key_dim, x->queries, padded);
-    x->dout_finite = load_rows(x, x->dout, invar_attention_row(forward, dout, x->batch, x->head, x->query_first), dout,
-                               forward->value_dim, x->queries, padded);
-    join_rows(x, x->q_joined, x->q, padded, x->plan.key_columns);
-    join_rows(x, x->dout_joined, x->dout, padded, x->plan.value_columns);
-    for (int64_t r = 0; r < x->queries; r++) {
-        const int64_t i = x->query_first + r;
-        float *row = x->dout + r * x->value_units, *spare = x->clean;
-        if (x->pair == 2) {
-            row = spare + x->plan.value_columns;
-            vjp_load_row(row, invar_attention_row(forward, dout, x->batch, x->head, i), dout, forward->value_dim);
-        }
-        x->rows[r] = vjp_row_of(x->call, x->batch, x->head, i, row, spare);
-    }
+    x->q = query_rows(x, x->q_copy, &forward->q, forward->key_dim);
+    x->dout = query_rows(x, x->dout_copy, &x->call->dout, forward->value_dim);
+    x->q_joined = x->pair == 2 ? x->q_pairs : x->q;
+    x->dout_joined = x->pair == 2 ? x->dout_pairs : x->dout;
+    join_rows(x, x->q_pairs, x->q, padded, x->plan.key_columns);
+    join_rows(x, x->dout_pairs, x->dout, padded, x->plan.value_columns);
+    x->q_state = x->dout_state = VJP_UNKNOWN;
+    vjp_load_terms(x->call, x->batch, x->head, x->query_first, x->queries, x->clean, x->rows);
 }
 
 /* ---- products ---------------------------------------------------------------------------------------- */
@@ -224,17 +237,17 @@ static void add_product(const vjp_task *x, const vjp_product *y, bool selecting)
     else run_product(x, &y->of);
 }
 
-/* Both tiles of rows first … last-1: weights and score gradients of one tile of keys. True when a pair is masked. */
+/* Both tiles of rows first … last-1: weights and score gradients of keys of one tile. True when a pair is masked. */
 static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
     product y = { .rows = last - first, .columns = VJP_PADDED(keys), .depth = (x->forward->key_dim + x->pair - 1) / x->pair,
                   .a = x->q + first * x->key_units, .a_row = x->key_units, .a_step = 1,
-                  .b = x->k_turned + key * x->key_units, .b_row = VJP_KEYS, .c = x->score + first * VJP_KEYS,
+                  .b = x->k_turned + key / VJP_KEYS * VJP_KEYS * x->key_units + key % VJP_KEYS, .b_row = VJP_KEYS, .c = x->score + first * VJP_KEYS,
                   .c_row = VJP_KEYS };
     run_product(x, &y);
     y.depth = (x->forward->value_dim + x->pair - 1) / x->pair;
     y.a = x->dout + first * x->value_units;
     y.a_row = x->value_units;
-    y.b = x->v_turned + key * x->value_units;
+    y.b = x->v_turned + key / VJP_KEYS * VJP_KEYS * x->value_units + key % VJP_KEYS;
     y.c = x->slope + first * VJP_KEYS;
     run_product(x, &y);
     const bool hidden = vjp_weights(x->forward, VJP_OF_SCORE, &(vjp_tile){
@@ -249,9 +262,8 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
     return hidden;
 }
 
-/* One tile of keys against rows first … last-1 of the query tile; `first` is a multiple of pair. */
-static void do_tile(vjp_task *x, int64_t tile, int64_t first, int64_t last) {
-    const int64_t key = tile * VJP_KEYS, left = x->keys - key, keys = left < VJP_KEYS ? left : VJP_KEYS;
+/* Keys of one tile against rows first … last-1 of the query tile; key, of the span, is a multiple of 16, first of pair. */
+static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
     const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns;
     const int64_t query_steps = (last - first + x->pair - 1) / x->pair, skipped = first / x->pair;
     const bool hidden = do_scores(x, key, keys, first, last);
@@ -259,12 +271,12 @@ static void do_tile(vjp_task *x, int64_t tile, int64_t first, int64_t last) {
                               .a_row = 1, .a_step = VJP_KEYS, .b = x->dout_joined + skipped * v_columns, .b_row = v_columns,
                               .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true },
                       .score = x->score + first * VJP_KEYS, .score_row = 1, .score_step = VJP_KEYS };
-    if (x->call->dv.data) add_product(x, &y, hidden && !x->dout_finite);
+    if (x->call->dv.data) add_product(x, &y, hidden && !all_finite(x, &x->dout_state, x->dout, x->queries * x->value_units));
     y.of.columns = y.of.b_row = y.of.c_row = k_columns;
     y.of.a = x->ds + skipped * VJP_KEYS;
     y.of.b = x->q_joined + skipped * k_columns;
     y.of.c = x->dk + key * k_columns;
-    if (x->call->dk.data) add_product(x, &y, hidden && !x->q_finite);
+    if (x->call->dk.data) add_product(x, &y, hidden && !all_finite(x, &x->q_state, x->q, x->queries * x->key_units));
     if (!x->turn) return;
     vjp_wait(x->turn, x->my_turn);
     y.of.rows = last - first;
@@ -276,7 +288,7 @@ static void do_tile(vjp_task *x, int64_t tile, int64_t first, int64_t last) {
     y.of.c = x->dq + first * k_columns;
     y.score_row = VJP_KEYS;
     y.score_step = 1;
-    add_product(x, &y, hidden && !x->k_finite[tile]);
+    add_product(x, &y, hidden && !x->k_finite[key / VJP_KEYS]);
 }
 
 /* ---- the walk ----------------------------------------------------------------------------------------- */
@@ -310,6 +322,28 @@ static void clear_dq(vjp_task *x) {
                       x->clean, x->forward->key_dim);
 }
 
+/* The rows of the query tile that may see some of `keys` keys, whole pairs of them. */
+static invar_key_range rows_of_keys(const vjp_task *x, int64_t key, int64_t keys) {
+    const invar_key_range seen = invar_attention_queries(x->forward, x->length, x->key_first + key, x->key_first + key + keys);
+    const int64_t first = seen.first > x->query_first ? (seen.first - x->query_first) / x->pair * x->pair : 0;
+    const int64_t last = (seen.last - x->query_first + x->pair - 1) / x->pair * x->pair;
+    if (seen.first >= seen.last || first >= x->queries || last <= first) return (invar_key_range){ 0, 0 };
+    return (invar_key_range){ first, last < x->queries ? last : x->queries };
+}
+
+/* A tile of keys: in one, or where position lets its halves be seen by other rows, in two with fewer hidden pairs. */
+static void do_keys(vjp_task *x, int64_t key, int64_t keys) {
+    const int64_t half = VJP_KEYS / 2;
+    const invar_key_range low = rows_of_keys(x, key, keys < half ? keys : half);
+    const invar_key_range high = keys > half ? rows_of_keys(x, key + half, keys - half) : low;
+    if (low.first == high.first && low.last == high.last) {
+        if (low.first < low.last) do_tile(x, key, keys, low.first, low.last);
+        return;
+    }
+    if (low.first < low.last) do_tile(x, key, half, low.first, low.last);
+    if (high.first < high.last) do_tile(x, key + half, keys - half, high.first, high.last);
+}
+
 static void do_queries(vjp_task *x, int64_t tile) {
     const int64_t left = x->forward->query_len - tile * VJP_QUERIES;
     x->query_first = tile * VJP_QUERIES;
@@ -319,15 +353,8 @@ static void do_queries(vjp_task *x, int64_t tile) {
     if (x->span < turns.first || x->span > turns.last) return;
     begin_turn(x, tile, &turns);
     load_queries(x);
-    for (int64_t t = 0; t * VJP_KEYS < x->keys; t++) {
-        const int64_t key = x->key_first + t * VJP_KEYS, end = x->key_first + x->keys;
-        const invar_key_range seen = invar_attention_queries(x->forward, x->length, key,
-                                                             key + VJP_KEYS < end ? key + VJP_KEYS : end);
-        const int64_t first = seen.first > x->query_first ? (seen.first - x->query_first) / x->pair * x->pair : 0;
-        const int64_t end_row = (seen.last - x->query_first + x->pair - 1) / x->pair * x->pair;
-        const int64_t last = end_row < x->queries ? end_row : x->queries;
-        if (seen.first < seen.last && first < last) do_tile(x, t, first, last);
-    }
+    for (int64_t key = 0; key < x->keys; key += VJP_KEYS)
+        do_keys(x, key, x->keys - key < VJP_KEYS ? x->keys - key : VJP_KEYS);
     end_turn(x, &turns);
 }
 

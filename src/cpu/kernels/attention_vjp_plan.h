@@ -73,7 +73,7 @@ static inline void vjp_ticket(const vjp_plan *plan, int64_t ticket, int64_t *uni
 static inline size_t vjp_mask_bytes(const invar_attention_vjp_call *call) {
     const int64_t k = VJP_PADDED(call->forward.key_dim), v = VJP_PADDED(call->forward.value_dim), widest = k > v ? k : v;
     const int64_t rows = INVAR_ATTENTION_VJP_MASK_ROWS;
-    const int64_t floats = rows * (k + v + 3 * VJP_KEYS + VSUM_LANES) + VJP_KEYS * (k + v + widest + 1) + widest;
+    const int64_t floats = rows * (k + v + 3 * VJP_KEYS + VSUM_LANES) + VJP_KEYS * (k + v + widest + 1) + 2 * v;
     return call->dmask.data ? sizeof(float) * (size_t)floats + sizeof(vjp_row) * (size_t)rows : 0;
 }
 

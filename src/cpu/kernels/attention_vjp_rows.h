@@ -78,6 +78,13 @@ static float vjp_dot_lanes(const float *a, const float *b, int64_t padded) {
     return vsum_reduce(lane);
 }
 
+/* A row as padded floats: where it stands if it is already, otherwise in spare. */
+static inline const float *vjp_row_floats(float *spare, const char *from, const invar_attention_operand *x, int64_t n) {
+    if (x->type == INVAR_F32 && x->column_stride == 4 && n % 16 == 0) return (const float *)(const void *)from;
+    vjp_load_row(spare, from, x, n);
+    return spare;
+}
+
 static float vjp_load_scalar(const char *p, const invar_attention_operand *x) {
     return (float)invar_load_float(p, x->type);
 }

@@ -18,17 +18,23 @@ typedef struct vjp_row {
     bool dead;    /* lse is -inf */
 } vjp_row;
 
-/* dout: the row, padded; spare: room for another. A dout·out that is not finite is looked at once more by the sinks' pass. */
-static vjp_row vjp_row_of(const invar_attention_vjp_call *call, int64_t batch, int64_t head, int64_t query, const float *dout,
-                          float *spare) {
+/* Rows of queries query … query+count-1. spare: room for two padded rows of value_dim. */
+static void vjp_load_terms(const invar_attention_vjp_call *call, int64_t batch, int64_t head, int64_t query, int64_t count,
+                           float *spare, vjp_row *rows) {
     const invar_attention_call *forward = &call->forward;
-    const float lse = vjp_load_scalar(invar_attention_row(forward, &forward->lse, batch, head, query), &forward->lse);
-    vjp_load_row(spare, invar_attention_row(forward, &forward->out, batch, head, query), &forward->out, forward->value_dim);
-    vjp_row row = { .lambda = lse * (float)INVAR_LOG2E, .delta = vjp_dot_lanes(dout, spare, VJP_PADDED(forward->value_dim)),
-                    .dead = lse == -INFINITY };
-    if (call->dlse.data)
-        row.delta -= vjp_load_scalar(invar_attention_row(forward, &call->dlse, batch, head, query), &call->dlse);
-    return row;
+    const int64_t dim = forward->value_dim;
+    const char *lse = invar_attention_row(forward, &forward->lse, batch, head, query);
+    const char *dlse = call->dlse.data ? invar_attention_row(forward, &call->dlse, batch, head, query) : NULL;
+    const char *dout = invar_attention_row(forward, &call->dout, batch, head, query);
+    const char *out = invar_attention_row(forward, &forward->out, batch, head, query);
+    for (int64_t r = 0; r < count; r++) {
+        const float l = vjp_load_scalar(lse + r * forward->lse.row_stride, &forward->lse);
+        const float *a = vjp_row_floats(spare, dout + r * call->dout.row_stride, &call->dout, dim);
+        const float *b = vjp_row_floats(spare + VJP_PADDED(dim), out + r * forward->out.row_stride, &forward->out, dim);
+        rows[r] = (vjp_row){ .lambda = l * (float)INVAR_LOG2E, .delta = vjp_dot_lanes(a, b, VJP_PADDED(dim)),
+                             .dead = l == -INFINITY };
+        if (dlse) rows[r].delta -= vjp_load_scalar(dlse + r * call->dlse.row_stride, &call->dlse);
+    }
 }
 
 typedef enum vjp_gradient { VJP_OF_SCORE, VJP_OF_LOGIT } vjp_gradient;
