@@ -168,6 +168,7 @@ static int32_t write_token(const writer *w, int32_t i) {
         if (invar_is_metal(w->source)) invar_text_string(w->text, "inline");
         else write_word(w, i, "inline");
         return i;
+    case INVAR_RULE_VOID: invar_text_string(w->text, "(void)"); return i;
     case INVAR_RULE_ALIGN: write_word(w, i, "__attribute__((aligned"); return i;
     case INVAR_RULE_ALIGN_END: invar_text_string(w->text, w->host ? ")))" : ")"); return i;
     case INVAR_RULE_TAKE:

@@ -31,6 +31,7 @@ static const word_rule RULES[] = {
     { "__align__", INVAR_SHIM_CUDA, INVAR_RULE_ALIGN, true },
     { "__builtin_align__", INVAR_SHIM_CUDA, INVAR_RULE_ALIGN, true },
     { "__constant__", INVAR_SHIM_CUDA, INVAR_RULE_STATIC, false },
+    { "assert", INVAR_SHIM_CUDA, INVAR_RULE_VOID, false },
 };
 
 /* What the shim replaces, by the beginning of the name. Other headers are refused: they would be read inside the shim's
@@ -42,7 +43,8 @@ static const struct {
     { "metal_", INVAR_SHIM_METAL }, { "metal/", INVAR_SHIM_METAL }, { "simd/", INVAR_SHIM_METAL },
     { "mlx/", INVAR_SHIM_ANY }, { "cuda_", INVAR_SHIM_CUDA }, { "cuda/std/", INVAR_SHIM_CUDA },
     { "cooperative_groups", INVAR_SHIM_CUDA }, { "device_", INVAR_SHIM_CUDA }, { "vector_", INVAR_SHIM_CUDA },
-    { "math_constants.h", INVAR_SHIM_CUDA }, { "sm_", INVAR_SHIM_CUDA }, { "math.h", INVAR_SHIM_ANY },
+    { "math_constants.h", INVAR_SHIM_CUDA }, { "assert.h", INVAR_SHIM_CUDA }, { "cassert", INVAR_SHIM_CUDA },
+    { "sm_", INVAR_SHIM_CUDA }, { "math.h", INVAR_SHIM_ANY },
     { "cmath", INVAR_SHIM_ANY }, { "cfloat", INVAR_SHIM_ANY }, { "float.h", INVAR_SHIM_ANY },
     { "climits", INVAR_SHIM_ANY }, { "limits.h", INVAR_SHIM_ANY }, { "stdint.h", INVAR_SHIM_ANY },
     { "cstdint", INVAR_SHIM_ANY }, { "stddef.h", INVAR_SHIM_ANY }, { "cstddef", INVAR_SHIM_ANY },
@@ -227,16 +229,50 @@ static bool is_any(const invar_file *file, int32_t i, const char *marks) {
            strchr(marks, file->text[file->tokens[i].start]);
 }
 
-/* Whether a sum that begins at `begin` and ends before `end` is an operand by itself: nothing beside it binds tighter, and
- * a cast before it is to a type that holds every position. */
-static bool stands_alone(const invar_file *file, int32_t begin, int32_t end) {
+/* Types that hold every position. */
+static bool is_wide(const invar_file *file, int32_t i) {
     static const char *const wide[] = { "size_t", "int64_t", "uint64_t", "long", "unsigned", "uint", "uint32_t" };
+    for (size_t k = 0; k < sizeof wide / sizeof *wide; k++)
+        if (invar_token_is(file, i, wide[k])) return true;
+    return false;
+}
+
+/* Whether a sum that begins at `begin` and ends before `end` is an operand by itself: nothing beside it binds tighter, and
+ * a cast before it is to a wide type. */
+static bool stands_alone(const invar_file *file, int32_t begin, int32_t end) {
     int32_t before = begin - 1;
     if (is_any(file, end, "*/%.[(") || invar_token_is(file, end, "->")) return false;
-    if (is_any(file, before, ")") && file->tokens[before].partner == before - 2)
-        for (size_t k = 0; k < sizeof wide / sizeof *wide; k++)
-            if (invar_token_is(file, before - 1, wide[k])) return true;
+    if (is_any(file, before, ")") && file->tokens[before].partner == before - 2) return is_wide(file, before - 1);
     return before < 0 || is_any(file, before, "=([,{;+<?:") || invar_token_is(file, before, "return");
+}
+
+static void set_grid_rule(invar_source *source, invar_file *file, int32_t i, int axis) {
+    drop(file, i + 1, i + 3, INVAR_RULE_HOST_DROP);
+    file->tokens[i].rule = INVAR_RULE_GRID;
+    file->tokens[i].value = axis;
+    source->uses_grid = true;
+}
+
+/* The first token of the cast to a wide type whose operand's parenthesis is token i: static_cast<long>( or size_t(; -1. */
+static int32_t cast_begin(const invar_file *file, int32_t i) {
+    int32_t k = i - 1;
+    if (is_wide(file, k)) return k;
+    if (!is_any(file, k--, ">")) return -1;
+    while (is_wide(file, k)) k--;
+    return is_any(file, k, "<") && invar_token_is(file, k - 1, "static_cast") ? k - 1 : -1;
+}
+
+/* static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x */
+static void read_cast_position(invar_source *source, invar_file *file, int32_t i) {
+    enum { CLOSE = 3, END = 12 };
+    int d = axis_of(file, i, "blockIdx");
+    if (d < 0 || !is_any(file, i + CLOSE, ")") || file->tokens[i + CLOSE].partner != i - 1 || !is_any(file, i + 4, "*") ||
+        axis_of(file, i + 5, "blockDim") != d || !is_any(file, i + 8, "+") || axis_of(file, i + 9, "threadIdx") != d)
+        return;
+    int32_t begin = cast_begin(file, i - 1);
+    if (begin < 0 || !stands_alone(file, begin, i + END)) return;
+    set_grid_rule(source, file, i, d);
+    drop(file, i + CLOSE + 1, i + END, INVAR_RULE_HOST_DROP);
 }
 
 /* blockIdx.x * blockDim.x + threadIdx.x, in any order, is one number: said so, loops over threads are vectorised, and the
@@ -254,12 +290,11 @@ static void read_grid_position(invar_source *source, invar_file *file, int32_t i
         if (d < 0 || axis_of(file, i + 4, orders[k][1]) != d || axis_of(file, i + 8, orders[k][2]) != d) continue;
         if (!invar_token_is(file, i + 3, first) || !invar_token_is(file, i + 7, second)) continue;
         if (!stands_alone(file, i, i + TOKENS)) continue;
-        drop(file, i + 1, i + TOKENS, INVAR_RULE_HOST_DROP);
-        file->tokens[i].rule = INVAR_RULE_GRID;
-        file->tokens[i].value = d;
-        source->uses_grid = true;
+        set_grid_rule(source, file, i, d);
+        drop(file, i + 3, i + TOKENS, INVAR_RULE_HOST_DROP);
         return;
     }
+    read_cast_position(source, file, i);
 }
 
 /* ---- swizzles ---- */

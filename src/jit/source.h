@@ -34,6 +34,7 @@ enum {
     INVAR_RULE_CONSTANT, /* static constexpr */
     INVAR_RULE_STATIC,   /* static const, for CUDA's __constant__ */
     INVAR_RULE_INLINE,   /* inline, for METAL_FUNC */
+    INVAR_RULE_VOID,     /* (void), for assert */
     INVAR_RULE_ALIGN,    /* __align__(n) becomes an attribute, whose end is the token `)` */
     INVAR_RULE_ALIGN_END,
     INVAR_RULE_TAKE,     /* Metal: a swizzle that is read */

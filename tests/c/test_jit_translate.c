@@ -171,6 +171,14 @@ static void test_marks_in_functions(void) {
            "float reduce(const int invar_at, float x)", "reduce(1, 1)", "cg::reduce(invar_here(2), t, x)");
 }
 
+/* A header's function does not hide a built-in of the same name from calls that mean that one. */
+static void test_overloads(void) {
+    EXPECT(METAL, "inline half exp(half x) { return x; }\nfloat own(float x) { return x; }\n", "exp(1.0f);",
+           "using namespace metal;\nusing metal::exp;\n\n#line 1 \"k.header\"");
+    EXPECT(CUDA, "__device__ int fmaxf(int x) { return x; }", "fmaxf(1.f, 2.f);", "using invar_shim::fmaxf;");
+    EXPECT_DEVICE(CUDA, "__device__ int fmaxf(int x) { return x; }", "fmaxf(1.f, 2.f);", "using ::fmaxf;");
+}
+
 /* ---- CUDA ---- */
 
 static void test_cuda(void) {
@@ -184,6 +192,7 @@ static void test_cuda(void) {
     EXPECT(CUDA, "extern __shared__ float s[];", "s[0] = 1;", "operator decltype(invar_dynamic_array<float>())() const");
     EXPECT(CUDA, "#include <cuda_fp16.h>\n", "out[threadIdx.x] = a_shape[0] + b[0];", "const uint3 threadIdx",
            "const float *__restrict a, const Shape &a_shape, const float *__restrict b");
+    EXPECT(CUDA, "", "assert(i < 4);", "(void)(i < 4);");
     EXPECT_DEVICE(CUDA, "", "__shared__ float t[8];", "__shared__ float t[8];");
 }
 
@@ -192,6 +201,9 @@ static void test_cuda_grid_position(void) {
     EXPECT(CUDA, "", "int i = blockIdx.x * blockDim.x + threadIdx.x;", "int i = invar_grid.x ;");
     EXPECT(CUDA, "", "f(threadIdx.y + blockDim.y * blockIdx.y, (size_t)blockDim.z * blockIdx.z + threadIdx.z);",
            "f(invar_grid.y , (size_t)invar_grid.z );");
+    EXPECT(CUDA, "", "f(static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x); g(size_t(blockIdx.y) * blockDim.y + "
+                     "threadIdx.y);", "f(static_cast<long long>(invar_grid.x ) );", "g(size_t(invar_grid.y ) );");
+    EXPECT(CUDA, "", "i = (int)blockIdx.x * blockDim.x + threadIdx.x;", "(int)blockIdx.x * blockDim.x + threadIdx.x;");
     EXPECT(CUDA, "", "i = 2 * blockIdx.x * blockDim.x + threadIdx.x;", "i = 2 * blockIdx.x * blockDim.x + threadIdx.x;");
     EXPECT(CUDA, "", "i = blockIdx.x * blockDim.x + threadIdx.x * 4;", "i = blockIdx.x * blockDim.x + threadIdx.x * 4;");
     EXPECT(CUDA, "", "i = blockIdx.x * blockDim.y + threadIdx.x;", "i = blockIdx.x * blockDim.y + threadIdx.x;");
@@ -289,5 +301,5 @@ static void test_bad_keys(void) {
 CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_literals), CHECK_TEST(test_metal_attributes),
            CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
            CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks), CHECK_TEST(test_marks_in_functions),
-           CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
+           CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
            CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))
