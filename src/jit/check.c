@@ -1,0 +1,347 @@
+/* Check mode: the launch under several schedules, its groups one after another on the calling thread. */
+#define _GNU_SOURCE
+#include "jit/check_state.h"
+
+#include "core/threads.h"
+#include "jit/exec.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { QUIET_TURNS = 1 << 16 };
+static const uint64_t most_turns = (uint64_t)1 << 24, most_blocks = (uint64_t)1 << 26; /* a second or two of either */
+
+static const invar_schedule schedules[] = {
+    { .descending = false, .straight = false },
+    { .descending = true, .straight = false },
+    { .descending = false, .straight = true },
+};
+
+/* ---- services ----------------------------------------------------------------------------------------------- */
+
+static uint32_t check_collective(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolve) {
+    invar_check_settle(invar_checker_of(lane));
+    return invar_group_collective(lane, site, mask, resolve);
+}
+
+static void find_at_site(invar_checker *checker, invar_kind kind, int32_t site, const char *detail, uint32_t index,
+                         int32_t other_site, uint32_t other_index) {
+    invar_finding finding = { .kind = kind, .index = -1, .place = invar_check_site(checker, site) };
+    finding.other_place = other_site ? invar_check_site(checker, other_site) : (invar_place){ 0 };
+    snprintf(finding.detail, sizeof finding.detail, "%s", detail);
+    invar_check_set_thread(checker, checker->linear, index, finding.thread, finding.group);
+    invar_check_set_thread(checker, checker->linear, other_index, finding.other_thread, finding.other_group);
+    invar_check_find(checker, &finding);
+}
+
+static uint32_t check_barrier(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
+    invar_checker *checker = invar_checker_of(lane);
+    uint32_t index = lane->position.index;
+    char detail[256];
+    invar_check_settle(checker);
+    if (!checker->group.arrived) {
+        checker->barrier_site = site;
+        checker->barrier_index = index;
+    } else if (checker->barrier_site != site && !checker->tainted) {
+        const uint32_t *grid = lane->position.grid;
+        snprintf(detail, sizeof detail,
+                 "thread (%u, %u, %u) waits here, while thread %u of its group waits at the barrier of line %u", grid[0],
+                 grid[1], grid[2], checker->barrier_index, invar_check_site(checker, checker->barrier_site).line);
+        find_at_site(checker, INVAR_KIND_BARRIER, site, detail, index, checker->barrier_site, checker->barrier_index);
+    }
+    return invar_group_barrier(lane, site, memory, vote);
+}
+
+static void check_yield(invar_lane *lane, int32_t site) {
+    invar_check_settle(invar_checker_of(lane));
+    invar_group_yield(lane, site);
+}
+
+static void check_turn(invar_lane *lane, void *pc, void *frame) {
+    invar_checker *checker = invar_checker_of(lane);
+    uint32_t index = lane->position.index;
+    if (checker->pending_count) invar_check_settle(checker);
+    if (++checker->threads[index].turns < most_blocks) return;
+    invar_finding finding = { .kind = INVAR_KIND_ENDLESS, .index = -1 };
+    finding.place = checker->wheres[invar_check_where(checker, pc, frame)].place;
+    invar_check_set_thread(checker, checker->linear, index, finding.thread, finding.group);
+    snprintf(finding.detail, sizeof finding.detail,
+             "thread (%u, %u, %u) of group (%u, %u, %u) has made %llu turns without meeting another thread",
+             lane->position.grid[0], lane->position.grid[1], lane->position.grid[2], lane->position.group[0],
+             lane->position.group[1], lane->position.group[2], (unsigned long long)most_blocks);
+    invar_check_find(checker, &finding);
+    invar_group_stop((invar_fibre *)lane, INVAR_GROUP_STOPPED, 0); /* its neighbours would take as long */
+}
+
+static const invar_runtime services = { check_collective,   check_barrier,      check_yield,
+                                        invar_check_atomic, invar_check_access, check_turn };
+
+/* ---- what the group tells -------------------------------------------------------------------------------------- */
+
+static void begun(invar_group *group, invar_fibre *fibre) {
+    invar_order_thread(group->owner, fibre->lane.position.index);
+}
+
+static void ended(invar_group *group, invar_fibre *fibre) {
+    invar_checker *checker = group->owner;
+    invar_check_settle(checker);
+    if (!checker->first_missing) checker->first_missing = fibre->lane.position.index + 1;
+}
+
+static void resolved(invar_group *group, invar_simdgroup *simd, uint32_t active) {
+    invar_order_meet(group->owner, simd->first, active);
+}
+
+/* In Metal every thread of the group must come to the barrier; in CUDA those that have ended do not count. */
+static void opened(invar_group *group) {
+    invar_checker *checker = group->owner;
+    char detail[256];
+    if (checker->first_missing && !checker->tainted && checker->check->dialect == INVAR_DIALECT_METAL) {
+        uint32_t missing = checker->first_missing - 1;
+        int64_t thread[3], position[3];
+        invar_check_set_thread(checker, checker->linear, missing, thread, position);
+        snprintf(detail, sizeof detail, "thread (%lld, %lld, %lld) of group (%lld, %lld, %lld) has ended before it",
+                 (long long)thread[0], (long long)thread[1], (long long)thread[2], (long long)position[0],
+                 (long long)position[1], (long long)position[2]);
+        find_at_site(checker, INVAR_KIND_BARRIER, checker->barrier_site, detail, missing, 0, checker->barrier_index);
+    }
+    invar_order_barrier(checker, group->barrier_memory);
+}
+
+static const invar_observer observer = { begun, ended, resolved, opened };
+
+/* ---- one schedule ------------------------------------------------------------------------------------------------ */
+
+static void find_end(invar_checker *checker) {
+    const invar_group *group = &checker->group;
+    invar_finding finding = { .kind = group->end == INVAR_GROUP_DEADLOCK ? INVAR_KIND_DEADLOCK : INVAR_KIND_ENDLESS };
+    char text[sizeof finding.detail];
+    finding.index = -1;
+    finding.place = invar_check_site(checker, group->end_site);
+    invar_check_set_thread(checker, checker->linear, group->end_position.index, finding.thread, finding.group);
+    invar_exec_describe(group, text, sizeof text);
+    const char *colon = strstr(text, ": "); /* behind "<file>:<line>" */
+    snprintf(finding.detail, sizeof finding.detail, "%s", colon ? colon + 2 : text);
+    invar_check_find(checker, &finding);
+}
+
+static void run_group(invar_checker *checker, const uint32_t id[3]) {
+    const invar_launch *launch = &checker->launch;
+    invar_group *group = &checker->group;
+    checker->linear = id[0] + launch->groups[0] * (id[1] + launch->groups[1] * id[2]);
+    checker->stamp[INVAR_SPACE_GROUP]++;
+    checker->first_missing = 0;
+    checker->tainted = false;
+    invar_order_group(checker);
+    for (int i = 0; i < checker->region_count; i++) {
+        const invar_region *region = &checker->regions[i];
+        if (!region->array) memset(region->low, 0xa5, region->bytes);
+    }
+    invar_group_end end = invar_group_run(group, id, false);
+    invar_check_settle(checker);
+    if (end == INVAR_GROUP_DONE) return;
+    checker->incomplete = true;
+    if (end == INVAR_GROUP_MEMORY)
+        checker->out_of_memory = true;
+    else if (end != INVAR_GROUP_STOPPED)
+        find_end(checker);
+}
+
+/* Groups always in order: a kernel may rely on those before its own having begun. */
+static void run_schedule(invar_checker *checker, invar_schedule schedule) {
+    const uint32_t *groups = checker->launch.groups;
+    invar_check_reset(checker);
+    invar_order_run(checker);
+    checker->group.schedule = schedule;
+    checker->incomplete = false;
+    uint32_t id[3];
+    for (id[2] = 0; id[2] < groups[2]; id[2]++)
+        for (id[1] = 0; id[1] < groups[1]; id[1]++)
+            for (id[0] = 0; id[0] < groups[0]; id[0]++) {
+                run_group(checker, id);
+                if (checker->group.end) return;
+            }
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------------- */
+
+static void find_unwritten(invar_checker *checker, const invar_region *region) {
+    int64_t count = 0, first = 0, last = -1;
+    for (size_t i = 0; i < region->cell_count; i++) {
+        const invar_cell *cell = &region->cells[i];
+        size_t left = region->bytes - (i << region->cell_bits), width = (size_t)1 << region->cell_bits;
+        uint32_t whole = (1u << (left < width ? left : width)) - 1;
+        if (cell->stamp == checker->stamp[INVAR_SPACE_DEVICE] && (cell->written & whole) == whole) continue;
+        int64_t index = (int64_t)((i << region->cell_bits) / region->element_bytes);
+        if (index == last) continue;
+        last = index;
+        if (!count++) first = index;
+    }
+    if (!count) return;
+    invar_finding finding = { .kind = INVAR_KIND_UNWRITTEN, .region = region, .index = first, .place.text = INVAR_TEXT_BODY };
+    for (int i = 0; i < 3; i++) finding.thread[i] = finding.group[i] = -1;
+    snprintf(finding.detail, sizeof finding.detail, "no thread writes %s[%lld]%s, %lld of %lld elements", region->name,
+             (long long)first, count > 1 ? " and others" : "", (long long)count,
+             (long long)(region->bytes / region->element_bytes));
+    invar_check_find(checker, &finding);
+}
+
+static double float_at(const invar_region *region, const char *p) {
+    double wide;
+    float single;
+    if (region->element_bytes == 8) {
+        memcpy(&wide, p, 8);
+        return wide;
+    }
+    memcpy(&single, p, 4);
+    return (double)single;
+}
+
+/* Where floating-point atomics add in another order, sums differ in their last bits, and what is made of them more. */
+static bool close_enough(const invar_checker *checker, const invar_region *region, const char *a, const char *b) {
+    if (!checker->float_adds || (region->array->dtype.code != INVAR_FLOAT && region->array->dtype.code != INVAR_BFLOAT))
+        return false;
+    if (region->element_bytes < 4) return true;
+    double x = float_at(region, a), y = float_at(region, b);
+    return fabs(x - y) <= 1e-3 * (1 + fabs(x) + fabs(y)) || (x != x && y != y);
+}
+
+static bool has_race(const invar_checker *checker, const invar_region *region) {
+    for (int i = 0; i < checker->finding_count; i++)
+        if (checker->findings[i].kind == INVAR_KIND_RACE && checker->findings[i].region == region) return true;
+    return false;
+}
+
+/* An output that differs from the first schedule's, which is kept in `kept`. */
+static void compare(invar_checker *checker, const invar_region *region, const char *kept) {
+    for (size_t at = 0; at + region->element_bytes <= region->bytes; at += region->element_bytes) {
+        const char *a = kept + at, *b = region->low + at;
+        if (memcmp(a, b, region->element_bytes) == 0 || close_enough(checker, region, a, b)) continue;
+        const invar_cell *cell = &region->cells[at >> region->cell_bits];
+        invar_finding finding = { .kind = INVAR_KIND_SCHEDULE, .region = region };
+        finding.index = (int64_t)(at / region->element_bytes);
+        finding.place = checker->wheres[cell->write.where].place;
+        invar_check_set_thread(checker, cell->write.group, cell->write.index, finding.thread, finding.group);
+        snprintf(finding.detail, sizeof finding.detail,
+                 "%s[%lld] depends on the order in which threads run; last written by thread (%lld, %lld, %lld)", region->name,
+                 (long long)finding.index, (long long)finding.thread[0], (long long)finding.thread[1],
+                 (long long)finding.thread[2]);
+        invar_check_find(checker, &finding);
+        return;
+    }
+}
+
+static char *keep_outputs(const invar_checker *checker, size_t *total) {
+    *total = 0;
+    for (int i = 0; i < checker->check->array_count; i++)
+        if (checker->regions[i].cells) *total += checker->regions[i].bytes;
+    char *kept = malloc(*total ? *total : 1), *next = kept;
+    for (int i = 0; kept && i < checker->check->array_count; i++) {
+        const invar_region *region = &checker->regions[i];
+        if (!region->cells) continue;
+        memcpy(next, region->low, region->bytes);
+        next += region->bytes;
+    }
+    return kept;
+}
+
+/* The first schedule's results become the launch's: not before the last run, which begins from what they replace. */
+static void give_outputs(const invar_checker *checker, const char *kept) {
+    for (int i = 0; i < checker->check->array_count; i++) {
+        const invar_region *region = &checker->regions[i];
+        if (!region->cells) continue;
+        if (region->bytes) memcpy(invar_check_original(checker, region), kept, region->bytes);
+        kept += region->bytes;
+    }
+}
+
+static void run_all(invar_checker *checker) {
+    const invar_module *module = checker->check->module;
+    run_schedule(checker, schedules[0]);
+    for (int i = 0; i < checker->region_count && !checker->incomplete; i++) {
+        const invar_region *region = &checker->regions[i];
+        if (region->array && region->cells && !region->array->initialised) find_unwritten(checker, region);
+    }
+    bool whole = !checker->incomplete;
+    size_t total;
+    char *kept = keep_outputs(checker, &total);
+    int count = module->mode < INVAR_MODE_SIMD ? 2 : 3; /* without collectives the third is the first */
+    for (int s = 1; s < count && whole && kept && !checker->out_of_memory; s++) {
+        run_schedule(checker, schedules[s]);
+        const char *next = kept;
+        for (int i = 0; i < checker->check->array_count && !checker->incomplete; i++) {
+            const invar_region *region = &checker->regions[i];
+            if (!region->cells) continue;
+            if (!has_race(checker, region)) compare(checker, region, next);
+            next += region->bytes;
+        }
+    }
+    if (kept) give_outputs(checker, kept);
+    checker->out_of_memory |= !kept;
+    free(kept);
+}
+
+/* ---- setting up ------------------------------------------------------------------------------------------------------ */
+
+static bool set_up(invar_checker *checker) {
+    const invar_check *check = checker->check;
+    invar_group *group = &checker->group;
+    uint32_t threads = checker->launch.threadgroup[0] * checker->launch.threadgroup[1] * checker->launch.threadgroup[2];
+    checker->tables = aligned_alloc(64, (invar_group_bytes(threads) + 63) / 64 * 64);
+    checker->wheres = calloc((size_t)1 << INVAR_WHERE_BITS, sizeof *checker->wheres);
+    checker->findings = calloc(INVAR_MAX_FINDINGS, sizeof *checker->findings);
+    group->stacks = invar_stacks_take();
+    if (!checker->tables || !checker->wheres || !checker->findings || !group->stacks || !invar_order_begin(checker)) return false;
+    if (invar_lines_read(&checker->lines, check->object, check->body, check->header) != 0) return false;
+    Dl_info about;
+    if (dladdr((const void *)check->module, &about)) checker->base = about.dli_fbase;
+    const invar_runtime **hooks = check->handle ? dlsym(check->handle, "invar_check_runtime") : NULL;
+    if (hooks) __atomic_store_n(hooks, &services, __ATOMIC_RELEASE);
+    invar_group_lay_out(group, checker->tables, threads);
+    group->module = check->module;
+    group->launch = &checker->launch;
+    group->runtime = &services;
+    group->observer = &observer;
+    group->owner = checker;
+    group->quiet_limit = QUIET_TURNS;
+    group->turn_limit = most_turns;
+    group->shared = checker->shared;
+    if (check->launch->dynamic_shared) group->dynamic_shared = checker->regions[checker->region_count - 1].zero;
+    return true;
+}
+
+static void tear_down(invar_checker *checker) {
+    if (checker->group.stacks) invar_stacks_give(checker->group.stacks);
+    invar_order_end(checker);
+    invar_lines_free(&checker->lines);
+    invar_check_unmap(checker);
+    free(checker->tables);
+    free(checker->wheres);
+    free(checker->findings);
+    free(checker);
+}
+
+invar_status invar_check_run(const invar_check *check) {
+    const uint32_t *groups = check->launch->groups;
+    if ((double)groups[0] * groups[1] * groups[2] >= 4294967296.0)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: grid: expected fewer than 2^32 groups in check mode, got %u × %u × %u",
+                          check->operation, check->kernel, groups[0], groups[1], groups[2]);
+    invar_checker *checker = calloc(1, sizeof *checker);
+    if (!checker) return invar_fail(INVAR_ERROR_MEMORY, "%s: %s: out of memory for check mode", check->operation, check->kernel);
+    checker->check = check;
+    invar_status status = invar_check_map(checker);
+    if (status == INVAR_OK && !set_up(checker)) checker->out_of_memory = true;
+    if (status == INVAR_OK && !checker->out_of_memory) {
+        invar_float_environment saved = invar_float_environment_set();
+        run_all(checker);
+        invar_float_environment_restore(saved);
+    }
+    if (status == INVAR_OK) status = invar_check_conclude(checker);
+    if (status == INVAR_OK && checker->out_of_memory)
+        status = invar_fail(INVAR_ERROR_MEMORY, "%s: %s: out of memory for check mode", check->operation, check->kernel);
+    tear_down(checker);
+    return status;
+}
