@@ -153,6 +153,9 @@ static void write_word(const writer *w, int32_t i, const char *host) {
     else write_raw(w, i, 0);
 }
 
+/* On a GPU, CUDA's calls are NVRTC's own; Metal's are the shim's there too. */
+static bool is_marked(const writer *w) { return w->host || invar_is_metal(w->source); }
+
 /* Writes token i, and what its rule takes along; returns the last token that was written. */
 static int32_t write_token(const writer *w, int32_t i) {
     const invar_token *token = &w->file->tokens[i];
@@ -180,9 +183,9 @@ static int32_t write_token(const writer *w, int32_t i) {
     case INVAR_RULE_SIZE: invar_text_format(w->text, "invar_size_%d", (int)token->value); return i;
     case INVAR_RULE_STORAGE: return write_storage(w, i);
     case INVAR_RULE_MARK:
-    case INVAR_RULE_CALL: if (w->host) return write_mark(w, i); break;
-    case INVAR_RULE_DEFINE: if (w->host) return write_open(w, i, "const int invar_at"); break;
-    case INVAR_RULE_OVERLOAD: if (w->host) return write_open(w, i, "invar_any_here"); break;
+    case INVAR_RULE_CALL: if (is_marked(w)) return write_mark(w, i); break;
+    case INVAR_RULE_DEFINE: if (is_marked(w)) return write_open(w, i, "const int invar_at"); break;
+    case INVAR_RULE_OVERLOAD: if (is_marked(w)) return write_open(w, i, "invar_any_here"); break;
     default: break;
     }
     write_raw(w, i, 0);

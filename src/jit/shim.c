@@ -34,9 +34,13 @@ EMBED(metal_geometric, "shim/metal_geometric.h");
 EMBED(complex, "shim/complex.h");
 EMBED(indexing, "shim/indexing.h");
 EMBED(metal_utils, "shim/metal_utils.h");
+EMBED(reduce, "shim/reduce.h");
 EMBED(lanes, "shim/lanes.h");
+EMBED(lanes_gpu, "shim/lanes_gpu.h");
 EMBED(metal_simd, "shim/metal_simd.h");
+EMBED(metal_matrix, "shim/metal_matrix.h");
 EMBED(atomic, "shim/atomic.h");
+EMBED(atomic_gpu, "shim/atomic_gpu.h");
 EMBED(metal_atomic, "shim/metal_atomic.h");
 EMBED(cuda, "shim/cuda.h");
 EMBED(cuda_math, "shim/cuda_math.h");
@@ -73,9 +77,11 @@ EMBED(cuda_utils, "shim/cuda_utils.h");
     group "_shuffle_rotate_down " group "_shuffle_and_fill_up " group "_shuffle_and_fill_down " group "_ballot "        \
     group "_all " group "_any " group "_is_first " group "_is_helper_thread " group "_active_threads_mask "             \
     group "_vote "
+#define METAL_MATRIX_WORDS                                                                                             \
+    "simdgroup_load simdgroup_store simdgroup_multiply simdgroup_multiply_accumulate simdgroup_matrix "                \
+    "make_filled_simdgroup_matrix simdgroup_float8x8 simdgroup_half8x8 simdgroup_bfloat8x8"
 #define METAL_LANES_WORDS \
-    LANES_WORDS("simd") LANES_WORDS("quad") "threadgroup_barrier simdgroup_barrier simdgroup_load simdgroup_store " \
-    "simdgroup_multiply simdgroup_multiply_accumulate simdgroup_matrix"
+    LANES_WORDS("simd") LANES_WORDS("quad") "threadgroup_barrier simdgroup_barrier " METAL_MATRIX_WORDS
 #define METAL_ATOMIC_WORDS                                                                                             \
     "atomic_load_explicit atomic_store_explicit atomic_exchange_explicit atomic_compare_exchange_weak_explicit "       \
     "atomic_fetch_add_explicit atomic_fetch_sub_explicit atomic_fetch_and_explicit atomic_fetch_or_explicit "          \
@@ -128,14 +134,19 @@ const invar_shim_part invar_shim_parts[] = {
     PART(indexing, METAL, BOTH, METAL_UTILS_WORDS),
     PART(indexing, CUDA, BOTH, CUDA_STD_WORDS),
     PART(metal_utils, METAL, BOTH, METAL_UTILS_WORDS),
+    PART(reduce, METAL, BOTH, METAL_LANES_WORDS),
     PART(lanes, METAL, CPU, METAL_LANES_WORDS),
-    PART(metal_simd, METAL, CPU, METAL_LANES_WORDS),
+    PART(lanes_gpu, METAL, NVRTC, METAL_LANES_WORDS),
+    PART(metal_simd, METAL, BOTH, METAL_LANES_WORDS),
+    PART(metal_matrix, METAL, BOTH, METAL_MATRIX_WORDS),
     PART(atomic, METAL, CPU, METAL_ATOMIC_WORDS),
-    PART(metal_atomic, METAL, CPU, METAL_ATOMIC_WORDS),
+    PART(atomic_gpu, METAL, NVRTC, METAL_ATOMIC_WORDS),
+    PART(metal_atomic, METAL, BOTH, METAL_ATOMIC_WORDS),
     PART(cuda, CUDA, BOTH, NULL),
     PART(cuda_math, CUDA, CPU, NULL),
     PART(cuda_bits, CUDA, CPU, NULL),
     PART(cuda_half, CUDA, BOTH, CUDA_HALF_WORDS),
+    PART(reduce, CUDA, CPU, CUDA_LANES_WORDS),
     PART(lanes, CUDA, CPU, CUDA_LANES_WORDS),
     PART(cuda_warp, CUDA, CPU, CUDA_LANES_WORDS),
     PART(atomic, CUDA, CPU, CUDA_ATOMIC_WORDS),

@@ -150,7 +150,7 @@ static void test_marks(void) {
            "__syncthreads(invar_here(1))", "__shfl_down_sync(invar_here(2), ~0u", "tile.sync(invar_here(3))");
     EXPECT(METAL, "#define SUM simd_sum\n#define ALL(x) simd_max(x)\n", "SUM(x);", "#define SUM simd_sum\n",
            "simd_max(invar_here(1), x)", "SUM(invar_here(2), x)");
-    EXPECT_DEVICE(METAL, "", "simd_sum(a[0]);", "simd_sum(a[0])");
+    EXPECT_DEVICE(METAL, "", "simd_sum(a[0]);", "simd_sum(invar_here(1), a[0])");
 }
 
 /* A helper's collectives are numbered where it is called. */

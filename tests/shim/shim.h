@@ -18,6 +18,7 @@
 #include "jit/shim/cuda_math.h"
 #include "jit/shim/cuda_bits.h"
 #include "jit/shim/cuda_half.h"
+#include "jit/shim/reduce.h"
 #include "jit/shim/lanes.h"
 #include "jit/shim/cuda_warp.h"
 #include "jit/shim/atomic.h"
@@ -37,8 +38,10 @@
 #include "jit/shim/complex.h"
 #include "jit/shim/indexing.h"
 #include "jit/shim/metal_utils.h"
+#include "jit/shim/reduce.h"
 #include "jit/shim/lanes.h"
 #include "jit/shim/metal_simd.h"
+#include "jit/shim/metal_matrix.h"
 #include "jit/shim/atomic.h"
 #include "jit/shim/metal_atomic.h"
 #endif

@@ -28,7 +28,7 @@ inline int __all_sync(invar_here here, unsigned mask, int yes) {
 }
 inline unsigned __activemask(invar_here here) { return invar_ballot(here, 0, true).active; }
 inline void __syncwarp(invar_here here, unsigned mask = 0xffffffff) {
-    here.lane()->runtime->collective(here.lane(), here.site, mask, nullptr);
+    invar_simd_barrier(here, mask);
 }
 
 /* To each lane, those that hold its value, bit for bit. */
@@ -54,22 +54,22 @@ template <class T> inline unsigned __match_all_sync(invar_here here, unsigned ma
 }
 
 template <class T> inline T __reduce_add_sync(invar_here here, unsigned mask, T x) {
-    return invar_meet<T>(here, mask, invar_reduce<invar_add, T, 32>, x);
+    return invar_reduced<invar_add, 32>(here, mask, x);
 }
 template <class T> inline T __reduce_min_sync(invar_here here, unsigned mask, T x) {
-    return invar_meet<T>(here, mask, invar_reduce<invar_less, T, 32>, x);
+    return invar_reduced<invar_less, 32>(here, mask, x);
 }
 template <class T> inline T __reduce_max_sync(invar_here here, unsigned mask, T x) {
-    return invar_meet<T>(here, mask, invar_reduce<invar_greater, T, 32>, x);
+    return invar_reduced<invar_greater, 32>(here, mask, x);
 }
 inline unsigned __reduce_and_sync(invar_here here, unsigned mask, unsigned x) {
-    return invar_meet<unsigned>(here, mask, invar_reduce<invar_and, unsigned, 32>, x);
+    return invar_reduced<invar_and, 32>(here, mask, x);
 }
 inline unsigned __reduce_or_sync(invar_here here, unsigned mask, unsigned x) {
-    return invar_meet<unsigned>(here, mask, invar_reduce<invar_or, unsigned, 32>, x);
+    return invar_reduced<invar_or, 32>(here, mask, x);
 }
 inline unsigned __reduce_xor_sync(invar_here here, unsigned mask, unsigned x) {
-    return invar_meet<unsigned>(here, mask, invar_reduce<invar_xor, unsigned, 32>, x);
+    return invar_reduced<invar_xor, 32>(here, mask, x);
 }
 
 } // namespace invar_shim

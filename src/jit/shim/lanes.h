@@ -1,18 +1,14 @@
 /* What the lanes of a simdgroup do together on the CPU: each hands over its operand, and one of them computes everybody's
- * result (jit/runtime.h). Metal's simd_ and quad_ functions and CUDA's warp intrinsics stand on these.
- *
- * A reduction is the xor butterfly 1, 2, 4, 8, 16, as the shuffles of a GPU make it: the operations commute, so that all
- * lanes get the same and a tree over neighbours gives it. A lane that takes no part is left out at its place. A scan is
- * Hillis and Steele's: x[i] = x[i-d] + x[i] for d = 1, 2, 4, 8, 16. */
+ * result (jit/runtime.h). Metal's simd_ and quad_ functions and CUDA's warp intrinsics stand on these. */
 namespace invar_shim {
 
-struct invar_add { template <class T> static T apply(T a, T b) { return T(a + b); } static constexpr int unit = 0; };
-struct invar_multiply { template <class T> static T apply(T a, T b) { return T(a * b); } static constexpr int unit = 1; };
-struct invar_greater { template <class T> static T apply(T a, T b) { return a < b || a != a ? b : a; } };
-struct invar_less { template <class T> static T apply(T a, T b) { return b < a || a != a ? b : a; } };
-struct invar_and { template <class T> static T apply(T a, T b) { return T(a & b); } };
-struct invar_or { template <class T> static T apply(T a, T b) { return T(a | b); } };
-struct invar_xor { template <class T> static T apply(T a, T b) { return T(a ^ b); } };
+inline uint32_t invar_lane_number(invar_here here) { return here.lane()->number; }
+inline void invar_simd_barrier(invar_here here, uint32_t mask) {
+    here.lane()->runtime->collective(here.lane(), here.site, mask, nullptr);
+}
+inline void invar_group_barrier(invar_here here, uint32_t memory) {
+    here.lane()->runtime->barrier(here.lane(), here.site, memory, 0);
+}
 
 template <class T> inline T invar_operand(const invar_exchange *exchange, uint32_t lane) {
     T x;
@@ -24,9 +20,6 @@ template <class T> inline void invar_result(const invar_exchange *exchange, uint
 }
 inline bool invar_active(const invar_exchange *exchange, uint32_t lane) { return exchange->active >> lane & 1; }
 
-/* Elements of T one by one: Metal's reductions take vectors too. */
-template <class Op, class T> inline T invar_apply(const T &a, const T &b) { return Op::template apply<T>(a, b); }
-
 /* Every group of Width lanes reduces on its own. */
 template <class Op, class T, int Width> void invar_reduce_lanes(const invar_exchange *exchange) {
     for (int base = 0; base < INVAR_SIMD_WIDTH; base += Width) {
@@ -36,13 +29,7 @@ template <class Op, class T, int Width> void invar_reduce_lanes(const invar_exch
             there[i] = invar_active(exchange, base + i);
             if (there[i]) x[i] = invar_operand<T>(exchange, base + i);
         }
-        for (int half = 1; half < Width; half *= 2) {
-            for (int i = 0; i < Width; i += 2 * half) {
-                if (!there[i + half]) continue;
-                x[i] = there[i] ? invar_apply<Op>(x[i], x[i + half]) : x[i + half];
-                there[i] = true;
-            }
-        }
+        invar_tree<Op, Width>(x, there);
         for (int i = 0; i < Width; i++) {
             if (invar_active(exchange, base + i)) invar_result(exchange, base + i, x[0]);
         }
@@ -68,19 +55,20 @@ template <class Op, class T, int Width, bool Exclusive> void invar_scan(const in
             there[i] = invar_active(exchange, base + i);
             x[i] = there[i] ? invar_operand<T>(exchange, base + i) : T(Op::unit);
         }
-        for (int d = 1; d < Width; d *= 2) {
-            for (int i = Width - 1; i >= d; i--) {
-                if (!there[i - d]) continue;
-                x[i] = there[i] ? invar_apply<Op>(x[i - d], x[i]) : x[i - d];
-                there[i] = true;
-            }
-        }
+        invar_prefix<Op, Width>(x, there);
         for (int i = 0; i < Width; i++) {
             if (!invar_active(exchange, base + i)) continue;
             if (!Exclusive) invar_result(exchange, base + i, x[i]);
             else invar_result(exchange, base + i, i > 0 && there[i - 1] ? x[i - 1] : T(Op::unit));
         }
     }
+}
+
+template <class Op, int Width, class T> inline T invar_reduced(invar_here here, uint32_t mask, const T &x) {
+    return invar_meet<T>(here, mask, invar_reduce<Op, T, Width>, x);
+}
+template <class Op, int Width, bool Exclusive, class T> inline T invar_scanned(invar_here here, const T &x) {
+    return invar_meet<T>(here, 0, invar_scan<Op, T, Width, Exclusive>, x);
 }
 
 /* A value and the lane that it is wanted from. A lane that asks one which takes no part gets its own value back. */
@@ -118,10 +106,16 @@ template <class T> inline T invar_fetch(invar_here here, uint32_t mask, const T 
     }
 }
 
-/* Lanes that are nonzero, and lanes that take part, each as bits. */
-struct invar_vote {
-    uint32_t yes, active;
-};
+template <class T> void invar_deliver_first(const invar_exchange *exchange) {
+    T first = invar_operand<T>(exchange, invar_lowest(exchange->active));
+    for (uint32_t lane = 0; lane < INVAR_SIMD_WIDTH; lane++) {
+        if (invar_active(exchange, lane)) invar_result(exchange, lane, first);
+    }
+}
+template <class T> inline T invar_fetch_first(invar_here here, const T &x) {
+    return invar_meet<T>(here, 0, invar_deliver_first<T>, x);
+}
+
 inline void invar_count_votes(const invar_exchange *exchange) {
     invar_vote vote = { 0, exchange->active };
     for (uint32_t lane = 0; lane < INVAR_SIMD_WIDTH; lane++) {

@@ -1,4 +1,4 @@
-/* Metal's atomic functions on the CPU. Every order is at least the one that is asked for. */
+/* Metal's atomic functions. Every order is at least the one that is asked for. */
 namespace invar_shim {
 namespace metal {
 
