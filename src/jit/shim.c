@@ -49,6 +49,8 @@ EMBED(cuda_half, "shim/cuda_half.h");
 EMBED(cuda_warp, "shim/cuda_warp.h");
 EMBED(cuda_atomic, "shim/cuda_atomic.h");
 EMBED(cuda_groups, "shim/cuda_groups.h");
+EMBED(cuda_gpu, "shim/cuda_gpu.h");
+EMBED(cuda_groups_gpu, "shim/cuda_groups_gpu.h");
 EMBED(cuda_std, "shim/cuda_std.h");
 EMBED(cuda_utils, "shim/cuda_utils.h");
 
@@ -152,6 +154,8 @@ const invar_shim_part invar_shim_parts[] = {
     PART(atomic, CUDA, CPU, CUDA_ATOMIC_WORDS),
     PART(cuda_atomic, CUDA, CPU, CUDA_ATOMIC_WORDS),
     PART(cuda_groups, CUDA, CPU, CUDA_GROUPS_WORDS),
+    PART(cuda_gpu, CUDA, NVRTC, CUDA_HALF_WORDS),
+    PART(cuda_groups_gpu, CUDA, NVRTC, CUDA_GROUPS_WORDS),
     PART(cuda_std, CUDA, BOTH, CUDA_STD_WORDS),
     PART(cuda_utils, CUDA, BOTH, CUDA_UTILS_WORDS),
 };

@@ -145,6 +145,9 @@ static void groups(uint32_t lane) {
     CHECK(cg::reduce(HERE, tile, i, cg::greater<int>()) == i / 8 * 8 + 7 &&
           cg::reduce(HERE, tile, i, cg::less<int>()) == i / 8 * 8, "values");
     CHECK(cg::inclusive_scan(HERE, tile, 2) == 2 * (i % 8 + 1) && cg::exclusive_scan(HERE, tile, 2) == 2 * (i % 8), "scans");
+    auto pair = cg::tiled_partition<2>(tile);
+    CHECK(pair.meta_group_rank() == lane % 8 / 2 && pair.meta_group_size() == 4 &&
+          pair.shfl_xor(HERE, i, 1) == (i ^ 1), "pairs");
     block.sync(HERE);
     if (i % 3 == 0) {
         auto some = cg::coalesced_threads(HERE);

@@ -168,6 +168,25 @@ template <class T> struct invar_axes {
 using Shape = invar_axes<int32_t>;
 using Strides = invar_axes<int64_t>;
 
+/* fmaxf and fminf give the number where the other is a NaN, and +0 is above -0, as the machine instruction has it. */
+template <class T> constexpr T invar_fmax(T a, T b) {
+    using U = invar_unsigned<T>;
+    if (a == b) return invar_bits<T>((U)(invar_bits<U>(a) & invar_bits<U>(b)));
+    return a < b || a != a ? b : a;
+}
+template <class T> constexpr T invar_fmin(T a, T b) {
+    using U = invar_unsigned<T>;
+    if (a == b) return invar_bits<T>((U)(invar_bits<U>(a) | invar_bits<U>(b)));
+    return b < a || a != a ? b : a;
+}
+/* A float taken to an integer stops at the ends of the type; a NaN is 0. */
+template <class I> inline I invar_to_integer(double x) {
+    constexpr I top = (I)(~(invar_unsigned<I>)0 >> invar_is_signed<I>), bottom = (I)(-top - 1);
+    if (x != x) return 0;
+    if (x >= (double)top) return top;
+    if (x <= (invar_is_signed<I> ? (double)bottom : 0.0)) return invar_is_signed<I> ? bottom : (I)0;
+    return (I)x;
+}
 #ifndef __CUDACC_RTC__
 
 /* threadIdx.x where no parameter of that name is at hand: read off the fibre's lane. Index: threadIdx, blockIdx, blockDim,

@@ -71,14 +71,6 @@ inline double __hiloint2double(int high, int low) {
     return invar_bits<double>((uint64_t)(uint32_t)high << 32 | (uint32_t)low);
 }
 
-/* A float taken to an integer stops at the ends of the type; a NaN is 0. */
-template <class I> inline I invar_to_integer(double x) {
-    constexpr I top = (I)(~(invar_unsigned<I>)0 >> invar_is_signed<I>), bottom = (I)(-top - 1);
-    if (x != x) return 0;
-    if (x >= (double)top) return top;
-    if (x <= (invar_is_signed<I> ? (double)bottom : 0.0)) return invar_is_signed<I> ? bottom : (I)0;
-    return (I)x;
-}
 inline int __float2int_rn(float x) { return invar_to_integer<int>(::rintf(x)); }
 inline int __float2int_rz(float x) { return invar_to_integer<int>(x); }
 inline int __float2int_rd(float x) { return invar_to_integer<int>(::floorf(x)); }

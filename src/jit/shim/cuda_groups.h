@@ -38,8 +38,6 @@ struct thread_block {
     unsigned thread_rank() const { return position.index; }
     unsigned num_threads() const { return launch.threadgroup[0] * launch.threadgroup[1] * launch.threadgroup[2]; }
     unsigned size() const { return num_threads(); }
-    unsigned invar_rank() const { return position.index; }
-    unsigned invar_size() const { return num_threads(); }
 };
 
 /* `Lanes` neighbours of a warp, or as many as `lanes` says where the type does not (Lanes 0). */
@@ -52,10 +50,8 @@ template <unsigned Lanes = 0> struct invar_tile {
     unsigned thread_rank() const { return index & (count() - 1); }
     unsigned num_threads() const { return count(); }
     unsigned size() const { return count(); }
-    unsigned meta_group_rank() const { return index / count(); }
+    unsigned meta_group_rank() const { return index % threads / count(); }
     unsigned meta_group_size() const { return (threads + count() - 1) / count(); }
-    unsigned invar_rank() const { return thread_rank(); }
-    unsigned invar_size() const { return count(); }
 
     void sync(invar_here here) const { __syncwarp(here, mask()); }
     template <class T> T shfl(invar_here here, T x, int from) const {
@@ -90,8 +86,6 @@ struct coalesced_group {
     unsigned num_threads() const { return (unsigned)__builtin_popcount(lanes); }
     unsigned size() const { return num_threads(); }
     unsigned mask() const { return lanes; }
-    unsigned invar_rank() const { return thread_rank(); }
-    unsigned invar_size() const { return num_threads(); }
     int invar_member(unsigned rank) const {
         for (unsigned i = 0; i < 32; i++) {
             if ((lanes >> i & 1) && rank-- == 0) return (int)i;
@@ -157,9 +151,9 @@ template <class T, class Op> inline T reduce(invar_here here, const coalesced_gr
     return sum;
 }
 template <class Group, class T, class Op> inline T inclusive_scan(invar_here here, const Group &group, T x, Op op) {
-    for (unsigned d = 1; d < group.invar_size(); d *= 2) {
+    for (unsigned d = 1; d < group.num_threads(); d *= 2) {
         T before = group.shfl_up(here, x, d);
-        if (group.invar_rank() >= d) x = op(before, x);
+        if (group.thread_rank() >= d) x = op(before, x);
     }
     return x;
 }
@@ -168,7 +162,7 @@ template <class Group, class T> inline T inclusive_scan(invar_here here, const G
 }
 template <class Group, class T, class Op> inline T exclusive_scan(invar_here here, const Group &group, T x, Op op) {
     T before = group.shfl_up(here, inclusive_scan(here, group, x, op), 1);
-    return group.invar_rank() == 0 ? T(0) : before;
+    return group.thread_rank() == 0 ? T(0) : before;
 }
 template <class Group, class T> inline T exclusive_scan(invar_here here, const Group &group, T x) {
     return exclusive_scan(here, group, x, plus<T>());

@@ -192,17 +192,6 @@ template <class X> inline auto abs(X x) {
 inline int labs(long x) { return (int)(x < 0 ? -x : x); }
 inline long long llabs(long long x) { return x < 0 ? -x : x; }
 
-/* fmaxf and fminf give the number where the other is a NaN, and +0 is above -0, as the machine instruction has it. */
-template <class T> constexpr T invar_fmax(T a, T b) {
-    using U = invar_unsigned<T>;
-    if (a == b) return invar_bits<T>((U)(invar_bits<U>(a) & invar_bits<U>(b)));
-    return a < b || a != a ? b : a;
-}
-template <class T> constexpr T invar_fmin(T a, T b) {
-    using U = invar_unsigned<T>;
-    if (a == b) return invar_bits<T>((U)(invar_bits<U>(a) | invar_bits<U>(b)));
-    return b < a || a != a ? b : a;
-}
 constexpr float fmaxf(float a, float b) { return invar_fmax(a, b); }
 constexpr float fminf(float a, float b) { return invar_fmin(a, b); }
 template <class X, class Y> constexpr auto fmax(X x, Y y) { return invar_fmax<invar_wide<X, Y>>(x, y); }

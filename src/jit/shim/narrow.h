@@ -109,7 +109,7 @@ private:
     template <class I> static constexpr uint16_t from_integer(I x) {
         if (sizeof(I) <= 2 || Format::digits > 8) return Format::round((float)x);
         if (sizeof(I) == 4) return Format::round(invar_round_to_odd((double)x));
-        uint64_t sign = x < 0, magnitude = sign ? 0 - (uint64_t)x : (uint64_t)x;
+        uint64_t sign = invar_is_signed<I> && x < I(0), magnitude = sign ? 0 - (uint64_t)x : (uint64_t)x;
         if (magnitude >> 53) magnitude = (magnitude & ~(uint64_t)0xfff) | (magnitude & 0xfff ? 0x800 : 0);
         double wide = (double)magnitude;
         return Format::round(invar_round_to_odd(sign ? -wide : wide));
