@@ -10,9 +10,10 @@ from typing import Any
 
 from . import _ext
 from ._ext import CompileError, DeviceError, KernelCheckError, set_num_threads
+from ._kernels import KernelReport
 from . import core
 
-__all__ = ["CompileError", "DeviceError", "KernelCheckError", "core", "info", "set_num_threads"]
+__all__ = ["CompileError", "DeviceError", "KernelCheckError", "KernelReport", "core", "info", "set_num_threads"]
 
 for _exception in (CompileError, DeviceError, KernelCheckError):
     _exception.__module__ = __name__

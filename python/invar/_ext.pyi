@@ -158,3 +158,51 @@ def scaled_dot_product_attention_vjp(
     gradients: Sequence[Any] | None = None,
     stream: Any = None,
 ) -> tuple[ArrayT, Any, Any, Any | None, Any | None]: ...
+
+# The functions that invar._kernels stands on, by position only.
+def kernel_create(
+    dialect: int,
+    name: str,
+    input_names: tuple[str, ...],
+    output_names: tuple[str, ...],
+    source: str,
+    header: str,
+    ensure_row_contiguous: bool,
+    atomic_outputs: bool,
+    math_mode: int,
+    shared_memory: int,
+    /,
+) -> Any: ...
+def kernel_launch(
+    kernel: Any,
+    inputs: Sequence[Any],
+    output_shapes: Sequence[Sequence[int]],
+    output_dtypes: Sequence[Any],
+    grid: Sequence[int],
+    threadgroup: Sequence[int],
+    template: Sequence[tuple[str, Any]] | None,
+    init_value: float | None,
+    check: bool | str | None,
+    /,
+) -> list[Any]: ...
+def kernel_elementwise(
+    kernel: Any,
+    inputs: Sequence[Any],
+    template: Sequence[tuple[str, Any]] | None,
+    init_value: float | None,
+    check: bool | str | None,
+    /,
+) -> list[Any]: ...
+def kernel_generate(
+    kernel: Any,
+    target: int,
+    inputs: Sequence[Any],
+    output_shapes: Sequence[Sequence[int]] | None,
+    output_dtypes: Sequence[Any] | None,
+    template: Sequence[tuple[str, Any]] | None,
+    check: bool | str | None,
+    /,
+) -> str: ...
+def kernel_cache_info() -> dict[str, Any]: ...
+def kernel_cache_clear() -> None: ...
+def kernel_fallback_compiler(words: tuple[str, ...], /) -> None: ...

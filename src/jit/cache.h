@@ -45,4 +45,7 @@ void invar_cache_count(const invar_cache *cache, int64_t *entries, int64_t *byte
  * loader's words in why. */
 void *invar_cache_load(int file, const char *data, size_t size, char *why, size_t why_size);
 
+/* A file in memory with these bytes, executable where the system allows it; -1 where there is no such thing. */
+int invar_memory_file(const char *data, size_t size);
+
 #endif

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "jit/compile.h"
 
+#include "jit/check.h"
 #include "jit/process.h"
 
 #include <invar/kernel.h>
@@ -164,7 +165,7 @@ invar_status invar_compiler_version(invar_compiler *compiler, const char *operat
  * not name. */
 static int cpu_flags(const char **flags, const char *cpu) {
     static const char *const avx2[] = { "-mavx2", "-mfma", "-mf16c" };
-    static const char *const avx512[] = { "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mtune=skylake-avx512" };
+    static const char *const avx512[] = { "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl" };
     int count = 0;
     bool wide = !strncmp(cpu, "avx512", 6) || !strcmp(cpu, "amx");
     if (!wide && strcmp(cpu, "avx2")) return 0;
@@ -189,38 +190,73 @@ static int math_flags(const char **flags, int32_t math_mode) {
     return count;
 }
 
-int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compile_options *options) {
-    static const char *const always[] = {
-        "-std=c++17", "-x", "c++", "-w", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
-        "-fwrapv", "-fno-strict-aliasing", "-fno-math-errno",
-#if defined(__linux__)
-        "-Wl,-z,defs", "-Wl,--as-needed", /* an undefined name is an error here, and libstdc++ is not loaded in vain */
-#endif
-    };
+int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler *compiler,
+                        const invar_compile_options *options) {
+    static const char *const always[] = { "-std=c++17", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
+                                          "-fwrapv", "-fno-strict-aliasing", "-fno-math-errno" };
+    static const char *const fast[] = { "-O3", NULL };
+    const char *const *level = options->check ? invar_check_flags(strstr(compiler->version, "clang") != NULL) : fast;
     int count = 0;
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) flags[count++] = always[i];
     count += math_flags(flags + count, options->math_mode);
     count += cpu_flags(flags + count, options->cpu);
-    flags[count++] = options->check ? "-O1" : "-O3";
+    while (*level) flags[count++] = *level++;
     flags[count] = NULL;
     return count;
 }
 
-/* Runs the compiler on <folder>/kernel.cpp, and leaves <folder>/kernel.so and <folder>/log. */
-static int run_compiler(const invar_compiler *compiler, const invar_compile_options *options, const char *folder) {
-    const char *argv[INVAR_COMPILER_WORDS + INVAR_MAX_FLAGS + 4];
+static bool is_zig(const invar_compiler *compiler) {
+    for (int i = 0; i < compiler->word_count; i++) {
+        const char *slash = strrchr(compiler->words[i], '/'), *name = slash ? slash + 1 : compiler->words[i];
+        if (!strcmp(name, "zig") || !strcmp(name, "ziglang")) return true;
+    }
+    return false;
+}
+
+/* With -Wl,-z,defs an undefined name is an error here and not when the object is loaded; with --as-needed libstdc++ is not
+ * loaded in vain. zig would build a C++ library of its own first, which takes minutes; kernels need none. */
+static int link_flags(const char **flags, const invar_compiler *compiler) {
+    int count = 0;
+    flags[count++] = "-shared";
+#if defined(__linux__)
+    flags[count++] = "-Wl,-z,defs";
+    flags[count++] = "-Wl,--as-needed";
+#endif
+    if (is_zig(compiler)) flags[count++] = "-nostdlib++";
+    return count;
+}
+
+/* Runs the compiler on a file of the folder; inputs and outputs are named there. */
+static int run_step(const invar_compiler *compiler, const char *const *flags, int flag_count, const char *folder,
+                    const char *input_name, const char *output_name) {
+    const char *argv[INVAR_COMPILER_WORDS + INVAR_MAX_FLAGS + 8];
     char input[INVAR_FILE_BYTES], output[INVAR_FILE_BYTES], log[INVAR_FILE_BYTES];
     int count = compiler->word_count;
-    snprintf(input, sizeof input, "%s/kernel.cpp", folder);
-    snprintf(output, sizeof output, "%s/kernel.so", folder);
+    snprintf(input, sizeof input, "%s/%s", folder, input_name);
+    snprintf(output, sizeof output, "%s/%s", folder, output_name);
     snprintf(log, sizeof log, "%s/log", folder);
     memcpy(argv, compiler->words, sizeof argv[0] * (size_t)count);
-    count += invar_compile_flags(argv + count, options);
+    memcpy(argv + count, flags, sizeof argv[0] * (size_t)flag_count);
+    count += flag_count;
     argv[count++] = "-o";
     argv[count++] = output;
     argv[count++] = input;
     argv[count] = NULL;
     return invar_process_run(argv, folder, log);
+}
+
+/* From <folder>/kernel.cpp to <folder>/kernel.so, with <folder>/log. A check build is linked by a command of its own: with the
+ * flags that make its hooks, the compiler would link its sanitizer. */
+static int run_compiler(const invar_compiler *compiler, const invar_compile_options *options, const char *folder) {
+    const char *flags[INVAR_MAX_FLAGS + 8];
+    int count = invar_compile_flags(flags, compiler, options);
+    if (options->check) {
+        flags[count++] = "-c";
+        int code = run_step(compiler, flags, count, folder, "kernel.cpp", "kernel.o");
+        return code ? code : run_step(compiler, flags, link_flags(flags, compiler), folder, "kernel.o", "kernel.so");
+    }
+    count += link_flags(flags + count, compiler);
+    return run_step(compiler, flags, count, folder, "kernel.cpp", "kernel.so");
 }
 
 static invar_status compile_failure(const invar_compiler *compiler, int code, int error, const char *folder,

@@ -33,8 +33,9 @@ typedef struct invar_compile_options {
 } invar_compile_options;
 
 enum { INVAR_MAX_FLAGS = 48 };
-/* The flags, NULL behind the last. Returns how many. */
-int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compile_options *options);
+/* The flags that make an object file, NULL behind the last. Returns how many. The compiler's version must be known. */
+int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler *compiler,
+                        const invar_compile_options *options);
 
 /* Compiles C++17 text to a shared object, which *object gets as bytes to be freed. INVAR_ERROR_COMPILE carries what the
  * compiler said of the user's texts. */

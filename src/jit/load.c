@@ -34,18 +34,24 @@ static bool write_bytes(int file, const char *data, size_t size) {
     return true;
 }
 
-static void *load_memory(const char *data, size_t size) {
+int invar_memory_file(const char *data, size_t size) {
 #if defined(__linux__)
     enum { EXECUTABLE = 0x10 }; /* MFD_EXEC: kernels from 6.3 may be set to want it, older ones refuse it */
     int file = memfd_create("invar-kernel", MFD_CLOEXEC | EXECUTABLE);
     if (file < 0) file = memfd_create("invar-kernel", MFD_CLOEXEC);
-    void *object = file >= 0 && write_bytes(file, data, size) ? load_descriptor(file) : NULL;
+    if (file >= 0 && write_bytes(file, data, size)) return file;
     if (file >= 0) close(file);
-    return object;
 #else
     (void)data, (void)size;
-    return NULL;
 #endif
+    return -1;
+}
+
+static void *load_memory(const char *data, size_t size) {
+    int file = invar_memory_file(data, size);
+    void *object = file >= 0 ? load_descriptor(file) : NULL;
+    if (file >= 0) close(file);
+    return object;
 }
 
 /* The last resort: a file in a folder of its own, removed at once. */

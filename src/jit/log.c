@@ -85,10 +85,24 @@ static void tell(reader *reader, place at, const char *kind, const char *message
     if (text) append_line(reader->out, text->text, at.line);
 }
 
+/* Whether the text that begins at `start` stands before it too: the linker names a missing function at each call. */
+static bool is_repeated(const invar_text *out, size_t start) {
+    if (out->failed || !out->data) return false;
+    size_t length = out->length - start;
+    for (size_t i = 0; i + length <= start; i++)
+        if (!memcmp(out->data + i, out->data + start, length)) return true;
+    return false;
+}
+
 static void tell_error(reader *reader, place at, const char *message) {
-    if (reader->errors++ < MAX_ERRORS) tell(reader, at, "error: ", message);
+    size_t start = reader->out->length;
     reader->last_told = true;
     reader->origin.text = -2;
+    if (reader->errors++ >= MAX_ERRORS) return;
+    tell(reader, at, "error: ", message);
+    if (!is_repeated(reader->out, start)) return;
+    reader->errors--;
+    reader->out->data[reader->out->length = start] = 0;
 }
 
 static void flush_pending(reader *reader) {

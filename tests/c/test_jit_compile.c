@@ -198,12 +198,13 @@ static void signals_of_the_caller(void) {
 
 static void flags(void) {
     static const char *const cpus[] = { "reference", "baseline", "avx2", "avx512", "avx512bf16", "amx", "neon" };
+    static const invar_compiler compiler = { .version = "g++ 12" };
     for (int math = 0; math < 3; math++)
         for (size_t i = 0; i < sizeof cpus / sizeof cpus[0]; i++) {
             const char *flags[INVAR_MAX_FLAGS];
             bool fast_math = false, contract = false, avx2 = false;
             invar_compile_options options = { cpus[i], math, false };
-            int count = invar_compile_flags(flags, &options);
+            int count = invar_compile_flags(flags, &compiler, &options);
             CHECK(count < INVAR_MAX_FLAGS && !flags[count], "%d flags", count);
             for (int f = 0; f < count; f++) {
                 fast_math |= !strcmp(flags[f], "-ffast-math"); /* links code that flushes denormals */

@@ -1,4 +1,5 @@
 /* The module invar._ext: the operations, what describes the library, and the exceptions. */
+#include "kernels.h"
 #include "memory.h"
 #include "operations.h"
 
@@ -81,7 +82,8 @@ static bool operations_init(void) {
 PyMODINIT_FUNC PyInit__ext(void) {
     if (!operations_init() || !arrays_init()) return NULL;
     PyObject *module = PyModule_Create(&definition);
-    bool ok = module && errors_init(module) && PyModule_AddStringConstant(module, "__version__", invar_version()) == 0;
+    bool ok = module && errors_init(module) && kernels_init(module) &&
+              PyModule_AddStringConstant(module, "__version__", invar_version()) == 0;
     if (!ok) Py_CLEAR(module);
     return module;
 }

@@ -1,7 +1,8 @@
 """mlx.core.fast's operations: norms, rotary embedding and attention, with their gradients.
 
 Every function takes arrays of NumPy, torch, JAX, MLX or any library with DLPack or the buffer protocol, reads them in
-place, and returns the kind of array that it was given. explain(function, ...) tells what a call would do.
+place, and returns the kind of array that it was given. explain(function, ...) tells what a call would do. metal_kernel
+and cuda_kernel make functions of the bodies of GPU kernels.
 """
 
 from .._ext import (
@@ -16,12 +17,20 @@ from .._ext import (
     scaled_dot_product_attention as scaled_dot_product_attention,
     scaled_dot_product_attention_vjp as scaled_dot_product_attention_vjp,
 )
+from .._kernels import (
+    cuda_kernel as cuda_kernel,
+    metal_kernel as metal_kernel,
+    precompiled_cuda_kernel as precompiled_cuda_kernel,
+)
 
 __all__ = [
     "add_rms_norm",
+    "cuda_kernel",
     "explain",
     "layer_norm",
     "layer_norm_vjp",
+    "metal_kernel",
+    "precompiled_cuda_kernel",
     "rms_norm",
     "rms_norm_vjp",
     "rope",

@@ -1,0 +1,320 @@
+"""Custom kernels: the body of a GPU kernel, in Metal Shading Language or CUDA C, compiled for the CPU and run there.
+
+docs/custom-kernels.md tells what is predefined, what is refused, and what check mode finds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from . import _ext
+from ._dtypes import as_numpy_dtype
+from ._ext import DeviceError, KernelCheckError
+
+__all__ = ["Kernel", "KernelReport", "cuda_kernel", "metal_kernel", "precompiled_cuda_kernel"]
+
+_METAL, _CUDA = 1, 2
+_MATH_MODES = {"safe": 0, "relaxed": 1, "fast": 2}
+_TARGETS = {"cpu": 1, "cuda": 2}
+
+# DLPack's code · 256 + bits.
+_CODES = {
+    np.dtype(name): code * 256 + bits
+    for code, names in (
+        (0, (("int8", 8), ("int16", 16), ("int32", 32), ("int64", 64))),
+        (1, (("uint8", 8), ("uint16", 16), ("uint32", 32), ("uint64", 64))),
+        (2, (("float16", 16), ("float32", 32), ("float64", 64))),
+        (4, ((ml_dtypes.bfloat16, 16),)),
+        (5, (("complex64", 64),)),
+        (6, (("bool", 8),)),
+    )
+    for name, bits in names
+}
+
+
+def dtype_code(dtype: Any) -> int:
+    """The number by which the C extension knows an element type. Raises ValueError or TypeError where there is none."""
+    if dtype is None:  # NumPy takes None for float64
+        raise TypeError("dtype: expected an element type or its name, got None")
+    found = as_numpy_dtype(dtype)
+    code = _CODES.get(found)
+    if code is None:
+        raise ValueError(f"dtype: expected a real type, bool or complex64, got {found}")
+    return code
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """One defect that check mode found. `thread`, `group` and `other_thread` are positions (x, y, z), or None."""
+
+    kind: str
+    text: str
+    file: str
+    line: int
+    thread: tuple[int, int, int] | None
+    group: tuple[int, int, int] | None
+    array: str
+    index: int
+    other_line: int
+    other_thread: tuple[int, int, int] | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Kernel:
+    """A kernel that metal_kernel or cuda_kernel made.
+
+    Called with keywords alone it takes MLX's arguments and returns a list of outputs:
+
+        kernel(inputs=[x], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1), threadgroup=(256, 1, 1))
+
+    Called with arrays by position it runs one thread for each element of their broadcast shape, each array expanded to
+    that shape; outputs have that shape and the arrays' promoted type, and a single output is returned itself:
+
+        kernel(a, b)
+    """
+
+    __slots__ = ("_handle", "_operation", "_vjp", "input_names", "name", "output_names")
+
+    def __init__(self, operation: str, handle: Any, name: str, inputs: tuple[str, ...], outputs: tuple[str, ...],
+                 vjp: Callable[..., Any] | None) -> None:
+        self._operation, self._handle = operation, handle
+        self.name, self.input_names, self.output_names = name, inputs, outputs
+        self._vjp: Callable[..., Any] | None = None
+        if vjp is not None:
+            self.vjp(vjp)
+
+    def __repr__(self) -> str:
+        return f"<{self._operation} {self.name}({', '.join(self.input_names)}) -> {', '.join(self.output_names)}>"
+
+    def __call__(
+        self,
+        *arrays: Any,
+        inputs: Sequence[Any] | None = None,
+        output_shapes: Sequence[Sequence[int]] | None = None,
+        output_dtypes: Sequence[Any] | None = None,
+        grid: tuple[int, int, int] | None = None,
+        threadgroup: tuple[int, int, int] | None = None,
+        template: Sequence[tuple[str, Any]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: Any = None,
+        check: bool | str | None = None,
+    ) -> Any:
+        """Run the kernel.
+
+        inputs: one array for each input name, or a Python bool, int or float.
+        output_shapes, output_dtypes: one for each output name.
+        grid: threads, not groups; threadgroup: threads a group, at most 1024 in all.
+        template: (name, value) pairs; a value is a bool, an int or a dtype.
+        init_value: what every element of every output is before the kernel starts; left out, outputs start undefined.
+        verbose: print the text that is compiled. stream: ignored for arrays in CPU memory.
+        check: True runs the kernel in check mode, "strict" reports equal values stored to one place by several threads
+        too; None leaves it to INVAR_KERNEL_CHECK.
+
+        Returns outputs of the first input array's kind (NumPy where there is none). Raises ValueError and TypeError for
+        wrong arguments before anything is compiled, CompileError with the compiler's words, KernelCheckError with all
+        defects (and .reports), RuntimeError for threads that wait for ever.
+        """
+        if stream is not None:
+            self._check_stream(stream)
+        short = bool(arrays)
+        if short:
+            if not (inputs is output_shapes is output_dtypes is grid is threadgroup is None):
+                raise TypeError(f"{self._operation}: arrays by position: expected no inputs, output_shapes, output_dtypes, "
+                                "grid or threadgroup beside them")
+            inputs = arrays
+        elif inputs is None or output_shapes is None or output_dtypes is None or grid is None or threadgroup is None:
+            missing = [name for name, value in (("inputs", inputs), ("output_shapes", output_shapes), ("output_dtypes",
+                       output_dtypes), ("grid", grid), ("threadgroup", threadgroup)) if value is None]
+            raise TypeError(f"{self._operation}: expected arrays by position, or the keywords inputs, output_shapes, "
+                            f"output_dtypes, grid and threadgroup, got no {', '.join(missing)}")
+        if verbose:
+            print(_ext.kernel_generate(self._handle, 1, inputs, output_shapes, output_dtypes, template, check))
+        try:
+            if not short:
+                return _ext.kernel_launch(self._handle, inputs, output_shapes, output_dtypes, grid, threadgroup, template,
+                                          init_value, check)
+            outputs = _ext.kernel_elementwise(self._handle, inputs, template, init_value, check)
+            return outputs[0] if len(outputs) == 1 else outputs
+        except KernelCheckError as error:
+            error.reports = [KernelReport(*report) for report in error.reports]
+            raise
+
+    def generate(self, *arrays: Any, inputs: Sequence[Any] | None = None, output_shapes: Any = None, output_dtypes: Any = None,
+                 template: Any = None, target: str = "cpu", check: bool | str | None = None) -> str:
+        """The text that such a call compiles, less what is the same for every kernel: C++ for "cpu", CUDA for "cuda"."""
+        if target not in _TARGETS:
+            raise ValueError(f"{self._operation}: target: expected 'cpu' or 'cuda', got {target!r}")
+        given = arrays if inputs is None else inputs
+        return _ext.kernel_generate(self._handle, _TARGETS[target], given, output_shapes, output_dtypes, template, check)
+
+    def vjp(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Give the kernel its gradient; a decorator.
+
+        function(primals, cotangents, outputs) gets three lists (the inputs, the gradient of each output, the outputs) and
+        returns one gradient for each input, None for an input that has none.
+        """
+        if not callable(function):
+            raise TypeError(f"{self._operation}: vjp: expected a function, got {type(function).__name__}")
+        self._vjp = function
+        return function
+
+    def gradients(self, primals: Sequence[Any], cotangents: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+        """What the kernel's own vjp returns: one gradient for each input. ValueError where it has none."""
+        if self._vjp is None:
+            raise ValueError(f"{self._operation}: {self.name}: expected a gradient given by its author (kernel.vjp), got none")
+        found = self._vjp(list(primals), list(cotangents), list(outputs))
+        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        if len(found) != len(self.input_names):
+            raise ValueError(f"{self._operation}: {self.name}: vjp: expected {len(self.input_names)} gradients, one for each "
+                             f"input, got {len(found)}")
+        return found
+
+    def _check_stream(self, stream: Any) -> None:
+        if isinstance(stream, (str, bytes, float, list, dict)):
+            raise TypeError(f"{self._operation}: stream: expected a stream or None, got {type(stream).__name__}")
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+    compile_options: dict[str, Any] | None = None,
+    *,
+    vjp: Callable[..., Any] | None = None,
+) -> Kernel:
+    """A kernel from the body of a Metal function.
+
+    name: an identifier; messages call the text <name>.metal.
+    input_names, output_names: the names that the body has for its arrays; at least one output.
+    source: the body. header: what stands before the function.
+    ensure_row_contiguous: inputs that are not row-contiguous are copied before the kernel runs.
+    atomic_outputs: the outputs are atomic<T>.
+    compile_options: {"math_mode": "safe" | "relaxed" | "fast"}; safe where it is left out.
+    vjp: the kernel's gradient, as Kernel.vjp takes it.
+
+    Raises ValueError for names, options, and constructs that cannot be translated (by name and line).
+    """
+    return _create("metal_kernel", _METAL, name, input_names, output_names, source, header, ensure_row_contiguous,
+                   atomic_outputs, _math_mode(compile_options), 0, vjp)
+
+
+def cuda_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    shared_memory: int = 0,
+    atomic_outputs: bool = False,
+    *,
+    vjp: Callable[..., Any] | None = None,
+) -> Kernel:
+    """A kernel from the body of a CUDA function.
+
+    shared_memory: bytes behind `extern __shared__`. atomic_outputs changes nothing: CUDA's atomics take any memory. A bool
+    in shared_memory's place is atomic_outputs, which is the seventh argument in the short form. The rest is as in
+    metal_kernel; arithmetic is always safe.
+    """
+    if isinstance(shared_memory, bool):
+        shared_memory, atomic_outputs = 0, shared_memory
+    return _create("cuda_kernel", _CUDA, name, input_names, output_names, source, header, ensure_row_contiguous,
+                   atomic_outputs, 0, shared_memory, vjp)
+
+
+def precompiled_cuda_kernel(
+    *,
+    name: str,
+    compiled_source: bytes | str,
+    inputs: Sequence[Any],
+    output_shapes: Sequence[Sequence[int]],
+    output_dtypes: Sequence[Any],
+    scalars: Sequence[Any],
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    shared_memory: int = 0,
+    init_value: float | None = None,
+    ensure_row_contiguous: bool = False,
+    stream: Any = None,
+) -> list[Any]:
+    """Run a PTX or cubin. Machine code for a GPU runs on a GPU only, so without one this raises DeviceError."""
+    operation = "precompiled_cuda_kernel"
+    _expect(isinstance(name, str), operation, "name", "a string", name)
+    _expect(isinstance(compiled_source, (str, bytes)), operation, "compiled_source", "PTX text or a cubin's bytes",
+            compiled_source)
+    if len(output_shapes) != len(output_dtypes):
+        raise ValueError(f"{operation}: output_dtypes: expected {len(output_shapes)}, one for each of output_shapes, got "
+                         f"{len(output_dtypes)}")
+    raise DeviceError(f"{operation}: {name}: expected an NVIDIA GPU that kernels can be launched on, got none")
+
+
+# ---- creating --------------------------------------------------------------------------------------
+
+
+def _expect(good: bool, operation: str, argument: str, expected: str, got: Any) -> None:
+    if not good:
+        raise TypeError(f"{operation}: {argument}: expected {expected}, got {type(got).__name__}")
+
+
+def _math_mode(options: dict[str, Any] | None) -> int:
+    if options is None:
+        return 0
+    _expect(isinstance(options, dict), "metal_kernel", "compile_options", "a dict", options)
+    for option in options:
+        if option != "math_mode":
+            raise ValueError(f"metal_kernel: compile_options: expected math_mode, got {option!r}")
+    mode = options.get("math_mode", "safe")
+    if not isinstance(mode, str) or mode not in _MATH_MODES:
+        raise ValueError(f"metal_kernel: compile_options: math_mode: expected 'safe', 'relaxed' or 'fast', got {mode!r}")
+    return _MATH_MODES[mode]
+
+
+def _names(operation: str, argument: str, names: Any) -> tuple[str, ...]:
+    good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    _expect(good, operation, argument, "a list of strings", names)
+    return tuple(names)
+
+
+def _create(operation: str, dialect: int, name: str, input_names: Any, output_names: Any, source: str, header: str,
+            contiguous: bool, atomic: bool, math_mode: int, shared_memory: int, vjp: Any) -> Kernel:
+    for argument, text in (("name", name), ("source", source), ("header", header)):
+        _expect(isinstance(text, str), operation, argument, "a string", text)
+    for argument, flag in (("ensure_row_contiguous", contiguous), ("atomic_outputs", atomic)):
+        _expect(isinstance(flag, (bool, np.bool_)), operation, argument, "True or False", flag)
+    _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
+    inputs, outputs = _names(operation, "input_names", input_names), _names(operation, "output_names", output_names)
+    _offer_fallback_compiler()
+    handle = _ext.kernel_create(dialect, name, inputs, outputs, source, header, bool(contiguous), bool(atomic), math_mode,
+                                int(shared_memory))
+    return Kernel(operation, handle, name, inputs, outputs, vjp)
+
+
+_fallback_offered = False
+
+
+def _offer_fallback_compiler() -> None:
+    """Name the ziglang wheel's compiler, where it is installed, for machines that have none of their own."""
+    global _fallback_offered
+    if _fallback_offered:
+        return
+    _fallback_offered = True
+    found = importlib.util.find_spec("ziglang")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        program = os.path.join(folder, "zig")
+        if os.access(program, os.X_OK):
+            _ext.kernel_fallback_compiler((program, "c++"))
+            return

@@ -1,0 +1,139 @@
+/* Creating a custom kernel: every field of the description checked, then its text read. */
+#define _GNU_SOURCE
+#include "jit/kernel.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool invar_is_identifier(const char *name) {
+    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
+    return length && !name[length] && length < INVAR_KERNEL_MAX_NAME && !isdigit((unsigned char)*name);
+}
+
+static invar_status check_name(const char *name, const char *operation, const char *argument) {
+    if (!name) return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected a name, got NULL", operation, argument);
+    if (invar_is_identifier(name) && strncmp(name, "invar_", 6)) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected an identifier of at most %d characters that does not begin with "
+                      "invar_, got '%.200s'", operation, argument, INVAR_KERNEL_MAX_NAME - 1, name);
+}
+
+/* Name i of the inputs and outputs, counted through. */
+static const char *array_name(const invar_kernel_description *d, int32_t i) {
+    return i < d->input_count ? d->input_names[i] : d->output_names[i - d->input_count];
+}
+
+static invar_status check_names(const invar_kernel_description *d, const char *operation) {
+    INVAR_TRY(check_name(d->name, operation, "name"));
+    if (d->input_count < 0 || d->input_count > INVAR_KERNEL_MAX_ARRAYS)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: input_names: expected 0 to %d names, got %d", operation,
+                          INVAR_KERNEL_MAX_ARRAYS, d->input_count);
+    if (d->output_count < 1 || d->output_count > INVAR_KERNEL_MAX_ARRAYS)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: output_names: expected 1 to %d names, got %d", operation,
+                          INVAR_KERNEL_MAX_ARRAYS, d->output_count);
+    if ((d->input_count && !d->input_names) || !d->output_names)
+        return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected names, got NULL", operation,
+                          d->output_names ? "input_names" : "output_names");
+    for (int32_t i = 0; i < d->input_count + d->output_count; i++) {
+        const char *argument = i < d->input_count ? "input_names" : "output_names";
+        INVAR_TRY(check_name(array_name(d, i), operation, argument));
+        for (int32_t j = 0; j < i; j++)
+            if (!strcmp(array_name(d, i), array_name(d, j)))
+                return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected each name once, got '%s' twice", operation, argument,
+                                  array_name(d, i));
+    }
+    return INVAR_OK;
+}
+
+static invar_status check_flag(int32_t value, const char *operation, const char *argument) {
+    if (value == 0 || value == 1) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected 0 or 1, got %d", operation, argument, value);
+}
+
+static invar_status check_description(const invar_kernel_description *d, const char *operation) {
+    INVAR_TRY(check_names(d, operation));
+    if (!d->source) return invar_fail(INVAR_ERROR_NULL, "%s: source: expected text, got NULL", operation);
+    INVAR_TRY(check_flag(d->ensure_row_contiguous, operation, "ensure_row_contiguous"));
+    INVAR_TRY(check_flag(d->atomic_outputs, operation, "atomic_outputs"));
+    bool cuda = d->dialect == INVAR_DIALECT_CUDA;
+    int32_t modes = cuda ? INVAR_MATH_SAFE : INVAR_MATH_FAST;
+    if (d->math_mode < INVAR_MATH_SAFE || d->math_mode > modes)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: math_mode: expected %s, got %d", operation,
+                          cuda ? "safe (0), the only one of CUDA" : "safe (0), relaxed (1) or fast (2)", d->math_mode);
+    int64_t shared = cuda ? INVAR_CUDA_SHARED : 0;
+    if (d->shared_memory < 0 || d->shared_memory > shared)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: shared_memory: expected 0 to %lld bytes%s, got %lld", operation,
+                          (long long)shared, cuda ? "" : " (Metal has none)", (long long)d->shared_memory);
+    return INVAR_OK;
+}
+
+static void free_strings(char **strings, int32_t count) {
+    for (int32_t i = 0; strings && i < count; i++) free(strings[i]);
+    free(strings);
+}
+
+static bool copy_strings(const char *const **copy, const char *const *strings, int32_t count) {
+    char **made = calloc((size_t)count + 1, sizeof *made);
+    *copy = (const char *const *)made;
+    for (int32_t i = 0; made && i < count; i++)
+        if (!(made[i] = strdup(strings[i]))) return false;
+    return made != NULL;
+}
+
+/* The kernel owns what it can by the time it fails, so that invar_kernel_destroy frees it. */
+static bool copy_description(invar_kernel *kernel, const invar_kernel_description *d) {
+    invar_kernel_description *copy = &kernel->description;
+    bool metal = d->dialect == INVAR_DIALECT_METAL;
+    *copy = *d;
+    copy->name = strdup(d->name);
+    copy->source = strdup(d->source);
+    copy->header = strdup(d->header ? d->header : "");
+    copy->output_names = NULL;
+    bool good = copy_strings(&copy->input_names, d->input_names, d->input_count) &&
+                copy_strings(&copy->output_names, d->output_names, d->output_count);
+    snprintf(kernel->file, sizeof kernel->file, "%s.%s", d->name, metal ? "metal" : "cu");
+    snprintf(kernel->header_file, sizeof kernel->header_file, "%s.header", d->name);
+    return good && copy->name && copy->source && copy->header;
+}
+
+invar_status invar_kernel_create(invar_kernel **kernel, const invar_kernel_description *description) {
+    const char *operation = "kernel_create";
+    invar_kernel_description known = INVAR_KERNEL_DESCRIPTION_INIT;
+    if (!kernel) return invar_fail(INVAR_ERROR_NULL, "%s: kernel: expected a pointer, got NULL", operation);
+    *kernel = NULL;
+    if (!description) return invar_fail(INVAR_ERROR_NULL, "%s: description: expected a pointer, got NULL", operation);
+    INVAR_TRY(invar_options_read(&known, sizeof known, description, operation));
+    if (known.dialect != INVAR_DIALECT_METAL && known.dialect != INVAR_DIALECT_CUDA)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: dialect: expected INVAR_DIALECT_METAL (1) or INVAR_DIALECT_CUDA (2), got %d",
+                          operation, known.dialect);
+    operation = known.dialect == INVAR_DIALECT_METAL ? "metal_kernel" : "cuda_kernel";
+    INVAR_TRY(check_description(&known, operation));
+    invar_kernel *made = calloc(1, sizeof *made);
+    if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+    made->operation = operation;
+    pthread_mutex_init(&made->lock, NULL);
+    invar_status status = INVAR_OK;
+    if (!copy_description(made, &known)) status = invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+    if (status == INVAR_OK) status = invar_source_read(&made->source, &made->description);
+    if (status == INVAR_OK) *kernel = made;
+    else invar_kernel_destroy(made);
+    return status;
+}
+
+void invar_kernel_destroy(invar_kernel *kernel) {
+    if (!kernel) return;
+    invar_kernel_description *d = &kernel->description;
+    for (invar_program *program = atomic_load(&kernel->programs), *next; program; program = next) {
+        next = program->next;
+        free(program);
+    }
+    invar_source_free(kernel->source);
+    free((char *)d->name);
+    free((char *)d->source);
+    free((char *)d->header);
+    free_strings((char **)d->input_names, d->input_count);
+    free_strings((char **)d->output_names, d->output_count);
+    pthread_mutex_destroy(&kernel->lock);
+    free(kernel);
+}

@@ -1,0 +1,62 @@
+/* Inside a custom kernel: its description, and the programs made of it so far. */
+#ifndef INVAR_JIT_KERNEL_H
+#define INVAR_JIT_KERNEL_H
+
+#include "core/context.h"
+#include "core/tensor.h"
+#include "jit/compile.h"
+#include "jit/generate.h"
+#include "jit/runtime.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { INVAR_KERNEL_MAX_ARRAYS = 64, INVAR_KERNEL_MAX_TEMPLATES = 64, INVAR_KERNEL_MAX_NAME = 128 };
+enum { INVAR_METAL_SHARED = 32 << 10, INVAR_CUDA_SHARED = 227 << 10 };
+
+/* A program that is loaded. It stays so until the process ends: text that comes again is neither compiled nor loaded
+ * again, and no thread can be inside code that goes away. */
+typedef struct invar_loaded {
+    struct invar_loaded *next;
+    char key[INVAR_SHA256_HEX];
+    const invar_module *module;
+    void *handle;
+    uint64_t shared_bytes; /* of the kernel's own threadgroup arrays */
+    int file;              /* check builds: a descriptor of the object, for its line table; else -1 */
+} invar_loaded;
+
+/* What a launch with these element types, ranks and template arguments runs. */
+typedef struct invar_program {
+    struct invar_program *next;
+    const invar_loaded *loaded;
+    size_t key_size;
+    uint8_t key[]; /* [key_size] */
+} invar_program;
+
+struct invar_kernel {
+    invar_kernel_description description; /* its strings are owned */
+    const char *operation;                /* "metal_kernel" or "cuda_kernel" */
+    char file[INVAR_KERNEL_MAX_NAME + 16], header_file[INVAR_KERNEL_MAX_NAME + 16]; /* what #line calls the texts */
+    invar_source *source;
+    pthread_mutex_t lock;                 /* held while a program is made */
+    _Atomic(invar_program *) programs;    /* only ever grows */
+};
+
+/* True for a name of letters, digits and underscores that begins with no digit and is not too long. */
+bool invar_is_identifier(const char *name);
+
+/* The program for these arrays (inputs, then outputs), compiled or taken from the cache where it is new. */
+invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *context, const invar_array_key *arrays,
+                                  const invar_launch_options *options, bool check, const invar_loaded **loaded);
+
+/* The compiler with its version, from the cache where the compiler has been asked before. */
+invar_status invar_kernel_compiler(invar_compiler *compiler, const char *operation);
+
+/* Copies every element of view, in row-major order, to memory at `to`. */
+void invar_kernel_copy(invar_run *run, char *to, const invar_view *view);
+/* Gives every element of a row-contiguous view the value. */
+void invar_kernel_fill(invar_run *run, const invar_view *view, double value);
+/* Whether an element type can hold it: INVAR_ERROR_VALUE for an integer type and NaN, an infinity, or a value out of range. */
+invar_status invar_kernel_check_fill(const invar_view *view, double value, const char *operation, const char *argument);
+
+#endif
