@@ -292,7 +292,8 @@ static void put_user_text(const generator *g) {
     const invar_source *source = g->source;
     int32_t target = g->host ? INVAR_TARGET_CPU : INVAR_TARGET_CUDA;
     put(g, "namespace invar_shim {\nnamespace user {\n");
-    if (invar_is_metal(source)) put(g, "using namespace metal;\n");
+    /* Metal's int8_t is its char, which the one outside is not. */
+    if (invar_is_metal(source)) put(g, "using namespace metal;\nusing metal::int8_t;\n");
     put_overloads(g);
     if (source->files[INVAR_HEADER].length) {
         put_line(g, "header");

@@ -174,7 +174,7 @@ static void test_marks_in_functions(void) {
 /* A header's function does not hide a built-in of the same name from calls that mean that one. */
 static void test_overloads(void) {
     EXPECT(METAL, "inline half exp(half x) { return x; }\nfloat own(float x) { return x; }\n", "exp(1.0f);",
-           "using namespace metal;\nusing metal::exp;\n\n#line 1 \"k.header\"");
+           "using metal::int8_t;\nusing metal::exp;\n\n#line 1 \"k.header\"");
     EXPECT(CUDA, "__device__ int fmaxf(int x) { return x; }", "fmaxf(1.f, 2.f);", "using invar_shim::fmaxf;");
     EXPECT_DEVICE(CUDA, "__device__ int fmaxf(int x) { return x; }", "fmaxf(1.f, 2.f);", "using ::fmaxf;");
 }
