@@ -13,6 +13,7 @@ static const char operation[] = "scaled_dot_product_attention";
 
 enum {
     ENOUGH_TASKS = 32,         /* pieces that keep 16 threads busy */
+    MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
     PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
     TINY_FLOPS = 1 << 21       /* below this much work, waking a thread costs more than it brings: some 20 µs */
@@ -27,10 +28,13 @@ typedef struct schedule {
     bool split, alone;            /* alone: one task does everything */
     int64_t part_floats;          /* one block's part of a chunk */
     int64_t pieces_at_once, blocks_at_once; /* of a wave; a piece here is a chunk with all its blocks */
+    int64_t run_blocks;           /* blocks that one task computes, one after the other */
     int64_t tasks;
     float *parts, *state;
     int64_t wave_piece, wave_pieces, wave_block, wave_blocks; /* the wave that runs */
 } schedule;
+
+static int64_t runs_of(const schedule *s, int64_t blocks) { return (blocks + s->run_blocks - 1) / s->run_blocks; }
 
 static void plan_split(schedule *s) {
     const invar_attention_call *call = s->call;
@@ -38,7 +42,10 @@ static void plan_split(schedule *s) {
     const int64_t pieces = s->units * s->chunks, room = PART_BUDGET / s->part_floats;
     s->blocks_at_once = room < 1 ? 1 : room < s->blocks ? room : s->blocks;
     s->pieces_at_once = room / s->blocks < 1 ? 1 : room / s->blocks < pieces ? room / s->blocks : pieces;
-    s->tasks = s->pieces_at_once * s->blocks_at_once;
+    s->run_blocks = s->pieces_at_once * s->blocks_at_once / ENOUGH_TASKS;
+    if (s->run_blocks > MOST_RUN_BLOCKS) s->run_blocks = MOST_RUN_BLOCKS;
+    if (s->run_blocks < 1) s->run_blocks = 1;
+    s->tasks = s->pieces_at_once * runs_of(s, s->blocks_at_once);
 }
 
 static schedule plan(const invar_attention_call *call, const invar_kernels *kernels) {
@@ -87,10 +94,12 @@ static void run_alone(void *argument, int64_t index, void *scratch) {
 
 static void run_part(void *argument, int64_t index, void *scratch) {
     const schedule *s = argument;
-    invar_attention_work work = piece_work(s, s->wave_piece + index / s->wave_blocks);
-    work.block_first = s->wave_block + index % s->wave_blocks;
-    work.block_last = work.block_first + 1;
-    work.parts = s->parts + index * s->part_floats;
+    const int64_t runs = runs_of(s, s->wave_blocks), piece = index / runs, first = index % runs * s->run_blocks;
+    const int64_t last = first + s->run_blocks < s->wave_blocks ? first + s->run_blocks : s->wave_blocks;
+    invar_attention_work work = piece_work(s, s->wave_piece + piece);
+    work.block_first = s->wave_block + first;
+    work.block_last = s->wave_block + last;
+    work.parts = s->parts + (piece * s->wave_blocks + first) * s->part_floats;
     s->kernel(s->call, &work, scratch);
 }
 
@@ -114,7 +123,7 @@ static void run_waves(schedule *s, invar_run *run) {
         for (s->wave_block = 0; s->wave_block < s->blocks; s->wave_block += s->wave_blocks) {
             const int64_t blocks_left = s->blocks - s->wave_block;
             s->wave_blocks = blocks_left < s->blocks_at_once ? blocks_left : s->blocks_at_once;
-            invar_run_tasks(run, s->wave_pieces * s->wave_blocks, run_part, s);
+            invar_run_tasks(run, s->wave_pieces * runs_of(s, s->wave_blocks), run_part, s);
             invar_run_tasks(run, s->wave_pieces, run_merge, s);
         }
     }

@@ -213,7 +213,7 @@ typedef struct invar_attention_work {
     int64_t row_first, row_last;     /* of the unit's rows */
     int64_t block_first, block_last; /* key blocks, wholly unseen ones among them */
     /* NULL: compute, and write out and lse. Otherwise parts, one a block in ascending order, part_stride floats apart: for
-     * each row its o (value_dim floats), then m, then l. To compute, there is one block. */
+     * each row its o (value_dim floats), then m, then l. */
     float *parts;
     int64_t part_stride;
     float *state; /* the rows' running o, m, l over earlier parts */
@@ -224,7 +224,7 @@ typedef struct invar_attention_work {
 /* Floats of scratch, each part rounded up to a cache line's 16. */
 typedef struct invar_attention_layout {
     int64_t keys, values;      /* a block of K and V, packed */
-    int64_t queries, rows;     /* the chunk's q; a tile's, as rows */
+    int64_t queries, rows;     /* the chunk's q; a tile's rows, or a panel's of K */
     int64_t out, stats;        /* the chunk's running state; and what a tile needs of it */
     int64_t scores, mask, part; /* a tile's scores, its additive mask twice, its part of out */
     int64_t total;
@@ -241,7 +241,7 @@ static inline invar_attention_layout invar_attention_layout_of(const invar_atten
     at.values = at.keys + key_width * call->key_block;
     at.queries = at.values + width * call->key_block;
     at.rows = at.queries + most * key_width;
-    at.out = at.rows + tile * key_width;
+    at.out = at.rows + INVAR_ATTENTION_TILE * key_width;
     at.stats = at.out + rows * width;
     at.scores = at.stats + invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE;
     at.mask = at.scores + tile * call->key_block;

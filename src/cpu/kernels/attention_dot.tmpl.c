@@ -1,10 +1,18 @@
-/* scaled_dot_product_attention forward for bfloat16 q, k and v where the processor multiplies bfloat16 pairs; elsewhere they
- * are widened like any half type. */
-#include "cpu/kernels/attention.h"
+/* scaled_dot_product_attention forward for bfloat16 q, k and v: products of pairs where the processor multiplies them;
+ * elsewhere the numbers are widened like any half type's. */
 #include "cpu/vec/vec.h"
 
-invar_attention_kernel INVAR_PASTE(INVAR_ISA_PLAIN, attention), INVAR_KERNEL_NAME(attention_bf16);
+#if defined(VEC_PAIRS)
+#define ATTENTION_PAIRS
+#include "cpu/kernels/attention_body.h"
+#else
+#include "cpu/kernels/attention.h"
+invar_attention_kernel INVAR_PASTE(INVAR_ISA_PLAIN, attention);
+#define attend INVAR_PASTE(INVAR_ISA_PLAIN, attention)
+#endif
+
+invar_attention_kernel INVAR_KERNEL_NAME(attention_bf16);
 
 void INVAR_KERNEL_NAME(attention_bf16)(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
-    INVAR_PASTE(INVAR_ISA_PLAIN, attention)(call, work, scratch);
+    attend(call, work, scratch);
 }

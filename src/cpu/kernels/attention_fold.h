@@ -33,16 +33,16 @@ static void fold_open(fold_state *f, const invar_attention_call *call, const inv
     if (!work->parts) memset(out, 0, sizeof *out * (size_t)(rows * width));
 }
 
-/* A part of value_dim floats of o, then m and l. */
+/* A row's part of key block `block`: value_dim floats of o, then m and l. */
 static float *fold_part(const fold_state *f, int64_t block, int64_t row) {
-    return f->work->parts + block * f->work->part_stride + row * (f->call->value_dim + 2);
+    return f->work->parts + (block - f->work->block_first) * f->work->part_stride + row * (f->call->value_dim + 2);
 }
 
-static void fold_nothing(const fold_state *f, int64_t row, int rows) {
+static void fold_nothing(const fold_state *f, int64_t block, int64_t row, int rows) {
     const int64_t n = f->call->value_dim;
     if (!f->work->parts) return;
     for (int r = 0; r < rows; r++) {
-        float *part = fold_part(f, 0, row + r);
+        float *part = fold_part(f, block, row + r);
         part[n] = -INFINITY;
         part[n + 1] = 0;
     }
@@ -70,11 +70,11 @@ VEC_INLINE void fold_factors(vf *m, vf *l, vf part_m, vf part_l, vf *shrink, vf 
 }
 
 /* The tile's part into the chunk's state, or out as a part of its own. */
-static void fold_tile(const fold_state *f, int64_t row, int rows) {
+static void fold_tile(const fold_state *f, int64_t block, int64_t row, int rows) {
     const int64_t n = f->call->value_dim;
     if (f->work->parts) {
         for (int r = 0; r < rows; r++) {
-            float *part = fold_part(f, 0, row + r);
+            float *part = fold_part(f, block, row + r);
             memcpy(part, f->part + r * f->width, sizeof *part * (size_t)n);
             part[n] = f->part_m[r];
             part[n + 1] = f->part_l[r];
@@ -169,7 +169,7 @@ static void fold_merge(const fold_state *f, int64_t rows) {
             f->m[r] = state[n];
             f->l[r] = state[n + 1];
         }
-        for (int64_t block = 0; block < work->block_last - work->block_first; block++)
+        for (int64_t block = work->block_first; block < work->block_last; block++)
             fold_one(f, o, &f->m[r], &f->l[r], fold_part(f, block, r));
         if (work->stage == INVAR_ATTENTION_MERGE_LAST) {
             finish_row(f, r);

@@ -17,11 +17,15 @@ typedef struct pack_source {
     const char *data;
     invar_float_type type; /* not float64 */
     int64_t row_stride, column_stride;
+    int64_t ahead;           /* transposing an element calls into cache the one as many bytes ahead, 0: none, */
+    const char *beside;      /* and the element of the same row and column of this matrix of the same type, NULL: none */
+    int64_t beside_row_stride;
 } pack_source;
 
 static inline pack_source pack_source_of(const invar_attention_call *call, const invar_attention_operand *x, int64_t batch,
                                          int64_t head) {
-    return (pack_source){ invar_attention_row(call, x, batch, head, 0), x->type, x->row_stride, x->column_stride };
+    return (pack_source){ .data = invar_attention_row(call, x, batch, head, 0), .type = x->type,
+                          .row_stride = x->row_stride, .column_stride = x->column_stride };
 }
 
 static inline bool pack_contiguous(const pack_source *x) {
@@ -61,6 +65,14 @@ VEC_INLINE void pack_square(const invar_float_type type, const bool contiguous, 
     }
 }
 
+/* Calls into the second-level cache what a square at (row, column) announces. */
+VEC_INLINE void pack_call(const pack_source *x, int64_t row, int64_t column) {
+    const char *ahead = x->data + row * x->row_stride + column * x->column_stride + x->ahead;
+    const char *beside = x->beside + row * x->beside_row_stride + column * x->column_stride;
+    for (int i = 0; x->ahead && i < VW; i++) __builtin_prefetch(ahead + i * x->row_stride, 0, 2);
+    for (int i = 0; i < VW; i++) __builtin_prefetch(beside + i * x->beside_row_stride, 0, 2);
+}
+
 /* Rows first … last-1 and all `depth` columns, transposed, into one panel of `width` columns. */
 VEC_INLINE void pack_panel(const invar_float_type type, const bool contiguous, float *to, int64_t width,
                            const pack_source *x, int64_t first, int64_t last, int64_t depth) {
@@ -69,8 +81,10 @@ VEC_INLINE void pack_panel(const invar_float_type type, const bool contiguous, f
         const char *from = x->data + (first + r) * x->row_stride;
         int64_t d = 0;
         if (rows == VW)
-            for (; d + VW <= depth; d += VW)
+            for (; d + VW <= depth; d += VW) {
+                if (x->beside) pack_call(x, first + r, d);
                 pack_square(type, contiguous, to + d * width + r, width, from + d * x->column_stride, x, VW, VW);
+            }
         for (; d < depth; d += VW)
             pack_square(type, contiguous, to + d * width + r, width, from + d * x->column_stride, x, rows,
                         depth - d < VW ? (int)(depth - d) : VW);
@@ -124,15 +138,6 @@ static inline int64_t pack_panel_width(int64_t first, int64_t columns) {
     const int64_t left = (columns - first + VW - 1) / VW;
     const int64_t width = left < PRODUCT_WIDEST ? left : PRODUCT_WIDEST;
     return VW * (left - width == 1 && width > 2 ? width - 1 : width);
-}
-
-/* Rows first … last-1 as they are, in panels: row r of the panel at column c is at to + c·block + (r - base)·width. */
-static void pack_panels(float *to, int64_t block, const pack_source *x, int64_t base, int64_t first, int64_t last,
-                        int64_t columns) {
-    for (int64_t c = 0, width; c < columns; c += width) {
-        width = pack_panel_width(c, columns);
-        pack_rows(to + c * block + (first - base) * width, width, x, first, last, c, columns - c < width ? columns - c : width);
-    }
 }
 
 /* Calls rows first … last-1 into the second-level cache. */

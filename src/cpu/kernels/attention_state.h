@@ -2,27 +2,23 @@
 #ifndef INVAR_CPU_KERNELS_ATTENTION_STATE_H
 #define INVAR_CPU_KERNELS_ATTENTION_STATE_H
 
+#include "cpu/kernels/attention_element.h"
 #include "cpu/kernels/attention_fold.h"
-#include "cpu/kernels/attention_pack.h"
 #include "cpu/kernels/attention_softmax.h"
 
-enum { TILE = INVAR_ATTENTION_TILE, ROWS_TOGETHER = 12 }; /* rows on a diagonal that share a product: one or two register tiles */
+/* Rows on a diagonal that share a product: one or two register tiles. */
+enum { TILE = INVAR_ATTENTION_TILE, ROWS_TOGETHER = 12 };
 
 typedef struct kernel_state {
     const invar_attention_call *call;
     const invar_attention_work *work;
     int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
+    int64_t depth;               /* elements of a row of q or k */
     bool uniform;                /* every query sees every key, mask apart */
     pack_source k, v;
     float *keys, *values, *queries, *query_rows, *scores, *mask;
     fold_state fold;
 } kernel_state;
-
-/* A matrix of floats: a row every `stride`. */
-typedef struct float_rows {
-    const float *data;
-    int64_t stride;
-} float_rows;
 
 /* Rows of one tile within a block of keys, and the keys they may see, counted within the block. */
 typedef struct row_tile {
@@ -38,7 +34,7 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
     const invar_attention_layout at = invar_attention_layout_of(call, rows);
     kernel_state s = {
         .call = call, .work = work, .rows = rows, .length = invar_attention_length(call, work->batch),
-        .width = pack_width(call->value_dim), .keys = scratch + at.keys, .values = scratch + at.values,
+        .width = pack_width(call->value_dim), .depth = element_count(call->key_dim), .keys = scratch + at.keys, .values = scratch + at.values,
         .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
         .mask = scratch + at.mask,
     };
@@ -67,13 +63,13 @@ static bool block_span(const kernel_state *s, int64_t start, int *first, int *la
     return *last > *first;
 }
 
-/* `count` rows of q from `row` of the work on, widened to float32, `stride` floats apart. */
+/* `count` rows of q from `row` of the work on, as elements, `stride` apart. */
 static void pack_queries(const kernel_state *s, int64_t row, int64_t count, float *to, int64_t stride) {
     const invar_attention_call *call = s->call;
     for (int64_t r = s->work->row_first + row; count > 0; r++, count--, to += stride) {
         const pack_source q =
             pack_source_of(call, &call->q, s->work->batch, s->work->kv_head * call->group + r % call->group);
-        pack_rows(to, 0, &q, r / call->group, r / call->group + 1, 0, call->key_dim);
+        element_pack_rows(to, stride, &q, r / call->group, r / call->group + 1, call->key_dim);
     }
 }
 

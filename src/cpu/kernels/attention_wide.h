@@ -17,38 +17,82 @@ enum { KEYS_TOGETHER = 12, PANEL_VECTORS = PANEL / VW };
 typedef struct wide_tile {
     row_tile rows;
     int width;                                 /* rows rounded up to whole vectors: the stride of the panel's grids */
-    const float *queries;                      /* [key_dim][width] */
+    const float *queries;                      /* [depth][width] */
     float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
     int low[PANEL_VECTORS], high[PANEL_VECTORS]; /* keys that some row of each vector sees */
+    bool limits;                               /* not every column sees the same keys, the mask apart */
 } wide_tile;
 
-/* A block of K or V as float32 rows; row 0 is the block's first key. */
-static float_rows wide_block(const kernel_state *s, const pack_source *x, float *packed, int64_t start, int first, int last,
-                             int64_t columns, bool whole_vectors) {
-    if (x->type == INVAR_F32 && pack_contiguous(x) && (!whole_vectors || columns % VW == 0))
-        return (float_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
-    const int64_t stride = pack_width(columns);
-    (void)s;
-    pack_rows(packed + first * stride, stride, x, start + first, start + last, 0, columns);
-    return (float_rows){ packed, stride };
+/* n <= VW mask elements at p as additive values. kind is a constant where this is inlined; NONE stands for any other. */
+VEC_INLINE vf wide_mask_load(const kernel_state *s, const invar_attention_mask_kind kind, const char *p, int n) {
+    const void *address = p;
+    float lane[VW] = { 0 };
+    switch (kind) {
+    case INVAR_MASK_F32: return n == VW ? vf_load(address) : vf_load_n(address, n);
+    case INVAR_MASK_F16: return n == VW ? vf_load_f16(address) : vf_load_f16_n(address, n);
+    case INVAR_MASK_BF16: return n == VW ? vf_load_bf16(address) : vf_load_bf16_n(address, n);
+    case INVAR_MASK_BOOL:
+        if (n < VW) {
+            memcpy(lane, p, (size_t)n);
+            address = lane;
+        }
+        return vf_select(vm_load_bytes(address), vf_zero(), vf_set1(-INFINITY));
+    default: invar_attention_mask_row(s->call, p, 0, n, lane); return vf_load(lane);
+    }
 }
 
-/* The additive masks of VW rows, then as columns of the grid at s->mask. */
-static void wide_mask(const kernel_state *s, wide_tile *tile, int64_t start, int vector) {
-    const int64_t block = s->call->key_block;
-    float *rows = s->mask + block * tile->width;
-    int low = (int)block, high = 0;
-    for (int r = vector * VW; r < (vector + 1) * VW && r < tile->rows.rows; r++) {
-        int *first = &tile->rows.first[r], *last = &tile->rows.last[r];
-        if (*last <= *first) continue;
-        if (!mask_row(s, tile->rows.row + r, start, *first, *last, rows + (r - vector * VW) * block)) *last = *first;
-        if (*last > *first && *first < low) low = *first;
-        if (*last > *first && *last > high) high = *last;
+/* Mask rows (each given by its element of the block's first key) as columns of the grid at s->mask, keys low … high-1.
+ * Returns the columns that have a key which is not hidden. */
+VEC_INLINE vm wide_mask_columns(const kernel_state *s, const invar_attention_mask_kind kind, const char *const *rows,
+                                float *grid, int64_t width, int low, int high) {
+    const vf hidden = vf_set1(-INFINITY);
+    const int64_t step = s->call->mask.column_stride;
+    vm seen = vm_not(vf_eq(hidden, hidden));
+    for (int j = low; j < high; j += VW) {
+        const int n = high - j < VW ? high - j : VW;
+        vf x[VW];
+#pragma GCC unroll 16
+        for (int i = 0; i < VW; i++) x[i] = rows[i] ? wide_mask_load(s, kind, rows[i] + j * step, n) : hidden;
+        vf_transpose(x);
+        float *to = grid + j * width;
+        for (int c = 0; c < n; c++) {
+            vf_store(to + c * width, x[c]);
+            seen = vm_or(seen, vm_not(vf_eq(x[c], hidden)));
+        }
     }
-    const pack_source source = { (const char *)rows, INVAR_F32, block * 4, 4 };
-    for (int j = low; j < high; j += VW)
-        pack_square(INVAR_F32, true, s->mask + (int64_t)j * tile->width + vector * VW, tile->width, source.data + j * 4, &source,
-                    VW, high - j < VW ? high - j : VW);
+    return seen;
+}
+
+static vm wide_mask_any(const kernel_state *s, const char *const *rows, float *grid, int64_t width, int low, int high) {
+    const int64_t step = s->call->mask.column_stride;
+    switch (s->call->mask_kind) {
+    case INVAR_MASK_F32: if (step == 4) return wide_mask_columns(s, INVAR_MASK_F32, rows, grid, width, low, high); break;
+    case INVAR_MASK_F16: if (step == 2) return wide_mask_columns(s, INVAR_MASK_F16, rows, grid, width, low, high); break;
+    case INVAR_MASK_BF16: if (step == 2) return wide_mask_columns(s, INVAR_MASK_BF16, rows, grid, width, low, high); break;
+    case INVAR_MASK_BOOL: if (step == 1) return wide_mask_columns(s, INVAR_MASK_BOOL, rows, grid, width, low, high); break;
+    default: break;
+    }
+    return wide_mask_columns(s, INVAR_MASK_NONE, rows, grid, width, low, high);
+}
+
+/* The additive masks of a vector of rows; rows that the mask hides wholly see no key. */
+static void wide_mask(const kernel_state *s, wide_tile *tile, int64_t start, int vector) {
+    const invar_attention_call *call = s->call;
+    const int left = tile->rows.rows - vector * VW, rows = left < VW ? left : VW;
+    const char *row[VW] = { NULL };
+    float lane[VW];
+    int low, high;
+    if (!rows_span(&tile->rows, vector * VW, rows, &low, &high)) return;
+    for (int i = 0; i < rows; i++) {
+        const int64_t r = s->work->row_first + tile->rows.row + vector * VW + i;
+        const int64_t head = s->work->kv_head * call->group + r % call->group;
+        row[i] = invar_attention_row(call, &call->mask, s->work->batch, head, r / call->group) +
+                 start * call->mask.column_stride;
+    }
+    const vm seen = wide_mask_any(s, row, s->mask + vector * VW, tile->width, low, high);
+    vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
+    for (int i = 0; i < rows; i++)
+        if (lane[i] == 0) tile->rows.last[vector * VW + i] = tile->rows.first[vector * VW + i];
 }
 
 static void wide_limits(wide_tile *tile) {
@@ -56,6 +100,9 @@ static void wide_limits(wide_tile *tile) {
         tile->first[r] = r < tile->rows.rows ? (float)tile->rows.first[r] : 0;
         tile->last[r] = r < tile->rows.rows ? (float)tile->rows.last[r] : 0;
     }
+    tile->limits = false;
+    for (int r = 0; r < tile->width; r++)
+        tile->limits |= tile->first[r] != (float)tile->rows.low || tile->last[r] != (float)tile->rows.high;
     for (int v = 0; v < tile->width / VW; v++) {
         const int left = tile->rows.rows - v * VW;
         if (!rows_span(&tile->rows, v * VW, left < VW ? left : VW, &tile->low[v], &tile->high[v])) tile->high[v] = 0;
@@ -63,19 +110,19 @@ static void wide_limits(wide_tile *tile) {
 }
 
 /* Sᵀ for keys from … to-1 and the vectors of rows first … last-1. */
-static void wide_product(const kernel_state *s, const wide_tile *tile, const float_rows *k, int from, int to, int first,
+static void wide_product(const kernel_state *s, const wide_tile *tile, const element_rows *k, int from, int to, int first,
                          int last) {
     const product x = {
-        .rows = to - from, .columns = (last - first) * VW, .depth = s->call->key_dim, .a = k->data + from * k->stride,
+        .rows = to - from, .columns = (last - first) * VW, .depth = s->depth, .a = k->data + from * k->stride,
         .a_row = k->stride, .a_step = 1, .b = tile->queries + first * VW, .b_row = tile->width,
         .c = s->scores + from * tile->width + first * VW, .c_row = tile->width,
     };
-    product_run(&x);
+    element_product(&x);
 }
 
-static void wide_scores(const kernel_state *s, const wide_tile *tile, const float_rows *k) {
+static void wide_scores(const kernel_state *s, const wide_tile *tile, const element_rows *k) {
     const int vectors = tile->width / VW;
-    if (!tile->rows.masked) {
+    if (!tile->limits) {
         wide_product(s, tile, k, tile->rows.low, tile->rows.high, 0, vectors);
         return;
     }
@@ -88,133 +135,177 @@ static void wide_scores(const kernel_state *s, const wide_tile *tile, const floa
     }
 }
 
+/* A vector of rows: what its weights are taken relative to, and their sum so far. */
+typedef struct wide_sum {
+    vf shift, sum;
+} wide_sum;
+
+/* The weights of key j, which are summed; of a key outside the tile, masked. plain: scores stand in the grid, not logits. */
+VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, const float *grid, int j, const bool plain,
+                          const bool mark, wide_sum *total) {
+    if (NUMBERS > 1 && (j < tile->rows.low || j >= tile->rows.high)) return vf_set1(-0.0f);
+    vf t = vf_load(grid + (int64_t)j * tile->width);
+    if (plain) t = vf_mul(t, vf_set1(s->call->score_scale));
+    const vf p = softmax_weight(t, total->shift);
+    total->sum = vf_add(total->sum, p);
+    return mark ? softmax_marked(t, p) : p;
+}
+
+/* Weights in place of scores or logits, as elements: key j in element row j / NUMBERS. */
+VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, int vector, vf most, const bool plain,
+                                  const bool mark) {
+    float *grid = s->scores + vector * VW;
+    wide_sum total = { softmax_shift(most), vf_zero() };
+    for (int j = tile->rows.low / NUMBERS * NUMBERS; j < tile->rows.high; j += NUMBERS) {
+        vf first = wide_weight(s, tile, grid, j, plain, mark, &total), second = first;
+        if (NUMBERS > 1) second = wide_weight(s, tile, grid, j + 1, plain, mark, &total);
+        vf_store(grid + (int64_t)(j / NUMBERS) * tile->width, element_of(first, second));
+    }
+    vf_store(s->fold.part_m + vector * VW, most);
+    vf_store(s->fold.part_l + vector * VW, total.sum);
+}
+
 /* One vector of rows that see every key from low to high: its weights in place of scores. */
 static void wide_whole(const kernel_state *s, const wide_tile *tile, int vector) {
-    float *grid = s->scores + vector * VW;
+    const float *grid = s->scores + vector * VW;
     const int64_t step = tile->width;
-    const int low = tile->rows.low, high = tile->rows.high;
     const vf scale = vf_set1(s->call->score_scale);
-    vf most = vf_set1(-INFINITY), other = most, sum = vf_zero();
-    int j = low;
-    for (; j + 2 <= high; j += 2) {
+    vf most = vf_set1(-INFINITY), other = most;
+    int j = tile->rows.low;
+    for (; j + 2 <= tile->rows.high; j += 2) {
         most = vf_max(vf_mul(vf_load(grid + j * step), scale), most);
         other = vf_max(vf_mul(vf_load(grid + (j + 1) * step), scale), other);
     }
-    if (j < high) most = vf_max(vf_mul(vf_load(grid + j * step), scale), most);
-    most = vf_max(other, most);
-    const vf shift = softmax_shift(most);
-    for (j = low; j < high; j++) {
-        const vf p = softmax_weight(vf_mul(vf_load(grid + j * step), scale), shift);
-        vf_store(grid + j * step, p);
-        sum = vf_add(sum, p);
-    }
-    vf_store(s->fold.part_m + vector * VW, most);
-    vf_store(s->fold.part_l + vector * VW, sum);
+    if (j < tile->rows.high) most = vf_max(vf_mul(vf_load(grid + j * step), scale), most);
+    wide_exponentials(s, tile, vector, vf_max(other, most), true, false);
 }
 
-/* The same where some keys are masked or the logits capped. */
-static void wide_masked(const kernel_state *s, const wide_tile *tile, int vector) {
+/* The same where some keys are masked or the logits capped. The flags are constants where this is inlined: whether rows see
+ * different keys, whether values are added, whether masked keys' weights are marked. */
+VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int vector, const bool limits, const bool add,
+                            const bool mark) {
     float *grid = s->scores + vector * VW;
-    const float *added = s->call->mask.data ? s->mask + vector * VW : NULL;
+    const float *added = s->mask + vector * VW;
     const int64_t step = tile->width;
     const vf first = vf_load(tile->first + vector * VW), last = vf_load(tile->last + vector * VW);
-    vf most = vf_set1(-INFINITY), sum = vf_zero();
+    vf most = vf_set1(-INFINITY);
     for (int j = tile->rows.low; j < tile->rows.high; j++) {
         const vf key = vf_set1((float)j);
-        vf t = softmax_added(softmax_scaled(s->call, vf_load(grid + j * step)), added ? added + j * step : NULL);
-        t = vf_select(vm_and(vf_le(first, key), vf_lt(key, last)), t, vf_set1(-INFINITY));
+        vf t = softmax_scaled(s->call, vf_load(grid + j * step));
+        if (add) t = softmax_added(t, added + j * step);
+        if (limits) t = vf_select(vm_and(vf_le(first, key), vf_lt(key, last)), t, vf_set1(-INFINITY));
         vf_store(grid + j * step, t);
         most = vf_max(t, most); /* a NaN does not enter */
     }
-    const vf shift = softmax_shift(most);
-    for (int j = tile->rows.low; j < tile->rows.high; j++) {
-        const vf t = vf_load(grid + j * step), p = softmax_weight(t, shift);
-        vf_store(grid + j * step, softmax_marked(t, p));
-        sum = vf_add(sum, p);
-    }
-    vf_store(s->fold.part_m + vector * VW, most);
-    vf_store(s->fold.part_l + vector * VW, sum);
+    wide_exponentials(s, tile, vector, most, false, mark);
 }
 
-static void wide_sums(const kernel_state *s, const wide_tile *tile, const float_rows *v) {
-    const int together = tile->rows.masked ? ROWS_TOGETHER : tile->rows.rows;
+static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
+    const bool add = s->call->mask.data != NULL;
+    for (int vector = 0; vector < tile->width / VW; vector++) {
+        if (mark) {
+            if (add) wide_masked(s, tile, vector, true, true, true);
+            else wide_masked(s, tile, vector, true, false, true);
+        } else if (!tile->rows.masked && s->call->softcap == 0) wide_whole(s, tile, vector);
+        else if (!add) wide_masked(s, tile, vector, true, false, false);
+        else if (tile->limits) wide_masked(s, tile, vector, true, true, false);
+        else wide_masked(s, tile, vector, false, true, false);
+    }
+}
+
+static void wide_sums(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
+    const int together = tile->limits ? ROWS_TOGETHER : tile->rows.rows;
     for (int r = 0; r < tile->rows.rows; r += together) {
         const int count = tile->rows.rows - r < together ? tile->rows.rows - r : together;
         int low, high;
         if (!rows_span(&tile->rows, r, count, &low, &high)) continue;
+        const int64_t from = low / NUMBERS, to = element_count(high);
         const product x = {
-            .rows = count, .columns = s->width, .depth = high - low, .a = s->scores + low * tile->width + r, .a_row = 1,
-            .a_step = tile->width, .b = v->data + low * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
+            .rows = count, .columns = s->width, .depth = to - from, .a = s->scores + from * tile->width + r, .a_row = 1,
+            .a_step = tile->width, .b = v->data + from * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
             .c_row = s->width,
         };
-        product_run(&x);
+        element_product(&x);
     }
 }
 
 /* O of one row again, leaving out the keys whose weight is marked as masked: a chain over the same keys in the same order,
  * to which a masked value that is not finite adds nothing. */
-static void wide_selected(const kernel_state *s, const wide_tile *tile, const float_rows *v, int r) {
-    const float *weight = s->scores + r;
+static void wide_selected(const kernel_state *s, const wide_tile *tile, const element_rows *v, int r) {
     for (int64_t c = 0; c < s->width; c += VW) {
         vf sum = vf_zero();
-        for (int j = tile->rows.low; j < tile->rows.high; j++) {
-            const float p = weight[(int64_t)j * tile->width];
-            if (invar_bits_from_float(p) != 0x80000000u) sum = vf_fma(vf_set1(p), vf_load(v->data + j * v->stride + c), sum);
+        for (int64_t j = tile->rows.low / NUMBERS; j < element_count(tile->rows.high); j++) {
+            const float p = s->scores[j * tile->width + r];
+            const bool first = !element_masked(p, 0), second = NUMBERS > 1 && !element_masked(p, NUMBERS - 1);
+            if (first || second)
+                sum = element_step(vf_set1(p), element_keep(vf_load(v->data + j * v->stride + c), first, second), sum);
         }
         vf_store(s->fold.part + r * s->width + c, sum);
     }
 }
 
-static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t start, const float_rows *k, const float_rows *v) {
+/* Rows whose sums came out NaN, of a tile in which keys are masked: their weights again with the masked ones marked. */
+static void wide_repair(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
+    bool marked = false;
+    for (int r = 0; r < tile->rows.rows; r++) {
+        if (s->fold.part_l[r] == 0 || !row_has_nan(s->fold.part + r * s->width, s->width)) continue;
+        if (!marked) wide_scores(s, tile, k);
+        if (!marked) wide_weights(s, tile, true);
+        marked = true;
+        wide_selected(s, tile, v, r);
+    }
+}
+
+static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, const element_rows *k, const element_rows *v) {
+    const int64_t start = index * s->call->key_block;
     const int rows = tile->rows.rows;
     open_tile(s, &tile->rows, start, tile->rows.row, rows);
     for (int vector = 0; s->call->mask.data && vector < tile->width / VW; vector++) wide_mask(s, tile, start, vector);
     if (!close_tile(s, &tile->rows)) {
-        fold_nothing(&s->fold, tile->rows.row, rows);
+        fold_nothing(&s->fold, index, tile->rows.row, rows);
         return;
     }
     wide_limits(tile);
     wide_scores(s, tile, k);
-    for (int vector = 0; vector < tile->width / VW; vector++)
-        if (tile->rows.masked || s->call->softcap > 0) wide_masked(s, tile, vector);
-        else wide_whole(s, tile, vector);
+    wide_weights(s, tile, false);
     wide_sums(s, tile, v);
-    for (int r = 0; tile->rows.masked && r < rows; r++)
-        if (s->fold.part_l[r] != 0 && row_has_nan(s->fold.part + r * s->width, s->width)) wide_selected(s, tile, v, r);
-    fold_tile(&s->fold, tile->rows.row, rows);
+    if (tile->rows.masked) wide_repair(s, tile, k, v);
+    fold_tile(&s->fold, index, tile->rows.row, rows);
 }
 
 /* A tile's queries as columns, in its place among the work's. */
 static void wide_queries(const kernel_state *s, int64_t row, int rows) {
-    const int64_t stride = pack_width(s->call->key_dim);
+    const int64_t stride = pack_width(s->depth);
     pack_queries(s, row, rows, s->query_rows, stride);
-    const pack_source source = { (const char *)s->query_rows, INVAR_F32, stride * 4, 4 };
-    pack_transposed(s->queries + row * s->call->key_dim, pack_width(rows), &source, 0, rows, s->call->key_dim);
+    const pack_source source = { .data = (const char *)s->query_rows, .type = INVAR_F32, .row_stride = stride * 4,
+                                 .column_stride = 4 };
+    pack_transposed(s->queries + row * s->depth, pack_width(rows), &source, 0, rows, s->depth);
 }
 
 static int64_t tile_rows(const kernel_state *s, int64_t row) { return s->rows - row < PANEL ? s->rows - row : PANEL; }
 
-static void wide_key_block(const kernel_state *s, int64_t start) {
+static void wide_key_block(const kernel_state *s, int64_t index) {
+    const int64_t start = index * s->call->key_block;
     int first, last;
-    float_rows k = { 0 }, v = { 0 };
+    element_rows k = { 0 }, v = { 0 };
     const bool seen = block_span(s, start, &first, &last);
-    if (seen) k = wide_block(s, &s->k, s->keys, start, first, last, s->call->key_dim, false);
-    if (seen) v = wide_block(s, &s->v, s->values, start, first, last, s->call->value_dim, true);
+    if (seen) k = element_block(s->keys, &s->k, start, first, last, s->call->key_dim);
+    if (seen) v = element_columns(s->values, &s->v, start, first, last, s->call->value_dim);
     for (int64_t row = 0; row < s->rows; row += PANEL) {
         wide_tile tile;
         tile.rows.row = row;
         tile.rows.rows = (int)tile_rows(s, row);
         tile.width = (int)pack_width(tile.rows.rows);
-        tile.queries = s->queries + row * s->call->key_dim;
-        if (seen) attend_tile(s, &tile, start, &k, &v);
-        else fold_nothing(&s->fold, row, tile.rows.rows);
+        tile.queries = s->queries + row * s->depth;
+        if (seen) attend_tile(s, &tile, index, &k, &v);
+        else fold_nothing(&s->fold, index, row, tile.rows.rows);
     }
 }
 
 static void attend_wide(const kernel_state *s) {
     for (int64_t row = 0; row < s->rows; row += PANEL) wide_queries(s, row, (int)tile_rows(s, row));
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++)
-        wide_key_block(s, index * s->call->key_block);
+        wide_key_block(s, index);
 }
 
 #endif

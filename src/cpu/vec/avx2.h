@@ -42,6 +42,10 @@ VEC_INLINE vm vf_nlt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_NLT_UQ); }
 VEC_INLINE vm vm_and(vm a, vm b) { return _mm256_and_ps(a, b); }
 VEC_INLINE vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
 VEC_INLINE vm vm_not(vm a) { return _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-1))); }
+VEC_INLINE vm vm_load_bytes(const void *p) {
+    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()));
+}
 VEC_INLINE bool vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
 VEC_INLINE bool vm_all(vm a) { return _mm256_movemask_ps(a) == 0xff; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }

@@ -36,6 +36,10 @@ VEC_INLINE vm vf_nlt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
 VEC_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }
 VEC_INLINE vm vm_or(vm a, vm b) { return (vm)(a | b); }
 VEC_INLINE vm vm_not(vm a) { return (vm)~a; }
+VEC_INLINE vm vm_load_bytes(const void *p) {
+    __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_test_epi32_mask(wide, wide);
+}
 VEC_INLINE bool vm_any(vm a) { return a != 0; }
 VEC_INLINE bool vm_all(vm a) { return a == 0xffff; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }

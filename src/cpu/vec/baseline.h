@@ -78,6 +78,12 @@ VEC_INLINE vm vf_nlt(vf a, vf b) { return _mm_cmpnlt_ps(a, b); }
 VEC_INLINE vm vm_and(vm a, vm b) { return _mm_and_ps(a, b); }
 VEC_INLINE vm vm_or(vm a, vm b) { return _mm_or_ps(a, b); }
 VEC_INLINE vm vm_not(vm a) { return _mm_xor_ps(a, _mm_castsi128_ps(_mm_set1_epi32(-1))); }
+VEC_INLINE vm vm_load_bytes(const void *p) {
+    int32_t bytes;
+    memcpy(&bytes, p, 4);
+    __m128i zero = _mm_setzero_si128(), wide = _mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero);
+    return _mm_castsi128_ps(_mm_cmpgt_epi32(_mm_unpacklo_epi16(wide, zero), zero));
+}
 VEC_INLINE bool vm_any(vm a) { return _mm_movemask_ps(a) != 0; }
 VEC_INLINE bool vm_all(vm a) { return _mm_movemask_ps(a) == 0xf; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b)); }

@@ -50,6 +50,12 @@ VEC_INLINE vm vf_nlt(vf a, vf b) { return vmvnq_u32(vcltq_f32(a, b)); }
 VEC_INLINE vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
 VEC_INLINE vm vm_or(vm a, vm b) { return vorrq_u32(a, b); }
 VEC_INLINE vm vm_not(vm a) { return vmvnq_u32(a); }
+VEC_INLINE vm vm_load_bytes(const void *p) {
+    uint32_t bytes;
+    memcpy(&bytes, p, 4);
+    uint32x4_t wide = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
+    return vtstq_u32(wide, wide);
+}
 VEC_INLINE bool vm_any(vm a) { return vmaxvq_u32(a) != 0; }
 VEC_INLINE bool vm_all(vm a) { return vminvq_u32(a) != 0; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }

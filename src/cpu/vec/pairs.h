@@ -5,6 +5,7 @@
  *   vf_pairs(low, high)         lane i: low[i] and high[i], each rounded to nearest even; denormals become 0
  *   vf_pairs_row(a, b)          the 2·VW floats of a, then b, as VW pairs of neighbours
  *   vf_pairs_load(low, high)    lane i: the bfloat16 numbers low[i] and high[i]
+ *   vf_pairs_keep(a, l, h)      a with its lower halves 0 unless l, its higher ones unless h
  */
 #define VEC_PAIRS 1
 
@@ -23,4 +24,9 @@ VEC_INLINE vf vf_pairs_load(const uint16_t *low, const uint16_t *high) {
     const __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)low));
     const __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)high));
     return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+
+VEC_INLINE vf vf_pairs_keep(vf a, bool low, bool high) {
+    const uint32_t kept = (low ? 0xffffu : 0) | (high ? 0xffff0000u : 0);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32((int)kept)));
 }

@@ -14,6 +14,7 @@
  *   vf_scale2(a, n)                                        a · 2^n for integral n; a and the result must be normal
  *   vf_lt vf_le vf_gt vf_eq                                false on NaN; vf_nlt is "not less": true on NaN
  *   vm_first(n) vm_and vm_or vm_not vm_any vm_all          masks
+ *   vm_load_bytes(p)                                       lanes whose byte, of VW, is not 0
  *   vf_select(m, a, b) = m ? a : b
  *   vf_hsum(v)                                             lanes l and l + h added, h = VW/2 … 1
  *   vf_hmax(v)                                             the largest lane; no lane may be NaN

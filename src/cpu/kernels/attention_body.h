@@ -1,0 +1,23 @@
+/* The kernel of scaled_dot_product_attention forward: one piece of work, a chunk of one unit's query rows against a run of
+ * key blocks (Milakov & Gimelshein, 2018; Dao et al., 2022; block partials and their merge: Dao, Flash-Decoding, 2023).
+ *
+ * For each block of keys: S = Q Kᵀ (product.h), weights in place (attention_softmax.h), O = P V (product.h), folded into
+ * the running state (attention_fold.h). Few rows and many go through different register tiles, and share every bit. */
+#ifndef INVAR_CPU_KERNELS_ATTENTION_BODY_H
+#define INVAR_CPU_KERNELS_ATTENTION_BODY_H
+
+#include "cpu/kernels/attention_few.h"
+#include "cpu/kernels/attention_wide.h"
+
+static void attend(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
+    kernel_state s = open_state(call, work, scratch);
+    if (work->stage != INVAR_ATTENTION_COMPUTE) {
+        fold_merge(&s.fold, s.rows);
+        return;
+    }
+    if (s.rows <= FEW) attend_few(&s);
+    else attend_wide(&s);
+    if (!work->parts) fold_finish(&s.fold, s.rows);
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* What the products of attention multiply: float32 numbers or, in a build that defines ATTENTION_PAIRS, pairs of bfloat16
+ * numbers of neighbouring features or keys (vec/pairs.h). Either way a factor is a matrix of 32-bit elements. */
+#ifndef INVAR_CPU_KERNELS_ATTENTION_ELEMENT_H
+#define INVAR_CPU_KERNELS_ATTENTION_ELEMENT_H
+
+#include "cpu/kernels/attention_pack.h"
+
+#if defined(ATTENTION_PAIRS)
+enum { NUMBERS = 2 }; /* in an element */
+static void element_product(const product *x) { product_run_pairs(x); }
+VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_dot_pairs(a, b, c); }
+VEC_INLINE vf element_of(vf first, vf second) { return vf_pairs(first, second); }
+/* Elements of which only the numbers said are kept; the other is 0. */
+VEC_INLINE vf element_keep(vf x, bool first, bool second) { return vf_pairs_keep(x, first, second); }
+static bool element_masked(float element, int number) {
+    return (invar_bits_from_float(element) >> 16 * number & 0xffff) == 0x8000;
+}
+/* A row of count (a multiple of VW) weights becomes elements, in place. */
+static void element_row(float *row, int64_t count) {
+    for (int64_t j = 0; j < count; j += VW) vf_store_bf16((uint16_t *)(void *)row + j, vf_load(row + j));
+}
+#else
+enum { NUMBERS = 1 };
+static void element_product(const product *x) { product_run(x); }
+VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_fma(a, b, c); }
+VEC_INLINE vf element_of(vf first, vf second) { return (void)second, first; }
+VEC_INLINE vf element_keep(vf x, bool first, bool second) { return (void)first, (void)second, x; }
+static bool element_masked(float element, int number) {
+    return (void)number, invar_bits_from_float(element) == 0x80000000u;
+}
+static void element_row(float *row, int64_t count) { (void)row, (void)count; }
+#endif
+
+static inline int64_t element_count(int64_t numbers) { return (numbers + NUMBERS - 1) / NUMBERS; }
+
+/* A matrix of elements: a row every `stride`. */
+typedef struct element_rows {
+    const float *data;
+    int64_t stride;
+} element_rows;
+
+/* True when the rows of x, of `columns` numbers, stand in memory as elements. */
+static bool element_in_place(const pack_source *x, int64_t columns) {
+    const invar_float_type type = NUMBERS == 2 ? INVAR_BF16 : INVAR_F32;
+    return x->type == type && pack_contiguous(x) && columns % NUMBERS == 0 && x->row_stride % 4 == 0 &&
+           (uintptr_t)x->data % 4 == 0;
+}
+
+/* One row of bfloat16 numbers as pairs of neighbours, the last one's partner 0. */
+static void element_pair_row(float *to, const pack_source *x, const char *from, int64_t columns) {
+    uint16_t *numbers = (uint16_t *)(void *)to;
+    if (columns % 2) numbers[columns] = 0;
+    if (pack_contiguous(x)) memcpy(to, from, 2 * (size_t)columns);
+    else
+        for (int64_t c = 0; c < columns; c++) memcpy(numbers + c, from + c * x->column_stride, 2);
+}
+
+/* Rows first … last-1, elements of neighbouring columns, `stride` apart: the factor that is summed over columns. */
+static void element_pack_rows(float *to, int64_t stride, const pack_source *x, int64_t first, int64_t last, int64_t columns) {
+    if (NUMBERS == 1) pack_rows(to, stride, x, first, last, 0, columns);
+    else
+        for (int64_t r = first; r < last; r++, to += stride) element_pair_row(to, x, x->data + r * x->row_stride, columns);
+}
+
+#if defined(ATTENTION_PAIRS)
+/* VW columns of two rows, NULL for zeros. */
+static vf element_pair(const pack_source *x, const char *low, const char *high, int64_t column, int count) {
+    uint16_t a[VW] = { 0 }, b[VW] = { 0 };
+    const bool whole = count == VW && pack_contiguous(x);
+    const uint16_t *p = a, *q = b;
+    if (whole && low) p = (const uint16_t *)(const void *)low + column;
+    if (whole && high) q = (const uint16_t *)(const void *)high + column;
+    for (int i = 0; !whole && i < count; i++) {
+        if (low) memcpy(a + i, low + (column + i) * x->column_stride, 2);
+        if (high) memcpy(b + i, high + (column + i) * x->column_stride, 2);
+    }
+    return vf_pairs_load(p, q);
+}
+
+/* Rows start + first … start + last-1 as pairs of neighbouring rows, counted from row `start`; a partner outside is 0. */
+static void element_pack_pairs(float *to, int64_t stride, const pack_source *x, int64_t start, int first, int last,
+                               int64_t columns) {
+    for (int j = first / 2 * 2; j < last; j += 2) {
+        const char *low = x->data + (start + j) * x->row_stride, *high = low + x->row_stride;
+        for (int64_t c = 0; c < columns; c += VW)
+            vf_store(to + j / 2 * stride + c, element_pair(x, j >= first ? low : NULL, j + 1 < last ? high : NULL, c,
+                                                           columns - c < VW ? (int)(columns - c) : VW));
+    }
+}
+#endif
+
+/* Rows start + first … start + last-1 as elements of neighbouring rows, row j (from start) in element row j / NUMBERS: the
+ * factor that is summed over rows. Columns are filled up with zeros to whole vectors. */
+static element_rows element_columns(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
+    const int64_t stride = pack_width(columns);
+#if defined(ATTENTION_PAIRS)
+    element_pack_pairs(packed, stride, x, start, first, last, columns);
+#else
+    if (element_in_place(x, columns) && columns % VW == 0)
+        return (element_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
+    pack_rows(packed + first * stride, stride, x, start + first, start + last, 0, columns);
+#endif
+    return (element_rows){ packed, stride };
+}
+
+/* Rows start + first … as elements of neighbouring columns; row 0 is `start`. */
+static element_rows element_block(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
+    if (element_in_place(x, columns))
+        return (element_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
+    const int64_t stride = pack_width(element_count(columns));
+    element_pack_rows(packed + first * stride, stride, x, start + first, start + last, columns);
+    return (element_rows){ packed, stride };
+}
+
+#endif
