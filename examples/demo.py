@@ -18,7 +18,7 @@ SENTENCES = (
     "The train to Vienna leaves at noon.",
     "When does the railway service depart?",
 )
-EXAMPLES = ("rms_norm", "layer_norm", "rope", "scaled_dot_product_attention")
+EXAMPLES = ("rms_norm", "layer_norm", "rope", "scaled_dot_product_attention", "metal_kernel", "cuda_kernel")
 # float32 has a unit of 6e-8; six layers of sums over 384 to 1536 terms keep an embedding within some 100 of them.
 TOLERANCE = 5e-6
 
