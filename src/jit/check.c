@@ -138,7 +138,7 @@ static void run_group(invar_checker *checker, const uint32_t id[3]) {
     invar_order_group(checker);
     for (int i = 0; i < checker->region_count; i++) {
         const invar_region *region = &checker->regions[i];
-        if (!region->array) memset(region->low, 0xa5, region->bytes);
+        if (!region->array) memset(region->low, INVAR_CHECK_FILL, region->bytes);
     }
     invar_group_end end = invar_group_run(group, id, false);
     invar_check_settle(checker);
@@ -175,6 +175,7 @@ static void find_unwritten(invar_checker *checker, const invar_region *region) {
         size_t left = region->bytes - (i << region->cell_bits), width = (size_t)1 << region->cell_bits;
         uint32_t whole = (1u << (left < width ? left : width)) - 1;
         if (cell->stamp == checker->stamp[INVAR_SPACE_DEVICE] && (cell->written & whole) == whole) continue;
+        if (!invar_check_filled(region->low + (i << region->cell_bits), left < width ? left : width)) continue;
         int64_t index = (int64_t)((i << region->cell_bits) / region->element_bytes);
         if (index == last) continue;
         last = index;

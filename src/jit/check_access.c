@@ -84,7 +84,7 @@ static bool read_cell(invar_checker *checker, const invar_region *region, invar_
     if (conflicts(checker, region, &cell->write, now) && !(cell->write.atomic && now->atomic))
         invar_check_race(checker, region, address, bytes, &cell->write, now, false, true);
     remember_read(checker, region, cell, now);
-    return (cell->written & now->mask) == now->mask;
+    return (cell->written & now->mask) == now->mask || !invar_check_filled(address, bytes);
 }
 
 /* ---- findings about one access --------------------------------------------------------------------------- */

@@ -7,10 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {
-    MOST_REGION_BITS = 37, /* half of it is below the array: a 32-bit index times 8 bytes is 2^35 away, either way */
-    FENCE_BYTE = 0xa5
-};
+enum { MOST_REGION_BITS = 37 }; /* half of it is below the array: a 32-bit index times 8 bytes is 2^35 away, either way */
 
 static void *zeroed(size_t bytes) {
     void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -84,8 +81,8 @@ static bool place(invar_checker *checker, invar_region *region, int number) {
     region->open = region->low - page;
     region->shut = region->low + room + page;
     if (mprotect(region->open, (size_t)(region->shut - region->open), PROT_READ | PROT_WRITE) != 0) return false;
-    memset(region->open, FENCE_BYTE, page);
-    memset(region->low + region->bytes, FENCE_BYTE, (size_t)(region->shut - region->low) - region->bytes);
+    memset(region->open, INVAR_CHECK_FILL, page);
+    memset(region->low + region->bytes, INVAR_CHECK_FILL, (size_t)(region->shut - region->low) - region->bytes);
     if (region->array && !region->array->output) return true;
     region->cell_count = (region->bytes + ((size_t)1 << region->cell_bits) - 1) >> region->cell_bits;
     region->cells = zeroed(region->cell_count * sizeof *region->cells);
@@ -131,7 +128,7 @@ void invar_check_reset(invar_checker *checker) {
         if (region->array && region->array->initialised)
             memcpy(region->low, invar_check_original(checker, region), region->bytes);
         else
-            memset(region->low, FENCE_BYTE, region->bytes);
+            memset(region->low, INVAR_CHECK_FILL, region->bytes);
     }
     checker->stamp[INVAR_SPACE_DEVICE]++;
 }

@@ -40,6 +40,17 @@ typedef struct invar_region {
 } invar_region;
 
 enum { INVAR_SPACE_DEVICE = 0, INVAR_SPACE_GROUP = 1 };
+
+/* What memory holds that nobody has written. */
+enum { INVAR_CHECK_FILL = 0xa5 };
+
+/* g++ has no hook where a function's result, a structure, is stored as it returns: bytes that are not the fill any more were
+ * written all the same. */
+static inline bool invar_check_filled(const char *address, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        if ((unsigned char)address[i] != INVAR_CHECK_FILL) return false;
+    return true;
+}
 static inline int invar_region_space(const invar_region *region) {
     return region->array ? INVAR_SPACE_DEVICE : INVAR_SPACE_GROUP;
 }

@@ -111,8 +111,8 @@ static void identify(invar_compiler *compiler) {
     invar_sha256_hex(digest, compiler->identity);
 }
 
-invar_status invar_compiler_find(invar_compiler *compiler, const char *operation) {
-    static const char *const usual[] = { "c++", "clang++", "g++" };
+invar_status invar_compiler_find(invar_compiler *compiler, bool check, const char *operation) {
+    static const char *const usual[] = { "clang++", "c++", "clang++", "g++" };
     const char *chosen = getenv("INVAR_CXX");
     bool found = false;
     compiler->version[0] = 0;
@@ -123,7 +123,7 @@ invar_status invar_compiler_find(invar_compiler *compiler, const char *operation
                               "program here", operation, chosen);
         found = true;
     }
-    for (size_t i = 0; !found && i < sizeof usual / sizeof usual[0]; i++) found = from_command(compiler, usual[i]);
+    for (size_t i = check ? 0 : 1; !found && i < sizeof usual / sizeof usual[0]; i++) found = from_command(compiler, usual[i]);
     if (!found && !from_fallback(compiler))
         return invar_fail(INVAR_ERROR_COMPILE, "%s: no C++ compiler: expected c++, clang++ or g++ in PATH, a compiler named "
                           "by INVAR_CXX, or the Python package ziglang", operation);

@@ -19,8 +19,9 @@ typedef struct invar_compiler {
 } invar_compiler;
 
 /* INVAR_CXX, which may hold words after the program's name; else c++, clang++ or g++ from PATH; else the words given to
- * invar_kernel_fallback_compiler. Starts nothing. INVAR_ERROR_COMPILE when there is none. */
-invar_status invar_compiler_find(invar_compiler *compiler, const char *operation);
+ * invar_kernel_fallback_compiler. For check mode clang++ comes first: g++ has no hook for a structure that a function returns
+ * into memory. Starts nothing. INVAR_ERROR_COMPILE when there is none. */
+invar_status invar_compiler_find(invar_compiler *compiler, bool check, const char *operation);
 
 /* Fills in version by starting the compiler. */
 invar_status invar_compiler_version(invar_compiler *compiler, const char *operation);

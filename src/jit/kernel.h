@@ -50,7 +50,7 @@ invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *con
                                   const invar_launch_options *options, bool check, const invar_loaded **loaded);
 
 /* The compiler with its version, from the cache where the compiler has been asked before. */
-invar_status invar_kernel_compiler(invar_compiler *compiler, const char *operation);
+invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const char *operation);
 
 /* Copies every element of view, in row-major order, to memory at `to`. */
 void invar_kernel_copy(invar_run *run, char *to, const invar_view *view);

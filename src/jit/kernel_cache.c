@@ -9,7 +9,7 @@
 static void describe_compiler(invar_kernel_cache_description *full) {
     invar_compiler compiler;
     size_t length = 0;
-    if (invar_kernel_compiler(&compiler, "kernel_cache_info") != INVAR_OK) return;
+    if (invar_kernel_compiler(&compiler, false, "kernel_cache_info") != INVAR_OK) return;
     for (int i = 0; i < compiler.word_count && length < sizeof full->compiler; i++)
         length += (size_t)snprintf(full->compiler + length, sizeof full->compiler - length, "%s%s", i ? " " : "",
                                    compiler.words[i]);

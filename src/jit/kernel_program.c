@@ -52,13 +52,13 @@ static invar_status load(const char *operation, const char *key, const invar_cac
 /* ---- the compiler ----------------------------------------------------------------------------------- */
 
 /* The answer is kept in the cache: asking costs some milliseconds, which a known kernel in a new process has not got. */
-invar_status invar_kernel_compiler(invar_compiler *compiler, const char *operation) {
+invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const char *operation) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static char known[INVAR_SHA256_HEX], version[INVAR_VERSION_TEXT];
     char name[INVAR_SHA256_HEX + 16];
     invar_cache cache;
     invar_cache_entry entry;
-    INVAR_TRY(invar_compiler_find(compiler, operation));
+    INVAR_TRY(invar_compiler_find(compiler, check, operation));
     pthread_mutex_lock(&lock);
     bool remembered = !strcmp(known, compiler->identity);
     if (remembered) snprintf(compiler->version, sizeof compiler->version, "%s", version);
@@ -136,7 +136,7 @@ static invar_status make_program(const invar_kernel *kernel, const invar_context
     INVAR_TRY(invar_generate_shim(kernel->source, key, INVAR_TARGET_CPU, check, program));
     INVAR_TRY(invar_generate_kernel(kernel->source, key, INVAR_TARGET_CPU, check, program));
     if (program->failed || !program->data) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", kernel->operation);
-    INVAR_TRY(invar_kernel_compiler(&compiler, kernel->operation));
+    INVAR_TRY(invar_kernel_compiler(&compiler, check, kernel->operation));
     program_key(hex, &compiler, &options, program);
     *loaded = find_loaded(hex);
     if (*loaded) return INVAR_OK;

@@ -26,7 +26,7 @@ static invar_status compile(const char *cxx, const invar_compile_options *option
     invar_user_text texts[] = { { "k.metal", user }, { "k.header", "int h;\n" } };
     if (cxx) setenv("INVAR_CXX", cxx, 1);
     else unsetenv("INVAR_CXX");
-    invar_status status = invar_compiler_find(&compiler, "metal_kernel");
+    invar_status status = invar_compiler_find(&compiler, false, "metal_kernel");
     if (status == INVAR_OK)
         status = invar_compile(&compiler, options, program, strlen(program), texts, 2, "metal_kernel", object, size);
     unsetenv("INVAR_CXX");
@@ -151,7 +151,7 @@ static void broken_compilers(void) {
     CHECK_FAILS(compile("/bin/false", &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "status 1");
     invar_compiler compiler;
     setenv("INVAR_CXX", "/bin/false", 1);
-    CHECK_OK(invar_compiler_find(&compiler, "metal_kernel"));
+    CHECK_OK(invar_compiler_find(&compiler, false, "metal_kernel"));
     CHECK_FAILS(invar_compiler_version(&compiler, "metal_kernel"), INVAR_ERROR_COMPILE, "--version");
     unsetenv("INVAR_CXX");
 }
@@ -160,13 +160,13 @@ static void words_and_fallback(void) {
     invar_compiler compiler, other;
     if (!has("g++")) return;
     setenv("INVAR_CXX", "  env  LC_ALL=C g++ ", 1);
-    CHECK_OK(invar_compiler_find(&compiler, "metal_kernel"));
+    CHECK_OK(invar_compiler_find(&compiler, false, "metal_kernel"));
     CHECK(compiler.word_count == 3 && !strcmp(compiler.words[1], "LC_ALL=C") && !strcmp(compiler.words[2], "g++") &&
           !compiler.words[3] && compiler.words[0][0] == '/', "%d words, %s", compiler.word_count, compiler.words[0]);
     CHECK_OK(invar_compiler_version(&compiler, "metal_kernel"));
     CHECK(strstr(compiler.version, "g++"), "%s", compiler.version);
     setenv("INVAR_CXX", "env g++", 1);
-    CHECK_OK(invar_compiler_find(&other, "metal_kernel"));
+    CHECK_OK(invar_compiler_find(&other, false, "metal_kernel"));
     CHECK(strcmp(other.identity, compiler.identity), "two commands of one identity");
     unsetenv("INVAR_CXX");
 
@@ -176,11 +176,11 @@ static void words_and_fallback(void) {
     CHECK_FAILS(invar_kernel_fallback_compiler(NULL, 1), INVAR_ERROR_NULL, "argv");
     CHECK_OK(invar_kernel_fallback_compiler(words, 2));
     setenv("PATH", "/nowhere", 1);
-    CHECK_OK(invar_compiler_find(&compiler, "metal_kernel"));
+    CHECK_OK(invar_compiler_find(&compiler, false, "metal_kernel"));
     CHECK(compiler.word_count == 2 && !strcmp(compiler.words[0], "/usr/bin/env") && !strcmp(compiler.words[1], "g++"),
           "%s", compiler.words[0]);
     CHECK_OK(invar_kernel_fallback_compiler(NULL, 0));
-    CHECK_FAILS(invar_compiler_find(&compiler, "metal_kernel"), INVAR_ERROR_COMPILE, "no C++ compiler");
+    CHECK_FAILS(invar_compiler_find(&compiler, false, "metal_kernel"), INVAR_ERROR_COMPILE, "no C++ compiler");
     setenv("PATH", path, 1);
     free(path);
 }
