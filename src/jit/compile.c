@@ -176,8 +176,7 @@ static int cpu_flags(const char **flags, const char *cpu) {
 
 /* Not -ffast-math: with -shared, gcc 12 then links code that makes the loading thread flush denormals. */
 static int math_flags(const char **flags, int32_t math_mode) {
-    static const char *const relaxed[] = { "-ffp-contract=fast", "-fassociative-math", "-fno-signed-zeros",
-                                           "-fno-trapping-math" };
+    static const char *const relaxed[] = { "-ffp-contract=fast", "-fassociative-math", "-fno-signed-zeros" };
     static const char *const fast[] = { "-ffinite-math-only", "-freciprocal-math", "-U__FAST_MATH__", "-D__FAST_MATH__=1" };
     int count = 0;
     if (math_mode == INVAR_MATH_SAFE) {
@@ -192,8 +191,12 @@ static int math_flags(const char **flags, int32_t math_mode) {
 
 int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler *compiler,
                         const invar_compile_options *options) {
-    static const char *const always[] = { "-std=c++17", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
-                                          "-fwrapv", "-fno-strict-aliasing", "-fno-math-errno" };
+    static const char *const always[] = {
+        "-std=c++17", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fwrapv",
+        "-fno-strict-aliasing", "-fno-math-errno",
+        "-fno-trapping-math", /* exceptions are masked; without it g++ leaves loops over half scalar */
+        "-fsigned-char",      /* Metal's char, on every processor */
+    };
     static const char *const fast[] = { "-O3", NULL };
     const char *const *level = options->check ? invar_check_flags(strstr(compiler->version, "clang") != NULL) : fast;
     int count = 0;

@@ -96,6 +96,7 @@ static invar_status read_text(invar_source *source) {
         INVAR_TRY(invar_read_scopes(source, f));
         INVAR_TRY(invar_read_storage(source, f));
         INVAR_TRY(invar_read_rules(source, f));
+        if (invar_is_metal(source)) invar_read_arms(source, f);
         invar_read_loops(source, f);
         invar_read_names(source, f);
     }

@@ -45,6 +45,8 @@ enum {
     INVAR_RULE_MARK,     /* a `(`: followed by invar_here of item `value` */
     INVAR_RULE_CALL,     /* a `(`: followed by the base number of item `value` */
     INVAR_RULE_DEFINE,   /* a `(`: followed by the parameter that takes such a base */
+    INVAR_RULE_ARM,      /* a literal as an arm of ?:, as invar_number(...); value: 1 where it wants an f */
+    INVAR_RULE_OTHER,    /* the `?` or `:` before the other arm: followed by invar_other = */
     INVAR_RULE_OVERLOAD  /* a `(`: followed by a parameter that takes any mark */
 };
 
@@ -135,6 +137,8 @@ bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size);
 invar_status invar_read_scopes(invar_source *source, int32_t file);
 invar_status invar_read_refusals(const invar_source *source, int32_t file);
 invar_status invar_read_rules(invar_source *source, int32_t file);
+/* Metal, after the rules: literals as arms of ?:. */
+void invar_read_arms(invar_source *source, int32_t file);
 invar_status invar_read_storage(invar_source *source, int32_t file);
 void invar_read_loops(invar_source *source, int32_t file);
 invar_status invar_read_marks(invar_source *source);

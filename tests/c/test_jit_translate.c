@@ -128,6 +128,18 @@ static void test_metal_threadgroup(void) {
     EXPECT_DEVICE(METAL, "", "threadgroup float x[4];", "__shared__  float x[4];");
 }
 
+/* A literal arm takes the other arm's type. Two literals, and what 16-bit types cannot hold, stay as they are. */
+static void test_metal_arms(void) {
+    EXPECT(METAL, "", "float x = b > 0 ? a[0] : 0; x = b > 1 ? 1.0 : a[1]; x = (b > 2 ? a[2] : -INFINITY) + 2;",
+           "? a[0] : invar_number(0);", "? invar_number(1.0f) : invar_other = a[1];",
+           "? invar_other = a[2] : -invar_number(INFINITY)) + 2;");
+    EXPECT(METAL, "", "float x = b > 0 ? a[0] : b > 1 ? a[1] : 0.5f; x = b > 3 ? 0.0 : 1.0; x = b > 4 ? a[4] : 0.1;",
+           "? a[0] : b > 1 ? invar_other = a[1] : invar_number(0.5f);", "b > 3 ? 0.0f : 1.0f;", "? a[4] : 0.1f;");
+    EXPECT(METAL, "", "switch (int(b)) { case 0: out[0] = a[0] > 0 ? a[0] : 7; break; default: out[0] = 1.0; }",
+           "case 0: out[0] = a[0] > 0 ? a[0] : 7;", "default: out[0] = 1.0f;");
+    EXPECT(CUDA, "", "float x = b[0] > 0 ? a[0] : 0.0f;", "? a[0] : 0.0f;");
+}
+
 static void test_metal_swizzles(void) {
     EXPECT(METAL, "", "v.xz = u.zy; v.xy += 1; f(v->xyz == w.rgb); v.x = 1;", "v.template invar_put<0, 2>() = u.template "
            "invar_take<2, 1>();", "v.template invar_put<0, 1>() += 1", "v->template invar_take<0, 1, 2>() == "
@@ -300,6 +312,7 @@ static void test_bad_keys(void) {
 
 CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_literals), CHECK_TEST(test_metal_attributes),
            CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
+           CHECK_TEST(test_metal_arms),
            CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks), CHECK_TEST(test_marks_in_functions),
            CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
            CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))

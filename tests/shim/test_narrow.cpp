@@ -128,7 +128,29 @@ static void literals() {
     CHECK(sizeof(narrow<F16>) == 2 && alignof(narrow<F16>) == 2, "layout");
 }
 
+/* What the translator makes of `x ? y : 0.0`: the type is that of the other arm. */
+static void arms() {
+    using namespace metal;
+    bool yes = true, no = false;
+    half h = 2.5f;
+    bfloat b = 1.5f;
+    float f = 0.1f;
+    uint u = 7;
+    CHECK((yes ? h : invar_number(0.0f)) == h && (no ? h : -invar_number(INFINITY)) == half(-INFINITY), "half");
+    CHECK((no ? invar_number(1) : b) == b && (yes ? invar_number(1) : b) == bfloat(1), "bfloat");
+    CHECK((yes ? f : invar_number(0)) == 0.1f && (no ? invar_other = 3 : invar_number(0.5f)) == 0.5f && (no ? u : invar_number(1)) == 1, "others");
+    CHECK((no ? float4(2) : invar_number(1.0f)).w == 1, "a vector");
+    static_assert(invar_same<decltype(yes ? h : invar_number(0)), half>, "half");
+    static_assert(invar_same<decltype(yes ? f : invar_number(0)), float>, "float");
+    static_assert(invar_same<decltype(yes ? invar_other = h : invar_number(0.0f)), half>, "half");
+    static_assert(invar_same<decltype(yes ? invar_other = 3 : invar_number(0.5f)), float>, "float beside int");
+    static_assert(invar_same<decltype(yes ? u : invar_number(1)), uint>, "uint");
+    constexpr int largest = 3 > 2 ? invar_number(1) : sizeof(int);
+    static_assert(largest == 1, "constant expressions");
+}
+
 int main() {
+    arms();
     conversions<F16>();
     conversions<B16>();
     integers<F16>();
