@@ -200,6 +200,7 @@ def test_no_references_are_lost():
     def calls():
         fast.rms_norm(x, w), fast.rms_norm(x, w, out=x), fast.layer_norm_vjp(x, x, w, w), fast.rope(x, 8, offset=[1])
         fast.scaled_dot_product_attention(q, q, q, mask=0.5, return_lse=True)
+        fast.rms_norm(memoryview(x), memoryview(w))  # what a view was read through holds x and w
         for bad in (dict(weight=w[:3]), dict(eps="1"), dict(out="x"), dict(out=x[:1])):
             with pytest.raises((ValueError, TypeError)):
                 fast.rms_norm(x, **bad)
