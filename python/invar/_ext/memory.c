@@ -129,12 +129,16 @@ PyObject *memory_owner(void *data, size_t size) {
     return (PyObject *)self;
 }
 
+static void hold(void) { pthread_mutex_lock(&lock); }
+static void let_go(void) { pthread_mutex_unlock(&lock); }
+
 bool memory_init(void) {
     static PyType_Slot slots[] = { { Py_tp_dealloc, SLOT(owner_dealloc) },
                                    { Py_tp_doc, (void *)"Owns the memory of one output." },
                                    { 0, NULL } };
     static PyType_Spec spec = { "invar._ext.Memory", sizeof(owner), 0,
                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+    pthread_atfork(hold, let_go, let_go); /* else a child could inherit a lock whose holder it does not have */
     owner_type = (PyTypeObject *)PyType_FromSpec(&spec);
     return owner_type != NULL;
 }
