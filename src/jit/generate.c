@@ -288,6 +288,26 @@ static void put_overloads(const generator *g) {
     }
 }
 
+/* The numbers of what stands in macros: by the text and the lines on which the macro is used. */
+static void put_macro_uses(const generator *g) {
+    const invar_source *source = g->source;
+    if (!g->host || !source->macro_count) return;
+    put(g, "constexpr int invar_at = 0, invar_text = 0;\n"
+           "struct invar_use {\n    int item, text, first, last, number;\n};\n"
+           "constexpr invar_use invar_uses[] = {\n    { -1, 0, 0, 0, 0 },\n");
+    for (int32_t k = 0; k < source->item_count; k++) {
+        const invar_item *item = &source->items[k];
+        if (item->of < 0) continue;
+        int32_t line = source->files[item->file].tokens[item->token].line;
+        PUT("    { %d, %d, %d, %d, %d },\n", (int)item->of, (int)item->file, (int)line, (int)item->last, (int)item->number);
+    }
+    put(g, "};\nconstexpr int invar_find_use(int item, int text, int line) {\n"
+           "    for (const invar_use &use : invar_uses)\n"
+           "        if (use.item == item && use.text == text && use.first <= line && line <= use.last) return use.number;\n"
+           "    return 0;\n}\n"
+           "template <int item, int text, int line> constexpr int invar_macro = invar_find_use(item, text, line);\n");
+}
+
 static void put_user_text(const generator *g) {
     const invar_source *source = g->source;
     int32_t target = g->host ? INVAR_TARGET_CPU : INVAR_TARGET_CUDA;
@@ -295,6 +315,7 @@ static void put_user_text(const generator *g) {
     /* Metal's int8_t is its char, which the one outside is not. */
     if (invar_is_metal(source)) put(g, "using namespace metal;\nusing metal::int8_t;\n");
     put_overloads(g);
+    put_macro_uses(g);
     if (source->files[INVAR_HEADER].length) {
         put_line(g, "header");
         invar_lower(source, INVAR_HEADER, target, g->text);
@@ -307,6 +328,7 @@ static void put_user_text(const generator *g) {
     put(g, " { ");
     put_template_names(g);
     if (g->host) invar_lower_pointers(source, g->text);
+    if (g->host && source->macro_count) put(g, "constexpr int invar_text = 1; ");
     put(g, "{"); /* a scope of its own: the body may declare what a parameter is called */
     put_line(g, invar_source_suffix(source, INVAR_BODY));
     invar_lower(source, INVAR_BODY, target, g->text);
@@ -417,11 +439,11 @@ static void put_sites(const generator *g) {
     const invar_source *source = g->source;
     put(g, "static const invar_site invar_sites[] = {\n    { nullptr, nullptr, 0 },\n");
     for (int32_t k = 1; k < source->place_count; k++) {
-        const invar_item *item = &source->items[source->places[k]];
-        const invar_file *file = &source->files[item->file];
-        const invar_token *token = &file->tokens[item->token];
-        PUT("    { \"%s.%s\", \"%.*s\", %d },\n", source->name, invar_source_suffix(source, item->file), (int)token->length,
-            file->text + token->start, (int)token->line);
+        const invar_item *item = &source->items[source->places[k]], *call = item->of >= 0 ? &source->items[item->of] : item;
+        const invar_file *file = &source->files[call->file];
+        const invar_token *name = &file->tokens[call->token];
+        PUT("    { \"%s.%s\", \"%.*s\", %d },\n", source->name, invar_source_suffix(source, item->file), (int)name->length,
+            file->text + name->start, (int)source->files[item->file].tokens[item->token].line);
     }
     put(g, "};\n");
 }

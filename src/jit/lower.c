@@ -122,12 +122,17 @@ static int32_t write_open(const writer *w, int32_t i, const char *first) {
 }
 
 static int32_t write_mark(const writer *w, int32_t i) {
-    enum { LONGEST = 48 };
-    const invar_token *token = &w->file->tokens[i];
+    enum { LONGEST = 96 };
+    int32_t number = w->file->tokens[i].value;
+    const invar_item *item = &w->source->items[number];
+    const char *open = item->callee < 0 ? "invar_here(" : "", *close = item->callee < 0 ? ")" : "";
     char first[LONGEST];
-    const invar_item *item = &w->source->items[token->value];
-    snprintf(first, sizeof first, "%s%s%d%s", item->callee < 0 ? "invar_here(" : "", item->within >= 0 ? "invar_at + " : "",
-             (int)item->number, item->callee < 0 ? ")" : "");
+    if (item->text && !w->host) /* a GPU needs no numbers */
+        snprintf(first, sizeof first, "%s0%s", open, close);
+    else if (item->text)
+        snprintf(first, sizeof first, "%sinvar_at + invar_macro<%d, invar_text, __LINE__>%s", open, (int)number, close);
+    else
+        snprintf(first, sizeof first, "%s%s%d%s", open, item->within >= 0 ? "invar_at + " : "", (int)item->number, close);
     return write_open(w, i, first);
 }
 

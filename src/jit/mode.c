@@ -8,6 +8,7 @@ static void raise(invar_source *source, uint32_t mode) {
 
 /* `atomicAdd(...);`: nobody looks at what it returns. */
 static bool is_discarded(const invar_file *file, const invar_item *item) {
+    if (item->of >= 0) return false; /* in a macro, who knows */
     int32_t close = file->tokens[item->open].partner, i = item->token;
     while (invar_token_is(file, i - 1, "::")) i -= invar_token_names(file, i - 2) ? 2 : 1;
     bool starts = i == 0 || invar_token_is(file, i - 1, ";") || invar_token_is(file, i - 1, "{") ||
@@ -75,5 +76,5 @@ void invar_read_mode(invar_source *source) {
     if (source->storage_count || header_asks_position(source)) raise(source, INVAR_MODE_SIMD);
     int most = most_loop(source);
     for (int32_t k = 0; k < source->item_count; k++)
-        if (source->items[k].callee < 0) raise_for_item(source, &source->items[k], most);
+        if (source->items[k].callee < 0 && !source->items[k].text) raise_for_item(source, &source->items[k], most);
 }

@@ -101,6 +101,7 @@ static invar_status read_text(invar_source *source) {
         invar_read_names(source, f);
     }
     INVAR_TRY(invar_read_marks(source));
+    INVAR_TRY(invar_read_numbers(source));
     invar_read_mode(source);
     return INVAR_OK;
 }
@@ -130,6 +131,7 @@ void invar_source_free(invar_source *source) {
     free(source->functions);
     free(source->storage);
     free(source->items);
+    free(source->macros);
     free(source->groups);
     free(source->places);
     free(source->strings);

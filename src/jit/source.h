@@ -7,7 +7,8 @@
  *     rules.c    how each token is written: address spaces, literals, attributes, directives
  *     storage.c  threadgroup arrays
  *     loops.c    which loops hold a token
- *     marks.c    collectives and atomics: their numbers
+ *     marks.c    collectives and atomics, in functions and macros
+ *     numbers.c  their numbers
  *     mode.c     how the threads are run
  *     lower.c    writes one text by its rules
  *     generate.c the program around it
@@ -80,9 +81,20 @@ typedef struct invar_item {
     int32_t within; /* group that it stands in and counts from; -1: it has a number of its own */
     int32_t callee; /* group; -1: a marked call */
     int32_t number; /* first of its numbers, counted within `within` */
+    int32_t of;     /* this is a use of a macro: the item in the macro's text that it stands for; -1 */
+    int32_t macro;  /* in a macro's text: the macro that is used here; -1 */
+    int32_t last;   /* last line of the use */
     uint8_t kind;   /* INVAR_CALL_... */
-    bool loose;     /* it stands in a function or macro: its thread is found by the fibre, and any loop may call it */
+    bool text;      /* it stands in the text of a macro, whose uses are numbered instead of it */
+    bool loose;     /* it stands in a function: its thread is found by the fibre, and any loop may call it */
 } invar_item;
+
+/* A #define whose text holds items. */
+typedef struct invar_macro {
+    int32_t file, name; /* token */
+    int32_t next;       /* in its hash chain */
+    int32_t first, count; /* items */
+} invar_macro;
 
 typedef struct invar_group {
     int32_t function; /* the first function of the name */
@@ -116,12 +128,17 @@ struct invar_source {
     int32_t storage_count, storage_capacity;
     invar_item *items;
     int32_t item_count, item_capacity;
+    invar_macro *macros;
+    int32_t macro_count, macro_capacity;
     invar_group *groups;
     int32_t group_count, group_capacity;
     int32_t *places; /* item, by number; 0 is none */
     int32_t place_count, place_capacity;
     char *strings; /* what name, arrays and texts point into */
 };
+
+/* Whether functions of the group take a base number. */
+bool invar_takes_base(const invar_source *source, int32_t group);
 
 /* The sentence "metal_kernel: softmax.metal:7: ...". */
 __attribute__((format(printf, 4, 5))) invar_status invar_source_fail(const invar_source *source, int32_t file,
@@ -142,6 +159,7 @@ void invar_read_arms(invar_source *source, int32_t file);
 invar_status invar_read_storage(invar_source *source, int32_t file);
 void invar_read_loops(invar_source *source, int32_t file);
 invar_status invar_read_marks(invar_source *source);
+invar_status invar_read_numbers(invar_source *source);
 void invar_read_names(invar_source *source, int32_t file);
 void invar_read_mode(invar_source *source);
 

@@ -160,9 +160,20 @@ static void test_marks(void) {
            "{ \"k.metal\", \"simd_max\", 3 }");
     EXPECT(CUDA, "", "__syncthreads(); float v = __shfl_down_sync(~0u, x, 1); tile.sync(); cg::tiled_partition<32>(g);",
            "__syncthreads(invar_here(1))", "__shfl_down_sync(invar_here(2), ~0u", "tile.sync(invar_here(3))");
-    EXPECT(METAL, "#define SUM simd_sum\n#define ALL(x) simd_max(x)\n", "SUM(x);", "#define SUM simd_sum\n",
-           "simd_max(invar_here(1), x)", "SUM(invar_here(2), x)");
+    EXPECT(METAL, "#define SUM simd_sum\n", "SUM(x);", "#define SUM simd_sum\n", "SUM(invar_here(1), x)");
     EXPECT_DEVICE(METAL, "", "simd_sum(a[0]);", "simd_sum(invar_here(1), a[0])");
+}
+
+/* A macro's collectives are numbered where it is used: file, lines and number of each use stand in a table. */
+static void test_marks_in_macros(void) {
+    EXPECT(METAL, "#define ONE(x) simd_max(x)\n#define TWO(x) (ONE(x) + simd_min(x))\nfloat f(float x) { return ONE(x); }\n",
+           "simd_sum(x);\nTWO(x);\nONE(\nx); f(x); simd_sum(x);",
+           "simd_max(invar_here(invar_at + invar_macro<0, invar_text, __LINE__>), x)", "simd_sum(invar_here(1), x);",
+           "{ 0, 0, 3, 3, 0 },", "{ 0, 1, 2, 2, 2 },\n { 2, 1, 2, 2, 3 },\n { 0, 1, 3, 4, 4 },", "f(5, x); simd_sum(invar_here(6), x);",
+           "{ \"k.metal\", \"simd_min\", 2 },");
+    expect_mode(CUDA, "#define ADD(p, v) atomicAdd(p, v)\n", "ADD(out, 1);", INVAR_MODE_FLAT);
+    expect_mode(CUDA, "#define ADD(p, v) atomicAdd(p, v)\n", "for (int i = 0; i < 3; i++) ADD(out, 1);", INVAR_MODE_GROUP);
+    expect_mode(CUDA, "#define SYNC() __syncthreads()\n", "SYNC();", INVAR_MODE_GROUP);
 }
 
 /* A helper's collectives are numbered where it is called. */
@@ -312,7 +323,7 @@ static void test_bad_keys(void) {
 
 CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_literals), CHECK_TEST(test_metal_attributes),
            CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
-           CHECK_TEST(test_metal_arms),
-           CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks), CHECK_TEST(test_marks_in_functions),
-           CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines), CHECK_TEST(test_modes), CHECK_TEST(test_refusals),
-           CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))
+           CHECK_TEST(test_metal_arms), CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks),
+           CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions),
+           CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines),
+           CHECK_TEST(test_modes), CHECK_TEST(test_refusals), CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))
