@@ -247,6 +247,28 @@ static void bits_do_not_depend_on_the_instruction_set(void) {
     }
 }
 
+/* The bits of docs/invariance.md's arithmetic, here and on other machines; out and lse are not the forward's. */
+static void float32_bits_are_these_everywhere(void) {
+    static const uint64_t expected[VJP_GRADIENTS] = { 0x4d98691716694fc9, 0xaf12d45f1bb65209, 0xdfd4fd94b57dbcbf,
+                                                      0x188e64f53bc35ad, 0x98e3fbd4e9c8b7ce };
+    const attention_case c = rich(check_f32, 13);
+    for (int i = 1; check_cpu(i); i++) {
+        invar_context *context = check_context(check_cpu(i), 2);
+        check_random random = { 14 };
+        uint64_t got[VJP_GRADIENTS];
+        vjp_data x;
+        vjp_init(&x, &c);
+        check_fill_normal(&x.forward.out.tensor, &random, 0, 1);
+        check_fill_normal(&x.forward.lse.tensor, &random, 6, 1);
+        CHECK_OK(vjp_call(&x, context));
+        all_hashes(&x, got);
+        for (int g = 0; g < VJP_GRADIENTS; g++)
+            CHECK(got[g] == expected[g], "%s: %s has hash 0x%llx", check_cpu(i), vjp_names[g], (unsigned long long)got[g]);
+        vjp_free(&x);
+        invar_context_destroy(context);
+    }
+}
+
 /* One example alone, and first, second and last of three. */
 static void place_in_batch(invar_context *context, invar_dtype type, const char *cpu) {
     attention_case c = rich(type, 21), three = c;
@@ -435,6 +457,7 @@ static void empty_dimensions(void) {
 CHECK_MAIN(CHECK_TEST(fully_masked_row_gives_zero_gradients), CHECK_TEST(logits_of_minus_infinity),
            CHECK_TEST(nan_behind_a_mask_reaches_nothing),
            CHECK_TEST(keys_beyond_the_length_are_not_read), CHECK_TEST(bits_do_not_depend_on_threads_or_runs),
-           CHECK_TEST(bits_do_not_depend_on_the_instruction_set), CHECK_TEST(bits_do_not_depend_on_the_batch),
+           CHECK_TEST(bits_do_not_depend_on_the_instruction_set),
+           CHECK_TEST(float32_bits_are_these_everywhere), CHECK_TEST(bits_do_not_depend_on_the_batch),
            CHECK_TEST(dq_does_not_depend_on_other_queries_or_unseen_keys), CHECK_TEST(callers_threads_in_any_order),
            CHECK_TEST(absent_gradients), CHECK_TEST(many_heads_in_bounded_memory), CHECK_TEST(empty_dimensions))

@@ -59,12 +59,21 @@ static inline bool vjp_finite(const float *x, int64_t n) {
     return vm_all(vf_eq(sum, vf_zero()));
 }
 
-/* The transpose of rows × columns floats; both are multiples of 4, as scratch rows are. */
+/* The transpose of rows × columns floats, or units of four bytes; rows are a multiple of 16, columns of 8. */
 static void vjp_transpose(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t columns) {
-    for (int64_t i = 0; i < rows; i += 4)
-        for (int64_t j = 0; j < columns; j += 4)
-            for (int r = 0; r < 4; r++)
-                for (int c = 0; c < 4; c++) to[(j + c) * to_row + i + r] = from[(i + r) * from_row + j + c];
+    for (int64_t i = 0; i < rows; i += VW) {
+        int64_t j = 0;
+        for (; j + VW <= columns; j += VW) {
+            vf square[VW];
+#pragma GCC unroll 16
+            for (int r = 0; r < VW; r++) square[r] = vf_load(from + (i + r) * from_row + j);
+            vf_transpose(square);
+#pragma GCC unroll 16
+            for (int c = 0; c < VW; c++) vf_store(to + (j + c) * to_row + i, square[c]);
+        }
+        for (; j < columns; j++)
+            for (int64_t r = i; r < i + VW; r++) memcpy(&to[j * to_row + r], &from[r * from_row + j], sizeof *to);
+    }
 }
 
 /* Σ dout·out over 32 lanes and one tree; both rows padded. */
