@@ -44,7 +44,8 @@ typedef struct vjp_task {
     int q_state, dout_state;            /* whether they are finite */
     _Atomic int32_t *turn; /* of the query tile; NULL without dq */
     int32_t my_turn;
-    float *dq; /* [VJP_QUERIES][key_columns] */
+    float *dq; /* [VJP_QUERIES][key_columns], dq_row floats from row to row */
+    int64_t dq_row;
 } vjp_task;
 
 /* Points the task's arrays into scratch, or only counts where scratch is NULL; returns the bytes. */
@@ -285,7 +286,8 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
     y.of.a_row = VJP_KEYS / x->pair;
     y.of.a_step = 1;
     y.of.b = x->k + key / x->pair * k_columns;
-    y.of.c = x->dq + first * k_columns;
+    y.of.c = x->dq + first * x->dq_row;
+    y.of.c_row = x->dq_row;
     y.score_row = VJP_KEYS;
     y.score_step = 1;
     add_product(x, &y, hidden && !x->k_finite[key / VJP_KEYS]);
@@ -300,9 +302,15 @@ static void begin_turn(vjp_task *x, int64_t tile, const vjp_turns *turns) {
     if (!x->call->dq.data) return;
     x->turn = (_Atomic int32_t *)(void *)(x->call->shared + plan->progress) + (x->unit * group * plan->tiles + place);
     x->my_turn = (int32_t)(x->span - turns->first);
-    x->dq = (float *)(void *)(x->call->shared + plan->dq + (size_t)(x->unit % plan->in_flight) * plan->unit_bytes) +
-            place * VJP_QUERIES * plan->key_columns;
-    if (x->my_turn == 0) vjp_zero(x->dq, x->queries * plan->key_columns);
+    if (plan->dq_in_place) {
+        x->dq = (float *)(void *)invar_attention_row(x->forward, &x->call->dq, x->batch, x->head, x->query_first);
+        x->dq_row = x->call->dq.row_stride / 4;
+    } else {
+        char *unit = x->call->shared + plan->dq + (size_t)(x->unit % plan->in_flight) * plan->unit_bytes;
+        x->dq = (float *)(void *)unit + place * VJP_QUERIES * plan->key_columns;
+        x->dq_row = plan->key_columns;
+    }
+    for (int64_t r = 0; r < x->queries && x->my_turn == 0; r++) vjp_zero(x->dq + r * x->dq_row, plan->key_columns);
 }
 
 static void end_turn(vjp_task *x, const vjp_turns *turns) {
@@ -311,7 +319,7 @@ static void end_turn(vjp_task *x, const vjp_turns *turns) {
     if (x->span == turns->last)
         for (int64_t r = 0; r < x->queries; r++)
             vjp_store_row(invar_attention_row(x->forward, &x->call->dq, x->batch, x->head, x->query_first + r), &x->call->dq,
-                          x->dq + r * x->plan.key_columns, x->forward->key_dim);
+                          x->dq + r * x->dq_row, x->forward->key_dim);
     atomic_store_explicit(x->turn, x->my_turn + 1, memory_order_release);
 }
 

@@ -2,8 +2,9 @@
  *
  * A task of the main pass is a span of keys of one kv head: it holds the span's K and V and their gradients in cache and
  * streams the group's queries past them, query tile by query tile, so that the five products of a pair of tiles are done
- * once. dq belongs to all spans of a head. It stands in shared memory as floats, and each (head, query tile) has a counter
- * of the spans that have added to it; a span waits for its turn before it adds (as FlashAttention-2's deterministic mode
+ * once. dq belongs to all spans of a head. It is summed where the caller wants it if that is float32 rows of whole vectors,
+ * otherwise in shared memory, for as many heads at once as VJP_DQ_BYTES hold. Each (head, query tile) has a counter of the
+ * spans that have added to it; a span waits for its turn before it adds (as FlashAttention-2's deterministic mode
  * orders its blocks, Dao, 2023). Tasks take tickets, so that they start in ascending order however the caller's threads
  * hand them out; a task waits for earlier tickets only, hence never for one that has not started. The first that may see a
  * tile clears it, the last one rounds it into dq.
@@ -29,6 +30,7 @@ typedef struct vjp_plan {
     int64_t key_columns, value_columns; /* Dk and Dv, padded */
     size_t finished, progress;  /* offsets into shared memory: counters of each unit, of each (query head, tile) */
     size_t zeroed;
+    bool dq_in_place;
     size_t dq, unit_bytes;      /* offset of dq's memory, and a unit's part of it */
     size_t shared;
 } vjp_plan;
@@ -51,11 +53,13 @@ static inline vjp_plan vjp_plan_of(const invar_attention_vjp_call *call) {
     x.progress = x.finished + 4 * (size_t)x.units;
     x.zeroed = x.progress + 4 * (size_t)(x.units * forward->group * x.tiles);
     x.dq = (x.zeroed + 63) / 64 * 64;
-    x.unit_bytes = 4 * (size_t)(forward->group * x.tiles * VJP_QUERIES * x.key_columns);
+    x.dq_in_place = call->dq.type == INVAR_F32 && call->dq.column_stride == 4 && forward->key_dim % 16 == 0;
+    if (call->dq.data && !x.dq_in_place)
+        x.unit_bytes = 4 * (size_t)(forward->group * x.tiles * VJP_QUERIES * x.key_columns);
     x.in_flight = x.unit_bytes ? VJP_DQ_BYTES / (int64_t)x.unit_bytes : x.units;
-    if (x.in_flight > x.units || !call->dq.data) x.in_flight = x.units;
+    if (x.in_flight > x.units) x.in_flight = x.units;
     if (x.in_flight < 1) x.in_flight = 1;
-    x.shared = x.dq + (call->dq.data ? x.unit_bytes * (size_t)x.in_flight : 0);
+    x.shared = x.dq + x.unit_bytes * (size_t)x.in_flight;
     return x;
 }
 
