@@ -15,8 +15,10 @@ static void attend(const invar_attention_call *call, const invar_attention_work 
         fold_merge(&s.fold, s.rows);
         return;
     }
+    element_open();
     if (s.rows <= FEW) attend_few(&s);
     else attend_wide(&s);
+    element_close();
     if (!work->parts) fold_finish(&s.fold, s.rows);
 }
 

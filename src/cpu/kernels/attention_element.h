@@ -4,11 +4,21 @@
 #define INVAR_CPU_KERNELS_ATTENTION_ELEMENT_H
 
 #include "cpu/kernels/attention_pack.h"
+#if defined(VEC_TILES)
+#include "cpu/kernels/product_tiles.h"
+#endif
 
 #if defined(ATTENTION_PAIRS)
 enum { NUMBERS = 2 }; /* in an element */
+#if defined(VEC_TILES)
+enum { ROWS_TOGETHER = TILE_SIDE };
+static void element_product(const product *x) { product_run_tiles(x); }
+static void element_open(void) { tiles_open(); }
+static void element_close(void) { tiles_close(); }
+#else
 static void element_product(const product *x) { product_run_pairs(x); }
 VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_dot_pairs(a, b, c); }
+#endif
 VEC_INLINE vf element_of(vf first, vf second) { return vf_pairs(first, second); }
 /* Elements of which only the numbers said are kept; the other is 0. */
 VEC_INLINE vf element_keep(vf x, bool first, bool second) { return vf_pairs_keep(x, first, second); }
@@ -29,6 +39,12 @@ static bool element_masked(float element, int number) {
     return (void)number, invar_bits_from_float(element) == 0x80000000u;
 }
 static void element_row(float *row, int64_t count) { (void)row, (void)count; }
+#endif
+
+#if !defined(VEC_TILES) || !defined(ATTENTION_PAIRS)
+enum { ROWS_TOGETHER = 12 }; /* rows on a diagonal that share a product: one or two register tiles */
+static void element_open(void) {}
+static void element_close(void) {}
 #endif
 
 static inline int64_t element_count(int64_t numbers) { return (numbers + NUMBERS - 1) / NUMBERS; }
@@ -110,6 +126,33 @@ static element_rows element_block(float *packed, const pack_source *x, int64_t s
     const int64_t stride = pack_width(element_count(columns));
     element_pack_rows(packed + first * stride, stride, x, start + first, start + last, columns);
     return (element_rows){ packed, stride };
+}
+
+/* VW columns of one row of O, without the keys whose weights are marked as masked: a masked value that is not finite adds
+ * nothing, and the others add up as they do elsewhere. weight: element j at weight[j * step], from … to-1. */
+static void element_selected(float *out, const float *weight, int64_t step, const float *b, int64_t b_row, int64_t from,
+                             int64_t to) {
+#if defined(VEC_TILES) && defined(ATTENTION_PAIRS)
+    float kept[TILE_SIDE][VW];
+    for (int64_t j = from, next; j < to; j = next) {
+        next = (j / TILE_SIDE + 1) * TILE_SIDE < to ? (j / TILE_SIDE + 1) * TILE_SIDE : to;
+        for (int64_t i = j; i < next; i++) {
+            const float p = weight[i * step];
+            vf_store(kept[i - j], element_keep(vf_load(b + i * b_row), !element_masked(p, 0), !element_masked(p, 1)));
+        }
+        const product x = { .rows = 1, .columns = VW, .depth = next - j, .a = weight + j * step, .a_row = 1, .a_step = step,
+                            .b = kept[0], .b_row = VW, .c = out, .c_row = VW, .resume = j > from, .start = j };
+        element_product(&x);
+    }
+#else
+    vf sum = vf_zero();
+    for (int64_t j = from; j < to; j++) {
+        const float p = weight[j * step];
+        const bool first = !element_masked(p, 0), second = NUMBERS > 1 && !element_masked(p, NUMBERS - 1);
+        if (first || second) sum = element_step(vf_set1(p), element_keep(vf_load(b + j * b_row), first, second), sum);
+    }
+    vf_store(out, sum);
+#endif
 }
 
 #endif

@@ -92,14 +92,15 @@ static void few_ahead(const kernel_state *s, int64_t index, int64_t step, int64_
 /* O, SUM_KEYS keys at a time: between the steps the next block's keys are called into cache. */
 static void few_sums(const kernel_state *s, const row_tile *tile, const element_rows *v, int64_t index) {
     const int64_t first = tile->low / NUMBERS, last = element_count(tile->high);
-    const int64_t steps = (s->width + PANEL - 1) / PANEL * ((last - first + SUM_KEYS - 1) / SUM_KEYS);
+    const int64_t steps = (s->width + PANEL - 1) / PANEL * ((last + SUM_KEYS - 1) / SUM_KEYS - first / SUM_KEYS);
     for (int64_t c = 0, width, step = 0; c < s->width; c += width) {
         width = pack_panel_width(c, s->width);
-        for (int64_t j = first; j < last; j += SUM_KEYS, step++) {
+        for (int64_t j = first, next; j < last; j = next, step++) {
+            next = (j / SUM_KEYS + 1) * SUM_KEYS < last ? (j / SUM_KEYS + 1) * SUM_KEYS : last;
             const product x = {
-                .rows = tile->rows, .columns = width, .depth = last - j < SUM_KEYS ? last - j : SUM_KEYS, .a = s->scores + j,
-                .a_row = s->call->key_block, .a_step = 1, .b = v->data + j * v->stride + c, .b_row = v->stride,
-                .c = s->fold.part + c, .c_row = s->width, .resume = j > first,
+                .rows = tile->rows, .columns = width, .depth = next - j, .a = s->scores + j, .a_row = s->call->key_block,
+                .a_step = 1, .b = v->data + j * v->stride + c, .b_row = v->stride, .c = s->fold.part + c,
+                .c_row = s->width, .resume = j > first, .start = j,
             };
             few_ahead(s, index, step, steps);
             element_product(&x);
@@ -107,20 +108,11 @@ static void few_sums(const kernel_state *s, const row_tile *tile, const element_
     }
 }
 
-/* O of one row again, leaving out the keys whose weight is marked as masked: a chain over the same keys in the same order,
- * to which a masked value that is not finite adds nothing. */
+/* O of one row again, without its masked keys. */
 static void few_selected(const kernel_state *s, const row_tile *tile, const element_rows *v, int r) {
-    const float *weight = s->scores + r * s->call->key_block;
-    for (int64_t c = 0; c < s->width; c += VW) {
-        vf sum = vf_zero();
-        for (int64_t j = tile->low / NUMBERS; j < element_count(tile->high); j++) {
-            const float p = weight[j];
-            const bool first = !element_masked(p, 0), second = NUMBERS > 1 && !element_masked(p, NUMBERS - 1);
-            if (first || second)
-                sum = element_step(vf_set1(p), element_keep(vf_load(v->data + j * v->stride + c), first, second), sum);
-        }
-        vf_store(s->fold.part + r * s->width + c, sum);
-    }
+    for (int64_t c = 0; c < s->width; c += VW)
+        element_selected(s->fold.part + r * s->width + c, s->scores + r * s->call->key_block, 1, v->data + c, v->stride,
+                         tile->low / NUMBERS, element_count(tile->high));
 }
 
 static void few_block(const kernel_state *s, int64_t index, int rows) {

@@ -7,7 +7,7 @@
 #include "cpu/kernels/attention_softmax.h"
 
 /* Rows on a diagonal that share a product: one or two register tiles. */
-enum { TILE = INVAR_ATTENTION_TILE, ROWS_TOGETHER = 12 };
+enum { TILE = INVAR_ATTENTION_TILE };
 
 typedef struct kernel_state {
     const invar_attention_call *call;

@@ -11,7 +11,7 @@
 #include "cpu/kernels/attention_state.h"
 
 /* Keys that are left out or computed together on a diagonal: two register tiles. */
-enum { KEYS_TOGETHER = 12, PANEL_VECTORS = PANEL / VW };
+enum { KEYS_TOGETHER = ROWS_TOGETHER, PANEL_VECTORS = PANEL / VW };
 
 /* A tile, its panel and the block it works on. */
 typedef struct wide_tile {
@@ -223,25 +223,17 @@ static void wide_sums(const kernel_state *s, const wide_tile *tile, const elemen
         const product x = {
             .rows = count, .columns = s->width, .depth = to - from, .a = s->scores + from * tile->width + r, .a_row = 1,
             .a_step = tile->width, .b = v->data + from * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
-            .c_row = s->width,
+            .c_row = s->width, .start = from,
         };
         element_product(&x);
     }
 }
 
-/* O of one row again, leaving out the keys whose weight is marked as masked: a chain over the same keys in the same order,
- * to which a masked value that is not finite adds nothing. */
+/* O of one row again, without its masked keys. */
 static void wide_selected(const kernel_state *s, const wide_tile *tile, const element_rows *v, int r) {
-    for (int64_t c = 0; c < s->width; c += VW) {
-        vf sum = vf_zero();
-        for (int64_t j = tile->rows.low / NUMBERS; j < element_count(tile->rows.high); j++) {
-            const float p = s->scores[j * tile->width + r];
-            const bool first = !element_masked(p, 0), second = NUMBERS > 1 && !element_masked(p, NUMBERS - 1);
-            if (first || second)
-                sum = element_step(vf_set1(p), element_keep(vf_load(v->data + j * v->stride + c), first, second), sum);
-        }
-        vf_store(s->fold.part + r * s->width + c, sum);
-    }
+    for (int64_t c = 0; c < s->width; c += VW)
+        element_selected(s->fold.part + r * s->width + c, s->scores + r, tile->width, v->data + c, v->stride,
+                         tile->rows.low / NUMBERS, element_count(tile->rows.high));
 }
 
 /* Rows whose sums came out NaN, of a tile in which keys are masked: their weights again with the masked ones marked. */

@@ -38,6 +38,7 @@ typedef struct product {
     float *c;
     int64_t c_row;
     bool resume;
+    int64_t start; /* the number of k = 0 among the elements that A and B are parts of: only product_tiles.h asks */
 } product;
 
 #define PRODUCT_IN_ROW(DO, m)   \

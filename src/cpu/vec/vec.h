@@ -42,6 +42,9 @@
 #if defined(__AVX512BF16__)
 #include "cpu/vec/pairs.h"
 #endif
+#if defined(__AMX_BF16__)
+#include "cpu/vec/tiles.h"
+#endif
 #elif defined(__AVX2__)
 #include "cpu/vec/avx2.h"
 #elif defined(__aarch64__)
