@@ -11,7 +11,7 @@
  *     numbers.c  their numbers
  *     mode.c     how the threads are run
  *     lower.c    writes one text by its rules
- *     generate.c the program around it
+ *     generate.c, signature.c, parts.c, entry.c   the program around it (jit/program.h)
  */
 #ifndef INVAR_JIT_SOURCE_H
 #define INVAR_JIT_SOURCE_H

@@ -1,0 +1,209 @@
+/* Entry points: what calls the body for each thread, on the host and on the device. */
+#include "jit/program.h"
+
+static void put(const invar_generator *g, const char *string) { invar_text_string(g->text, string); }
+#define PUT(...) invar_text_format(g->text, __VA_ARGS__)
+
+/* ---- entry points on the host ---- */
+
+/* Locals of an entry point: the arrays. */
+static void put_arrays(const invar_generator *g) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        const char *type = invar_array_type(g, k), *constant = invar_is_output(g, k) ? "" : "const ";
+        if (invar_is_scalar(g, k)) PUT("    const %s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", type, (int)k, type, (int)k);
+        else if (invar_is_atomic(g, k)) PUT("    auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", (int)k, type, (int)k);
+        else PUT("    auto *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", (int)k, constant, type, (int)k);
+    }
+}
+
+/* Metal: pointers to what the launch holds; CUDA: arrays of their own. */
+static void put_shape(const invar_generator *g, int32_t k, const char *type, const char *element, const char *name) {
+    if (invar_is_metal(g->source)) PUT("    const %s *invar_%s_%d = invar_l.%ss[%d];\n", element, name, (int)k, name, (int)k);
+    else PUT("    %s invar_%s_%d{};\n    for (int i = 0; i < %d; i++) invar_%s_%d[i] = invar_l.%ss[%d][i];\n", type, name,
+             (int)k, (int)g->key->arrays[k].ndim, name, (int)k, name, (int)k);
+}
+
+/* Locals of an entry point: what the text uses of shapes. */
+static void put_shapes(const invar_generator *g) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        uint8_t uses = g->source->uses[k];
+        if (uses & INVAR_USES_SHAPE) put_shape(g, k, "Shape", "int", "shape");
+        if (uses & INVAR_USES_STRIDES) put_shape(g, k, "Strides", "int64_t", "stride");
+        if (!(uses & INVAR_USES_SIZE)) continue;
+        PUT("    int64_t invar_size_%d = 1;\n", (int)k);
+        for (int d = 0; d < g->key->arrays[k].ndim; d++) PUT("    invar_size_%d *= invar_l.shapes[%d][%d];\n", (int)k, (int)k, d);
+    }
+}
+
+static void put_call(const invar_generator *g) {
+    put(g, "invar_body");
+    invar_put_template_values(g);
+    invar_put_parameters(g, false);
+    put(g, ";\n");
+}
+
+/* Arrays as parameters and arguments of a row. */
+static void put_row_arrays(const invar_generator *g, bool parameter) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        put(g, k ? ", " : "");
+        if (parameter && invar_is_scalar(g, k)) PUT("const %s ", invar_array_type(g, k));
+        else if (parameter) invar_put_array_type(g, k);
+        PUT("invar_array_%d", (int)k);
+    }
+}
+
+/* A row of threads along x is a function of its own: g++ keeps __restrict of parameters, and what is known of x1, only so.
+ * Positions below 2^31 make an index that the kernel holds in an int a plain one; the grid has no others, and the padding
+ * of a block that does is left out. */
+static void put_row(const invar_generator *g) {
+    put(g, "static __attribute__((noinline)) void invar_run_row(");
+    put_row_arrays(g, true);
+    put(g, ", const invar_launch *invar_launch_at, const invar_block *invar_b, const uint32_t y, const uint32_t z) {\n"
+           "    const invar_launch invar_l = *invar_launch_at;\n"
+           "    const uint32_t x0 = invar_b->begin[0], y0 = invar_b->begin[1], z0 = invar_b->begin[2];\n"
+           "    const uint32_t x1 = invar_b->end[0], y1 = invar_b->end[1], z1 = invar_b->end[2];\n"
+           "    const uint32_t gx = invar_b->group[0], gy = invar_b->group[1], gz = invar_b->group[2];\n"
+           "    const uint32_t sx = x1 - x0, sy = y1 - y0, sz = z1 - z0;\n"
+           "    const uint32_t last = x1 < 0x80000000u ? x1 : 0x80000000u;\n");
+    put_shapes(g);
+    bool atomics = false;
+    for (int32_t k = 0; k < g->source->item_count; k++) atomics |= g->source->items[k].kind == INVAR_CALL_ATOMIC;
+    /* Threads of a loop are independent; g++ does not always see it from __restrict. */
+    if (!atomics) put(g, "#if !defined(__clang__)\n#pragma GCC ivdep\n#endif\n");
+    put(g, "    for (uint32_t x = x0; x < last; x++) {\n"
+           "        const invar_position invar_p = { { x, y, z }, { x - x0, y - y0, z - z0 }, { gx, gy, gz },\n"
+           "            { sx, sy, sz }, (x - x0) + sx * ((y - y0) + sy * (z - z0)) };\n"
+           "        (void)invar_p;\n"
+           "        ");
+    put_call(g);
+    put(g, "    }\n}\n");
+}
+
+static void put_block(const invar_generator *g) {
+    put_row(g);
+    put(g, "static void invar_run_block(const invar_launch *invar_launch_at, const invar_block *invar_b) {\n"
+           "    const invar_launch &invar_l = *invar_launch_at;\n");
+    put_arrays(g);
+    put(g, "    for (uint32_t z = invar_b->begin[2]; z < invar_b->end[2]; z++)\n"
+           "        for (uint32_t y = invar_b->begin[1]; y < invar_b->end[1]; y++) invar_run_row(");
+    put_row_arrays(g, false);
+    put(g, ", invar_launch_at, invar_b, y, z);\n}\n");
+}
+
+static void put_thread(const invar_generator *g) {
+    put(g, "static void invar_run_thread(const invar_lane *invar_lane_at) {\n"
+           "    const invar_launch &invar_l = *invar_lane_at->launch;\n"
+           "    const invar_position &invar_p = invar_lane_at->position;\n"
+           "    (void)invar_p;\n");
+    put_arrays(g);
+    put_shapes(g);
+    put(g, "    ");
+    put_call(g);
+    put(g, "}\n");
+}
+
+static void put_sites(const invar_generator *g) {
+    const invar_source *source = g->source;
+    put(g, "static const invar_site invar_sites[] = {\n    { nullptr, nullptr, 0 },\n");
+    for (int32_t k = 1; k < source->place_count; k++) {
+        const invar_item *item = &source->items[source->places[k]], *call = item->of >= 0 ? &source->items[item->of] : item;
+        const invar_file *file = &source->files[call->file];
+        const invar_token *name = &file->tokens[call->token];
+        PUT("    { \"%s.%s\", \"%.*s\", %d },\n", source->name, invar_source_suffix(source, item->file), (int)name->length,
+            file->text + name->start, (int)source->files[item->file].tokens[item->token].line);
+    }
+    put(g, "};\n");
+}
+
+static void put_storage_table(const invar_generator *g) {
+    const invar_source *source = g->source;
+    put(g, "invar_shared invar_shared_table[INVAR_MAX_SHARED] = {\n");
+    for (int32_t k = 0; k < source->storage_count; k++) {
+        const invar_storage *storage = &source->storage[k];
+        const invar_token *name = &source->files[storage->file].tokens[storage->name];
+        if (storage->dynamic) put(g, "    { nullptr, 0, 0 },\n");
+        else PUT("    { \"%.*s\", 0, 0 },\n", (int)name->length, source->files[storage->file].text + name->start);
+    }
+    put(g, "};\n");
+}
+
+void invar_put_host_entry(const invar_generator *g) {
+    if (g->loop) put_block(g);
+    else put_thread(g);
+    put_sites(g);
+    put(g, "}\n"); /* namespace user */
+    put_storage_table(g);
+    uint32_t mode = g->source->mode;
+    if (g->check && mode < INVAR_MODE_SIMD) mode = INVAR_MODE_SIMD;
+    PUT("extern \"C\" {\n__attribute__((visibility(\"default\"))) extern invar_module invar_kernel_module;\n"
+        "invar_module invar_kernel_module = { INVAR_RUNTIME_VERSION, %u, %s, %s, user::invar_sites, invar_shared_table, %d };\n}\n",
+        (unsigned)mode, g->loop ? "user::invar_run_block" : "nullptr", g->loop ? "nullptr" : "user::invar_run_thread",
+        (int)g->source->place_count);
+    put(g, "}\n"); /* namespace invar_shim */
+}
+
+/* ---- the entry point on the device ---- */
+
+/* The argument of the kernel, by value: what of a launch it uses. */
+static void put_device_launch(const invar_generator *g) {
+    const invar_source *source = g->source;
+    PUT("struct invar_launch {\n    void *arrays[%d];\n    int64_t size;\n    uint32_t grid[3], threadgroup[3], groups[3];\n",
+        (int)source->array_count);
+    for (int32_t k = 0; k < source->array_count; k++) {
+        int ndim = g->key->arrays[k].ndim;
+        bool metal = invar_is_metal(source);
+        if (source->uses[k] & INVAR_USES_SHAPE) {
+            if (metal) PUT("    int shape_%d[%d];\n", (int)k, ndim ? ndim : 1);
+            else PUT("    Shape shape_%d;\n", (int)k);
+        }
+        if (source->uses[k] & INVAR_USES_STRIDES) {
+            if (metal) PUT("    int64_t strides_%d[%d];\n", (int)k, ndim ? ndim : 1);
+            else PUT("    Strides strides_%d;\n", (int)k);
+        }
+        if (source->uses[k] & INVAR_USES_SIZE) PUT("    int64_t size_%d;\n", (int)k);
+    }
+    put(g, "};\n");
+}
+
+static void put_device_locals(const invar_generator *g) {
+    const invar_source *source = g->source;
+    for (int32_t k = 0; k < source->array_count; k++) {
+        if (invar_is_scalar(g, k)) PUT("    const %s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", invar_array_type(g, k), (int)k,
+                                 invar_array_type(g, k), (int)k);
+        else if (invar_is_atomic(g, k)) PUT("    auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", (int)k,
+                                      invar_array_type(g, k), (int)k);
+        else PUT("    auto *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", (int)k, invar_is_output(g, k) ? "" : "const ",
+                 invar_array_type(g, k), (int)k);
+        if (source->uses[k] & INVAR_USES_SHAPE) PUT("    const auto &invar_shape_%d = invar_l.shape_%d;\n", (int)k, (int)k);
+        if (source->uses[k] & INVAR_USES_STRIDES)
+            PUT("    const auto &invar_stride_%d = invar_l.strides_%d;\n", (int)k, (int)k);
+        if (source->uses[k] & INVAR_USES_SIZE) PUT("    const int64_t invar_size_%d = invar_l.size_%d;\n", (int)k, (int)k);
+    }
+}
+
+/* Metal's edge groups have only the threads of the grid, counted by the group's own size: blocks are lines of threads. */
+static const char DEVICE_POSITION[] =
+    "    invar_position invar_p;\n"
+    "    invar_p.group[0] = blockIdx.x, invar_p.group[1] = blockIdx.y, invar_p.group[2] = blockIdx.z;\n"
+    "    invar_p.index = threadIdx.x;\n"
+    "    for (int d = 0; d < 3; d++) {\n"
+    "        const uint32_t left = invar_l.grid[d] - invar_p.group[d] * invar_l.threadgroup[d];\n"
+    "        invar_p.size[d] = left < invar_l.threadgroup[d] ? left : invar_l.threadgroup[d];\n"
+    "    }\n"
+    "    if (invar_p.index >= invar_p.size[0] * invar_p.size[1] * invar_p.size[2]) return;\n"
+    "    invar_p.local[0] = invar_p.index % invar_p.size[0];\n"
+    "    invar_p.local[1] = invar_p.index / invar_p.size[0] % invar_p.size[1];\n"
+    "    invar_p.local[2] = invar_p.index / (invar_p.size[0] * invar_p.size[1]);\n"
+    "    for (int d = 0; d < 3; d++)\n"
+    "        invar_p.grid[d] = invar_p.group[d] * invar_l.threadgroup[d] + invar_p.local[d];\n";
+
+void invar_put_device_entry(const invar_generator *g) {
+    put(g, "struct invar_position {\n    uint32_t grid[3], local[3], group[3], size[3], index;\n};\n");
+    put_device_launch(g);
+    put(g, "extern \"C\" __global__ void invar_kernel(const __grid_constant__ invar_launch invar_l) {\n");
+    put_device_locals(g);
+    if (invar_is_metal(g->source)) put(g, DEVICE_POSITION);
+    put(g, "    ");
+    put_call(g);
+    put(g, "}\n}\n}\n");
+}

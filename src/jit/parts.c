@@ -1,0 +1,114 @@
+/* The shim: which of its parts a program needs, and its functions that a header's own must not hide. */
+#include "jit/position.h"
+#include "jit/program.h"
+
+#include <string.h>
+
+static void add_word(uint64_t *words, const char *word, size_t length) {
+    uint32_t bit = invar_word_hash(word, length) % INVAR_WORD_BITS;
+    words[bit / 64] |= (uint64_t)1 << bit % 64;
+}
+
+static bool has_word(const uint64_t *words, const char *list) {
+    while (*list) {
+        size_t length = strcspn(list, " ");
+        uint32_t bit = invar_word_hash(list, length) % INVAR_WORD_BITS;
+        if (length && words[bit / 64] >> bit % 64 & 1) return true;
+        list += length + (list[length] == ' ');
+    }
+    return false;
+}
+
+/* Words of the text and those that the generated program writes itself. */
+static void collect_words(const invar_source *source, const invar_program_key *key, uint64_t *words) {
+    memcpy(words, source->words, sizeof source->words);
+    for (int32_t k = 0; k < source->array_count; k++) {
+        const char *type = invar_type_name(source, key->arrays[k].dtype);
+        if (type) add_word(words, type, strlen(type));
+    }
+    for (int32_t k = 0; k < key->template_count; k++) {
+        const char *type = invar_type_name(source, key->template_arguments[k].dtype);
+        if (type) add_word(words, type, strlen(type));
+    }
+    for (int32_t k = 0; k < invar_position_count; k++)
+        if (source->positions & 1u << k) add_word(words, invar_position_names[k].type, strlen(invar_position_names[k].type));
+    if (source->atomic_outputs) add_word(words, "atomic", strlen("atomic"));
+    for (int32_t k = 0; k < source->array_count; k++) {
+        if (source->uses[k] & INVAR_USES_SHAPE) add_word(words, "Shape", strlen("Shape"));
+        if (source->uses[k] & INVAR_USES_STRIDES) add_word(words, "Strides", strlen("Strides"));
+    }
+}
+
+/* Whether the part is needed on some target. */
+static bool is_needed(const invar_source *source, const invar_shim_part *part, const uint64_t *words) {
+    uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
+    return (part->dialects & dialect) && (!part->words || has_word(words, part->words));
+}
+
+/* Whether a part of the shim declares a function of this name: at the left margin, behind a type. */
+static bool declares(const char *text, const char *name, size_t length) {
+    for (const char *at = text; (at = strchr(at, name[0])); at++) {
+        const char *line = at;
+        if (strncmp(at, name, length) || at[length] != '(' || at == text || !strchr(" *&", at[-1])) continue;
+        while (line > text && line[-1] != '\n') line--;
+        if (*line != ' ' && strchr(line, '(') == at + length) return true;
+    }
+    return false;
+}
+
+/* Parts whose functions are in a namespace of their own, and cannot be hidden. */
+static bool is_apart(const invar_shim_part *part) {
+    return !strcmp(part->name, "cuda_groups.h") || !strcmp(part->name, "cuda_std.h");
+}
+
+/* The part of this program's shim that declares a function of this name; NULL. */
+static const invar_shim_part *find_part(const invar_generator *g, const uint64_t *words, const char *name, size_t length) {
+    for (int32_t k = 0; k < invar_shim_part_count; k++) {
+        const invar_shim_part *part = &invar_shim_parts[k];
+        if (is_needed(g->source, part, words) && !is_apart(part) && declares(part->text, name, length)) return part;
+    }
+    return NULL;
+}
+
+/* The user's functions that have a built-in's name stand beside it, not before it: a header that defines half exp(half) must
+ * not catch exp of a float. */
+void invar_put_overloads(const invar_generator *g) {
+    enum { MOST = 512 }; /* functions that are looked for */
+    const invar_source *source = g->source;
+    uint64_t words[INVAR_WORD_BITS / 64];
+    collect_words(source, g->key, words);
+    for (int32_t k = 0; k < source->group_count && k < MOST; k++) {
+        const invar_function *function = &source->functions[source->groups[k].function];
+        const invar_file *file = &source->files[function->file];
+        const invar_token *token = &file->tokens[function->name];
+        const char *name = file->text + token->start;
+        if (function->scope != INVAR_SCOPE_NAMESPACE) continue;
+        const invar_shim_part *part = find_part(g, words, name, token->length);
+        if (!part) continue;
+        bool native = !g->host && !(part->targets & INVAR_SHIM_NVRTC); /* CUDA's own */
+        if (native && invar_is_metal(source)) continue;
+        invar_text_format(g->text, "using %s::%.*s;\n", invar_is_metal(source) ? "metal" : native ? "" : "invar_shim", (int)token->length, name);
+    }
+}
+
+invar_status invar_generate_shim(const invar_source *source, const invar_program_key *key, int32_t target, bool check,
+                                 invar_text *text) {
+    bool host = target == INVAR_TARGET_CPU;
+    uint32_t place = host ? INVAR_SHIM_CPU : INVAR_SHIM_NVRTC;
+    uint64_t words[INVAR_WORD_BITS / 64];
+    INVAR_TRY(invar_check_types(source, key));
+    collect_words(source, key, words);
+    if (host && (check || source->mode >= INVAR_MODE_SIMD)) invar_text_string(text, "#define INVAR_SHIM_FIBRES 1\n");
+    if (host && check) invar_text_string(text, "#define INVAR_SHIM_CHECK 1\n");
+    invar_text_format(text, "#ifndef __FAST_MATH__\n#define __FAST_MATH__ %d\n#endif\n",
+                      source->math_mode == INVAR_MATH_FAST);
+    for (int32_t k = 0; k < invar_shim_part_count; k++) {
+        const invar_shim_part *part = &invar_shim_parts[k];
+        if (!(part->targets & place) || !is_needed(source, part, words)) continue;
+        invar_text_format(text, "#line 1 \"invar/%s\"\n", part->name);
+        invar_text_string(text, part->text);
+        invar_text_string(text, "\n");
+    }
+    invar_text_string(text, "#line 1 \"invar/generated\"\n");
+    return text->failed ? invar_source_memory(source) : INVAR_OK;
+}
