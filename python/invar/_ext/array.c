@@ -16,7 +16,7 @@ static bool convert(array *a, PyObject *object, const char *operation, const cha
         return raise_expected(PyExc_TypeError, operation, argument, "an array", object);
     a->keeper = numpy_asarray(object);
     if (!a->keeper)
-        return raise_because(PyExc_ValueError, operation, argument, "expected an array, got a list that is none");
+        return raise_because(PyExc_ValueError, operation, argument, "expected numbers in equal rows, got a list without");
     a->converted = !numpy_is_view(a->keeper);
     return numpy_view(a, a->keeper, operation, argument);
 }

@@ -21,16 +21,16 @@ typedef struct attention_places {
 static bool scale_in(double *scale, PyObject *value, const char *op) {
     if (left_out(value)) return true;
     if (!number_in(scale, value, op, "scale")) return false;
-    if (!isnan(*scale)) return true;
-    PyErr_Format(PyExc_ValueError, "%s: scale: expected a finite number or None, got nan", op);
+    if (isfinite(*scale)) return true;
+    PyErr_Format(PyExc_ValueError, "%s: scale: expected a finite number or None, got %S", op, value);
     return false;
 }
 
 static bool softcap_in(double *softcap, PyObject *value, const char *op) {
     if (left_out(value)) return true;
     if (!number_in(softcap, value, op, "softcap")) return false;
-    if (*softcap > 0.0) return true; /* 0 is how C says that there is none */
-    PyErr_Format(PyExc_ValueError, "%s: softcap: expected a positive number or None, got %S", op, value);
+    if (*softcap > 0.0 && isfinite(*softcap)) return true; /* 0 is how C says that there is none */
+    PyErr_Format(PyExc_ValueError, "%s: softcap: expected a positive, finite number or None, got %S", op, value);
     return false;
 }
 

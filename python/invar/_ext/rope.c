@@ -1,11 +1,14 @@
 /* rope and its gradient, which differ in the direction of the turn only. */
 #include "operations.h"
 
+#include <math.h>
+
 /* An integer stays a number of 64 bits; anything else is an array of integers, or refused. */
 static bool offset_in(array *offset, int64_t *number, PyObject *value, const char *op) {
     if (!value) return true;
-    if (PyBool_Check(value) || PyFloat_Check(value))
-        return raise_expected(PyExc_ValueError, op, "offset", "an integer, or an array of integers", value);
+    const char *expected = "an integer, or an array of integers";
+    if (PyBool_Check(value) || PyFloat_Check(value)) return raise_expected(PyExc_ValueError, op, "offset", expected, value);
+    if (value == Py_None || PyUnicode_Check(value)) return raise_expected(PyExc_TypeError, op, "offset", expected, value);
     if (PyLong_Check(value)) return integer_in(number, value, op, "offset");
     return array_in(offset, value, op, "offset");
 }
@@ -24,8 +27,8 @@ static bool base_in(double *base, PyObject *value, bool with_freqs, const char *
         PyErr_Format(PyExc_ValueError, "%s: base: expected None or nothing beside freqs, got %S", op, value);
         return false;
     }
-    if (*base > 0.0) return true; /* 0 is how C says that there is none */
-    PyErr_Format(PyExc_ValueError, "%s: base: expected a positive number, got %S", op, value);
+    if (*base > 0.0 && isfinite(*base)) return true; /* 0 is how C says that there is none */
+    PyErr_Format(PyExc_ValueError, "%s: base: expected a positive, finite number, got %S", op, value);
     return false;
 }
 
