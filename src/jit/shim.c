@@ -15,8 +15,7 @@
 #endif
 #define EMBED(symbol, file)                                                                                             \
     extern const char invar_shim_text_##symbol[];                                                                       \
-    __asm__(EMBED_SECTION ".globl " EMBED_PREFIX "invar_shim_text_" #symbol "\n" EMBED_PREFIX "invar_shim_text_" #symbol \
-            ":\n.incbin \"" file "\"\n.byte 0\n" EMBED_END)
+    __asm__(EMBED_SECTION EMBED_PREFIX "invar_shim_text_" #symbol ":\n.incbin \"" file "\"\n.byte 0\n" EMBED_END)
 
 EMBED(runtime, "runtime.h");
 EMBED(base, "shim/base.h");
