@@ -1,50 +1,33 @@
-/* Literals as arms of Metal's ?: operator. half and bfloat are classes of the shim that convert to and from float, so that
- * in `i < n ? x[i] : 0.0` C++ would not know which arm to convert. invar_number(0.0f) has no type of its own: it becomes
- * what the other arm is. Only literals that every floating-point type holds are written so: 0, 1, 0.5, INFINITY, ... Beside
- * one that is no integer, `invar_other = n` makes an integer arm float, as C++ would have done: an assignment, since what
- * follows it is the whole arm wherever that ends. */
+/* Literals as arms of Metal's ?: operator. half and bfloat are classes of the shim that convert to and from float and int,
+ * so that in `i < n ? x[i] : 0` C++ would not know which arm to convert. Beside a float literal, `invar_other = x[i]` makes
+ * a float of the other arm, as Metal does; an assignment, since what follows it is the whole arm wherever that ends. An
+ * integer literal that every type holds, 0 or 1, becomes invar_number(0), which takes the other arm's type. */
 #include "jit/source.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 static bool is_mark(const invar_file *file, int32_t i, char mark) {
     return i >= 0 && i < file->count && file->tokens[i].kind == INVAR_TOKEN_MARK && file->tokens[i].length == 1 &&
            file->text[file->tokens[i].start] == mark;
 }
-static bool is_sign(const invar_file *file, int32_t i) { return is_mark(file, i, '-') || is_mark(file, i, '+'); }
 
-/* Exact in bfloat's 8 bits, and as an integer 0 or 1: these fit in every type. */
-static bool is_exact(const char *text, uint32_t length, bool floating) {
-    char digits[32], *end;
-    if (length >= sizeof digits || memchr(text, '\'', length)) return false;
-    memcpy(digits, text, length);
-    digits[length] = 0;
-    if (!floating) return !strcmp(digits, "0") || !strcmp(digits, "1");
-    float value = strtof(digits, &end);
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return !(bits & 0xffff) && (!*end || !strcmp(end, "f") || !strcmp(end, "F"));
-}
+enum { NO_LITERAL, FLOATING, SMALL_INTEGER };
+enum { FARTHEST = 1024 }; /* tokens from a `:` to its `?`, or a text of colons would take for ever */
 
-/* *is_floating: whether it is no integer. */
-static bool is_literal(const invar_file *file, int32_t i, bool *is_floating) {
-    if (i < 0 || i >= file->count) return false;
+/* What token i is. */
+static int literal_kind(const invar_file *file, int32_t i) {
+    if (i >= file->count) return NO_LITERAL;
     const invar_token *token = &file->tokens[i];
     const char *text = file->text + token->start;
-    *is_floating = true;
-    if (invar_token_is(file, i, "INFINITY") || invar_token_is(file, i, "HUGE_VALF")) return true;
-    if (token->kind != INVAR_TOKEN_NUMBER) return false;
-    if (token->rule == INVAR_RULE_HALF || token->rule == INVAR_RULE_BFLOAT) return false;
-    bool hex = token->length > 1 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X'), floating = false;
-    for (uint32_t k = 0; k < token->length; k++) floating |= strchr(hex ? "pP" : ".eEfF", text[k]) != NULL;
-    *is_floating = floating;
-    return is_exact(text, token->length, floating);
+    if (invar_token_is(file, i, "INFINITY") || invar_token_is(file, i, "NAN")) return FLOATING;
+    if (token->kind != INVAR_TOKEN_NUMBER || token->rule == INVAR_RULE_HALF || token->rule == INVAR_RULE_BFLOAT)
+        return NO_LITERAL;
+    char last = text[token->length - 1];
+    bool hex = token->length > 1 && (text[1] == 'x' || text[1] == 'X'); /* 0xf is no float */
+    if (token->rule == INVAR_RULE_FLOAT || (!hex && (last == 'f' || last == 'F'))) return FLOATING;
+    return token->length == 1 && (*text == '0' || *text == '1') ? SMALL_INTEGER : NO_LITERAL;
 }
 
 /* The `?` of the `:` at token i; -1 where the `:` is that of a label, a case, a bit-field, ... */
 static int32_t question_of(const invar_file *file, int32_t i) {
-    enum { FARTHEST = 4096 }; /* tokens, or a text of colons would take for ever */
     int32_t inner = 0, end = i > FARTHEST ? i - FARTHEST : 0;
     for (i--; i >= end; i--) {
         if (file->tokens[i].partner >= 0 && file->tokens[i].partner < i) i = file->tokens[i].partner;
@@ -55,32 +38,51 @@ static int32_t question_of(const invar_file *file, int32_t i) {
     return -1;
 }
 
+/* i is 0 behind a bracket without its partner. */
 static bool ends_arm(const invar_file *file, int32_t i) {
-    return i >= file->count || is_mark(file, i, ';') || is_mark(file, i, ',') || is_mark(file, i, ')') ||
+    return i <= 0 || i >= file->count || is_mark(file, i, ';') || is_mark(file, i, ',') || is_mark(file, i, ')') ||
            is_mark(file, i, ']') || is_mark(file, i, '}') || is_mark(file, i, ':');
 }
 
-/* The literal that is the whole arm which begins at token i; -1. */
-static int32_t literal_arm(const invar_file *file, int32_t i, bool *is_floating) {
-    if (is_sign(file, i)) i++;
-    return is_literal(file, i, is_floating) && ends_arm(file, i + 1) ? i : -1;
+/* Whether the arm that begins at token i is itself a ?: of floats, in parentheses or not. */
+static bool is_floating_choice(const invar_file *file, int32_t i) {
+    while (is_mark(file, i, '(') && ends_arm(file, file->tokens[i].partner + 1)) i++;
+    for (int32_t end = i + FARTHEST; i < end && !ends_arm(file, i); i++) {
+        if (is_mark(file, i, '?')) return file->tokens[i].value == FLOATING;
+        if (file->tokens[i].partner > i) i = file->tokens[i].partner;
+    }
+    return false;
 }
 
-/* `literal` is an arm, and the other one stands behind `mark`. */
-static void set_rules(invar_file *file, int32_t literal, int32_t mark, bool is_floating) {
-    file->tokens[literal].value = file->tokens[literal].rule == INVAR_RULE_FLOAT;
-    file->tokens[literal].rule = INVAR_RULE_ARM;
-    if (is_floating) file->tokens[mark].rule = INVAR_RULE_OTHER;
+/* What the arm which begins at token i is, if it is a literal or of literals; *literal is its token. A signed integer is
+ * none: it would not fit in an unsigned arm. */
+static int arm_kind(const invar_file *file, int32_t i, int32_t *literal) {
+    bool is_signed = is_mark(file, i, '-') || is_mark(file, i, '+');
+    *literal = i + is_signed;
+    int kind = ends_arm(file, *literal + 1) ? literal_kind(file, *literal) : NO_LITERAL;
+    if (kind == NO_LITERAL && is_floating_choice(file, i)) return FLOATING;
+    return is_signed && kind == SMALL_INTEGER ? NO_LITERAL : kind;
+}
+
+/* An arm of that kind, and the `?` or `:` before the other arm. */
+static void set_rules(invar_file *file, int kind, int32_t literal, int32_t other) {
+    if (kind == FLOATING) file->tokens[other].rule = INVAR_RULE_OTHER;
+    if (kind == SMALL_INTEGER) file->tokens[literal].rule = INVAR_RULE_ARM;
+}
+
+static void read_arms(invar_file *file) {
+    for (int32_t i = 0; i < file->count; i++) {
+        int32_t question = is_mark(file, i, ':') && file->tokens[i].directive < 0 ? question_of(file, i) : -1, left, right;
+        if (question < 0) continue;
+        int left_kind = arm_kind(file, question + 1, &left), right_kind = arm_kind(file, i + 1, &right);
+        if (left_kind == FLOATING || right_kind == FLOATING) file->tokens[question].value = FLOATING;
+        if (left_kind && right_kind) continue; /* C++ knows what to make of two literals */
+        set_rules(file, left_kind, left, i);
+        set_rules(file, right_kind, right, question);
+    }
 }
 
 void invar_read_arms(invar_source *source, int32_t which) {
-    invar_file *file = &source->files[which];
-    for (int32_t i = 0; i < file->count && !file->conditional; i++) {
-        int32_t question = is_mark(file, i, ':') && file->tokens[i].directive < 0 ? question_of(file, i) : -1;
-        if (question < 0) continue;
-        bool is_floating = false, is_floating_too = false;
-        int32_t left = literal_arm(file, question + 1, &is_floating), right = literal_arm(file, i + 1, &is_floating_too);
-        if (left >= 0 && right < 0) set_rules(file, left, i, is_floating);
-        if (right >= 0 && left < 0) set_rules(file, right, question, is_floating_too);
-    }
+    enum { DEPTH = 3 }; /* choices within choices: each reading knows of one more */
+    for (int depth = 0; depth < DEPTH && !source->files[which].conditional; depth++) read_arms(&source->files[which]);
 }

@@ -170,10 +170,7 @@ static int32_t write_token(const writer *w, int32_t i) {
     case INVAR_RULE_FLOAT: write_raw(w, i, 0), invar_text_string(w->text, "f"); return i;
     case INVAR_RULE_HALF: write_literal(w, i, "invar_half_literal", 1); return i;
     case INVAR_RULE_BFLOAT: write_literal(w, i, "invar_bfloat_literal", 2); return i;
-    case INVAR_RULE_ARM:
-        invar_text_string(w->text, "invar_number(");
-        write_raw(w, i, 0), invar_text_string(w->text, token->value ? "f)" : ")");
-        return i;
+    case INVAR_RULE_ARM: write_literal(w, i, "invar_number", 0); return i;
     case INVAR_RULE_OTHER: write_raw(w, i, 0), invar_text_string(w->text, " invar_other ="); return i;
     case INVAR_RULE_CONSTANT: invar_text_string(w->text, token->value ? "constexpr" : "static constexpr"); return i;
     case INVAR_RULE_STATIC: write_word(w, i, "static const"); return i;

@@ -46,8 +46,8 @@ enum {
     INVAR_RULE_MARK,     /* a `(`: followed by invar_here of item `value` */
     INVAR_RULE_CALL,     /* a `(`: followed by the base number of item `value` */
     INVAR_RULE_DEFINE,   /* a `(`: followed by the parameter that takes such a base */
-    INVAR_RULE_ARM,      /* a literal as an arm of ?:, as invar_number(...); value: 1 where it wants an f */
-    INVAR_RULE_OTHER,    /* the `?` or `:` before the other arm: followed by invar_other = */
+    INVAR_RULE_ARM,      /* an integer literal as an arm of ?:, as invar_number(...) */
+    INVAR_RULE_OTHER,    /* the `?` or `:` before the arm beside a float literal: followed by invar_other = */
     INVAR_RULE_OVERLOAD  /* a `(`: followed by a parameter that takes any mark */
 };
 

@@ -128,15 +128,18 @@ static void test_metal_threadgroup(void) {
     EXPECT_DEVICE(METAL, "", "threadgroup float x[4];", "__shared__  float x[4];");
 }
 
-/* A literal arm takes the other arm's type. Two literals, and what 16-bit types cannot hold, stay as they are. */
+/* Beside a float literal the other arm is made float; 0 and 1 take the other arm's type; two literals stay. */
 static void test_metal_arms(void) {
     EXPECT(METAL, "", "float x = b > 0 ? a[0] : 0; x = b > 1 ? 1.0 : a[1]; x = (b > 2 ? a[2] : -INFINITY) + 2;",
-           "? a[0] : invar_number(0);", "? invar_number(1.0f) : invar_other = a[1];",
-           "? invar_other = a[2] : -invar_number(INFINITY)) + 2;");
-    EXPECT(METAL, "", "float x = b > 0 ? a[0] : b > 1 ? a[1] : 0.5f; x = b > 3 ? 0.0 : 1.0; x = b > 4 ? a[4] : 0.1;",
-           "? a[0] : b > 1 ? invar_other = a[1] : invar_number(0.5f);", "b > 3 ? 0.0f : 1.0f;", "? a[4] : 0.1f;");
+           "? a[0] : invar_number(0);", "? 1.0f : invar_other = a[1];", "? invar_other = a[2] : -INFINITY) + 2;");
+    EXPECT(METAL, "", "float x = b > 0 ? a[0] : b > 1 ? a[1] : 0.5f; x = b > 3 ? 0.0 : 1.0; x = b > 4 ? a[4] : -1e30;",
+           "? invar_other = a[0] : b > 1 ? invar_other = a[1] : 0.5f;", "b > 3 ? 0.0f : 1.0f;", "? invar_other = a[4] : -1e30f;");
     EXPECT(METAL, "", "switch (int(b)) { case 0: out[0] = a[0] > 0 ? a[0] : 7; break; default: out[0] = 1.0; }",
            "case 0: out[0] = a[0] > 0 ? a[0] : 7;", "default: out[0] = 1.0f;");
+    EXPECT(METAL, "", "float x = b > 0 ? (b > 1 ? a[1] : 0.5) : a[0]; x = b > 2 ? b > 3 ? 0.5 : a[3] : a[2];",
+           "? (b > 1 ? invar_other = a[1] : 0.5f) : invar_other = a[0];",
+           "b > 2 ? b > 3 ? 0.5f : invar_other = a[3] : invar_other = a[2];");
+    EXPECT(METAL, "", "int x = b > 0 ? -1 : int(b); x = b > 1 ? 0xf : int(b);", "? -1 : int(b);", "? 0xf : int(b);");
     EXPECT(CUDA, "", "float x = b[0] > 0 ? a[0] : 0.0f;", "? a[0] : 0.0f;");
 }
 

@@ -128,7 +128,7 @@ static void literals() {
     CHECK(sizeof(narrow<F16>) == 2 && alignof(narrow<F16>) == 2, "layout");
 }
 
-/* What the translator makes of `x ? y : 0.0`: the type is that of the other arm. */
+/* What the translator makes of `yes ? x : 0` and `yes ? x : 0.0`. */
 static void arms() {
     using namespace metal;
     bool yes = true, no = false;
@@ -136,15 +136,17 @@ static void arms() {
     bfloat b = 1.5f;
     float f = 0.1f;
     uint u = 7;
-    CHECK((yes ? h : invar_number(0.0f)) == h && (no ? h : -invar_number(INFINITY)) == half(-INFINITY), "half");
-    CHECK((no ? invar_number(1) : b) == b && (yes ? invar_number(1) : b) == bfloat(1), "bfloat");
-    CHECK((yes ? f : invar_number(0)) == 0.1f && (no ? invar_other = 3 : invar_number(0.5f)) == 0.5f && (no ? u : invar_number(1)) == 1, "others");
-    CHECK((no ? float4(2) : invar_number(1.0f)).w == 1, "a vector");
+    CHECK((yes ? h : invar_number(0)) == h && (no ? invar_number(1) : b) == b &&
+          (yes ? invar_number(1) : b) == bfloat(1), "16 bits");
+    CHECK((yes ? f : invar_number(0)) == 0.1f && (no ? u : invar_number(1)) == 1 &&
+          (no ? int2(2) : invar_number(1)).y == 1, "others");
+    CHECK((yes ? invar_other = h : -1e30f) == 2.5f && (no ? invar_other = h : -1e30f) == -1e30f, "half beside float");
+    CHECK((no ? invar_other = 3 : 0.5f) == 0.5f && (yes ? 0.5f : invar_other = b) == 0.5f, "int and bfloat beside float");
+    CHECK((no ? invar_other = float4(2) : 1.0f).w == 1, "a vector");
     static_assert(invar_same<decltype(yes ? h : invar_number(0)), half>, "half");
-    static_assert(invar_same<decltype(yes ? f : invar_number(0)), float>, "float");
-    static_assert(invar_same<decltype(yes ? invar_other = h : invar_number(0.0f)), half>, "half");
-    static_assert(invar_same<decltype(yes ? invar_other = 3 : invar_number(0.5f)), float>, "float beside int");
     static_assert(invar_same<decltype(yes ? u : invar_number(1)), uint>, "uint");
+    static_assert(invar_same<decltype(yes ? invar_other = h : 0.0f), float>, "as Metal has it");
+    static_assert(invar_same<decltype(yes ? invar_other = f : 0.0f), float>, "float");
     constexpr int largest = 3 > 2 ? invar_number(1) : sizeof(int);
     static_assert(largest == 1, "constant expressions");
 }

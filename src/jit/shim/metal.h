@@ -79,36 +79,22 @@ constexpr uint UINT_MAX = 0xffffffffu;
 constexpr long LONG_MAX = 0x7fffffffffffffffl, LONG_MIN = -0x7fffffffffffffffl - 1;
 constexpr ulong ULONG_MAX = 0xfffffffffffffffful;
 
-/* A literal beside `? :`. half converts to and from float, so C++ would not know which arm to convert; this converts to the
- * other arm's type, and nothing converts to it. An integer becomes any arithmetic type, a float float or one of 16 bits. */
-template <class V> struct invar_arm;
-template <> struct invar_arm<float> {
-    float value;
-    template <class T, class = invar_if<invar_same<T, float> || invar_is_narrow<T>>> constexpr operator T() const {
-        return T(value);
-    }
-    template <class T, int N> constexpr operator vec<T, N>() const { return vec<T, N>(value); }
-    constexpr invar_arm operator+() const { return *this; }
-    constexpr invar_arm operator-() const { return { -value }; }
-};
-template <> struct invar_arm<int> {
+/* 0 or 1 beside `? :`. half converts to and from int, so C++ would not know which arm to convert; this converts to the
+ * other arm's type, and nothing converts to it. */
+struct invar_number {
     int value;
+    explicit constexpr invar_number(int x) : value(x) {}
     constexpr operator int() const { return value; }
     template <class F> constexpr operator invar_narrow<F>() const { return value; }
     template <class T, int N> constexpr operator vec<T, N>() const { return vec<T, N>(value); }
-    constexpr invar_arm operator+() const { return *this; }
-    constexpr invar_arm operator-() const { return { -value }; }
 };
-/* invar_other = x: x itself, but an integer beside a float is a float. */
+/* invar_other = x: what x is beside a float literal. A number is a float; everything else stays as it is. */
 struct invar_other_arm {
-    template <class T> constexpr invar_choose<invar_is_integer<invar_plain<T>> || invar_same<invar_plain<T>, bool>, float, T>
-    operator=(T &&x) const {
+    template <class T> constexpr invar_choose<invar_is_scalar<invar_plain<T>>, float, T> operator=(T &&x) const {
         return static_cast<T &&>(x);
     }
 };
 constexpr invar_other_arm invar_other{};
-constexpr invar_arm<float> invar_number(float x) { return { x }; }
-constexpr invar_arm<int> invar_number(int x) { return { x }; }
 
 /* The bits of one type as another of its size. */
 template <class To, class From> constexpr To as_type(const From &x) { return invar_bits<To>(x); }
