@@ -133,6 +133,7 @@ static void set_rules(invar_source *source) {
         const invar_function *function = &source->functions[f];
         if (function->group < 0) continue;
         invar_token *open = &source->files[function->file].tokens[function->open];
+        if (open->rule != INVAR_RULE_KEEP) continue; /* it was dropped with the function around it */
         if (source->groups[function->group].overload && function->scope == INVAR_SCOPE_NAMESPACE)
             open->rule = INVAR_RULE_OVERLOAD;
         else if (invar_takes_base(source, function->group)) open->rule = INVAR_RULE_DEFINE;

@@ -58,14 +58,16 @@ static bool declares(const char *text, const char *name, size_t length) {
 
 /* Parts whose functions are in a namespace of their own, and cannot be hidden. */
 static bool is_apart(const invar_shim_part *part) {
-    return !strcmp(part->name, "cuda_groups.h") || !strcmp(part->name, "cuda_std.h");
+    return strstr(part->text, "\nnamespace cooperative_groups") || strstr(part->text, "\nnamespace std");
 }
 
-/* The part of this program's shim that declares a function of this name; NULL. */
-static const invar_shim_part *find_part(const invar_generator *g, const uint64_t *words, const char *name, size_t length) {
+/* The part of this program's shim for one of these targets that declares a function of this name; NULL. */
+static const invar_shim_part *find_part(const invar_source *source, uint32_t targets, const uint64_t *words, const char *name,
+                                        size_t length) {
     for (int32_t k = 0; k < invar_shim_part_count; k++) {
         const invar_shim_part *part = &invar_shim_parts[k];
-        if (is_needed(g->source, part, words) && !is_apart(part) && declares(part->text, name, length)) return part;
+        if (!(part->targets & targets) || !is_needed(source, part, words) || is_apart(part)) continue;
+        if (declares(part->text, name, length)) return part;
     }
     return NULL;
 }
@@ -83,11 +85,14 @@ void invar_put_overloads(const invar_generator *g) {
         const invar_token *token = &file->tokens[function->name];
         const char *name = file->text + token->start;
         if (function->scope != INVAR_SCOPE_NAMESPACE) continue;
-        const invar_shim_part *part = find_part(g, words, name, token->length);
-        if (!part) continue;
-        bool native = !g->host && !(part->targets & INVAR_SHIM_NVRTC); /* CUDA's own */
-        if (native && invar_is_metal(source)) continue;
-        invar_text_format(g->text, "using %s::%.*s;\n", invar_is_metal(source) ? "metal" : native ? "" : "invar_shim", (int)token->length, name);
+        uint32_t target = g->host ? INVAR_SHIM_CPU : INVAR_SHIM_NVRTC;
+        bool own = find_part(source, target, words, name, token->length);
+        /* On a GPU, what CUDA's shim has for the CPU only is NVRTC's own. */
+        bool native = !own && !g->host && !invar_is_metal(source) &&
+                      find_part(source, INVAR_SHIM_CPU, words, name, token->length);
+        if (!own && !native) continue;
+        const char *space = invar_is_metal(source) ? "metal" : native ? "" : "invar_shim";
+        invar_text_format(g->text, "using %s::%.*s;\n", space, (int)token->length, name);
     }
 }
 

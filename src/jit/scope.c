@@ -9,11 +9,13 @@ enum { DEEPEST = 256 };
 typedef struct level {
     uint8_t scope;
     int32_t function;
-    int32_t name; /* a struct's name token; -1 */
+    int32_t name;  /* a struct's name token; -1 */
+    int32_t brace; /* that opens it; -1 for the text itself */
 } level;
 
 /* The declaration that is being read, in a namespace or struct, or the statement in code. */
 typedef struct declaration {
+    int32_t begin;      /* its first token */
     int32_t candidate;  /* the last name before a parenthesis: the function's name, if it is one */
     int32_t open;       /* that parenthesis */
     int32_t aggregate;  /* the keyword struct, class or union; -1 */
@@ -30,7 +32,7 @@ typedef struct walk {
     declaration now;
 } walk;
 
-static const declaration FRESH = { .candidate = -1, .open = -1, .aggregate = -1, .operator_ = -1 };
+static const declaration FRESH = { .begin = -1, .candidate = -1, .open = -1, .aggregate = -1, .operator_ = -1 };
 
 static bool is_one_of(const invar_file *file, int32_t i, const char *const *words) {
     for (; *words; words++)
@@ -46,7 +48,8 @@ static bool is_specifier(const invar_file *file, int32_t i) {
     return is_one_of(file, i, words);
 }
 
-static invar_status add_function(walk *w, bool defined, int32_t *index) {
+/* brace: the one of its body; -1 for a declaration only. */
+static invar_status add_function(walk *w, int32_t brace, int32_t *index) {
     invar_source *source = w->source;
     if (!invar_grow(&source->functions, source->function_count, &source->function_capacity, sizeof *source->functions))
         return invar_source_memory(source);
@@ -57,7 +60,8 @@ static invar_status add_function(walk *w, bool defined, int32_t *index) {
     if (name >= 0) w->file->tokens[name].declares = true;
     *index = source->function_count++;
     source->functions[*index] = (invar_function){ .file = w->which, .name = name, .open = w->now.open,
-                                                  .scope = top->scope, .group = -1, .defined = defined,
+                                                  .scope = top->scope, .group = -1, .begin = w->now.begin,
+                                                  .brace = brace, .owner = top->brace,
                                                   .constructor = constructor };
     return INVAR_OK;
 }
@@ -81,7 +85,7 @@ static bool is_member_initialiser(const walk *w, int32_t i) {
 
 static invar_status push(walk *w, int32_t i) {
     const level *top = &w->stack[w->depth];
-    level next = { .scope = INVAR_SCOPE_LIST, .function = top->function, .name = -1 };
+    level next = { .scope = INVAR_SCOPE_LIST, .function = top->function, .name = -1, .brace = i };
     const declaration *now = &w->now;
     bool code = top->scope == INVAR_SCOPE_CODE;
     if (w->depth + 1 == DEEPEST)
@@ -98,7 +102,7 @@ static invar_status push(walk *w, int32_t i) {
         next.scope = INVAR_SCOPE_NAMESPACE;
     } else if (!now->equals && (now->candidate >= 0 || now->operator_ >= 0)) {
         next.scope = INVAR_SCOPE_CODE;
-        INVAR_TRY(add_function(w, true, &next.function));
+        INVAR_TRY(add_function(w, i, &next.function));
     }
     w->stack[++w->depth] = next;
     if (next.scope != INVAR_SCOPE_LIST) w->now = FRESH;
@@ -148,7 +152,7 @@ static invar_status read_declaration(walk *w, int32_t *at) {
         else if (w->now.aggregate < 0) w->now = FRESH; /* public: */
     } else if (invar_token_is(w->file, i, ";")) {
         int32_t unused;
-        if (w->now.candidate >= 0 && !w->now.equals && w->now.operator_ < 0) INVAR_TRY(add_function(w, false, &unused));
+        if (w->now.candidate >= 0 && !w->now.equals && w->now.operator_ < 0) INVAR_TRY(add_function(w, -1, &unused));
         w->now = FRESH;
     }
     return INVAR_OK;
@@ -156,13 +160,14 @@ static invar_status read_declaration(walk *w, int32_t *at) {
 
 invar_status invar_read_scopes(invar_source *source, int32_t which) {
     walk w = { .source = source, .file = &source->files[which], .which = which, .now = FRESH };
-    w.stack[0] = (level){ which == INVAR_BODY ? INVAR_SCOPE_CODE : INVAR_SCOPE_NAMESPACE, -1, -1 };
+    w.stack[0] = (level){ which == INVAR_BODY ? INVAR_SCOPE_CODE : INVAR_SCOPE_NAMESPACE, -1, -1, -1 };
     for (int32_t i = 0; i < w.file->count; i++) {
         invar_token *token = &w.file->tokens[i];
         const level *top = &w.stack[w.depth];
         token->scope = top->scope;
         token->function = top->function;
         if (token->directive >= 0) continue;
+        if (w.now.begin < 0) w.now.begin = i;
         if (token->kind == INVAR_TOKEN_NAME) note_name(&w, i);
         if (invar_token_is(w.file, i, "{")) {
             INVAR_TRY(push(&w, i));

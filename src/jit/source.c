@@ -100,6 +100,7 @@ static invar_status read_text(invar_source *source) {
         invar_read_loops(source, f);
         invar_read_names(source, f);
     }
+    INVAR_TRY(invar_read_twins(source));
     INVAR_TRY(invar_read_marks(source));
     INVAR_TRY(invar_read_numbers(source));
     invar_read_mode(source);

@@ -6,6 +6,7 @@
  *     refuse.c   what cannot be translated
  *     rules.c    how each token is written: address spaces, literals, attributes, directives
  *     storage.c  threadgroup arrays
+ *     twins.c    functions that differ in nothing but address spaces
  *     loops.c    which loops hold a token
  *     marks.c    collectives and atomics, in functions and macros
  *     numbers.c  their numbers
@@ -58,7 +59,9 @@ typedef struct invar_function {
     int32_t open;  /* token `(` of its parameters */
     int32_t scope; /* INVAR_SCOPE_..., where it is declared */
     int32_t group; /* functions of one name are one group (marks.c); -1 */
-    bool defined;
+    int32_t begin; /* first token of the declaration */
+    int32_t brace; /* `{` of its body; -1 where it is only declared */
+    int32_t owner; /* `{` of the struct or namespace around it; -1 */
     bool constructor;
 } invar_function;
 
@@ -157,6 +160,7 @@ invar_status invar_read_rules(invar_source *source, int32_t file);
 /* Metal, after the rules: literals as arms of ?:. */
 void invar_read_arms(invar_source *source, int32_t file);
 invar_status invar_read_storage(invar_source *source, int32_t file);
+invar_status invar_read_twins(invar_source *source);
 void invar_read_loops(invar_source *source, int32_t file);
 invar_status invar_read_marks(invar_source *source);
 invar_status invar_read_numbers(invar_source *source);

@@ -93,6 +93,19 @@ static void test_metal_address_spaces(void) {
     EXPECT(METAL, "kernel void other(device float *x [[buffer(0)]]) {}", "", "void other(  float *x      ) {}");
 }
 
+/* Overloads by address space: those that read alike are one, and keep their lines; others are the compiler's to judge. */
+static void test_metal_twins(void) {
+    EXPECT(METAL, "float f(device float *p) { return p[0]; }\nfloat f(threadgroup float *p) {\nreturn p[0]; }\n"
+                  "float f(device int *p) { return p[0]; }\nint g;", "",
+           "#line 1 \"k.header\"\nfloat f( float *p) { return p[0]; }\n \n \nfloat f( int *p) { return p[0]; }\nint g;");
+    EXPECT(METAL, "struct V { float x; V operator+(V o) const thread { return o; } V operator+(V o) const device { return o; } };", "",
+           "V operator+(V o) const { return o; } };");
+    EXPECT(METAL, "struct A { int f() const thread { return 1; } };\nstruct B { int f() const thread { return 1; } };", "",
+           "struct B { int f() const { return 1; } };");
+    EXPECT(METAL, "float s(device float *p) { return simd_sum(p[0]); }\nfloat s(threadgroup float *p) { return simd_sum(p[0]); }",
+           "s(a); simd_max(b);", "s(1, a); simd_max(invar_here(2), b);");
+}
+
 static void test_metal_literals(void) {
     EXPECT(METAL, "#define EPS 1e-5\n", "float x = 1.5 + .5 + 2. + 0x1p-3 + 1.5f; half h = 1.0h + 2h; int i = 0x1f + 10u;",
            "#define EPS 1e-5f", "1.5f + .5f + 2.f + 0x1p-3f + 1.5f", "invar_half_literal(1.0) + invar_half_literal(2)",
@@ -324,8 +337,8 @@ static void test_bad_keys(void) {
     invar_text_free(&text);
 }
 
-CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_literals), CHECK_TEST(test_metal_attributes),
-           CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
+CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_twins), CHECK_TEST(test_metal_literals),
+           CHECK_TEST(test_metal_attributes), CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
            CHECK_TEST(test_metal_arms), CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks),
            CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions),
            CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines),
