@@ -168,14 +168,19 @@ static void run_schedule(invar_checker *checker, invar_schedule schedule) {
 
 /* ---- results ------------------------------------------------------------------------------------------------------- */
 
+/* Whether a hook has seen every byte of the cell written, or its bytes are not what memory was filled with. */
+static bool is_written(const invar_checker *checker, const invar_region *region, size_t i) {
+    const invar_cell *cell = &region->cells[i];
+    size_t begin = i << region->cell_bits, left = region->bytes - begin, width = (size_t)1 << region->cell_bits;
+    uint32_t whole = (1u << (left < width ? left : width)) - 1;
+    if (cell->stamp == checker->stamp[INVAR_SPACE_DEVICE] && (cell->written & whole) == whole) return true;
+    return !invar_check_filled(region->low + begin, left < width ? left : width);
+}
+
 static void find_unwritten(invar_checker *checker, const invar_region *region) {
     int64_t count = 0, first = 0, last = -1;
     for (size_t i = 0; i < region->cell_count; i++) {
-        const invar_cell *cell = &region->cells[i];
-        size_t left = region->bytes - (i << region->cell_bits), width = (size_t)1 << region->cell_bits;
-        uint32_t whole = (1u << (left < width ? left : width)) - 1;
-        if (cell->stamp == checker->stamp[INVAR_SPACE_DEVICE] && (cell->written & whole) == whole) continue;
-        if (!invar_check_filled(region->low + (i << region->cell_bits), left < width ? left : width)) continue;
+        if (is_written(checker, region, i)) continue;
         int64_t index = (int64_t)((i << region->cell_bits) / region->element_bytes);
         if (index == last) continue;
         last = index;

@@ -78,13 +78,20 @@ static void write_cell(invar_checker *checker, const invar_region *region, invar
     cell->written |= (uint8_t)now->mask;
 }
 
-/* False where the bytes hold nothing yet. */
-static bool read_cell(invar_checker *checker, const invar_region *region, invar_cell *cell, char *address, uint32_t bytes,
+/* How many of the bytes hold nothing yet. Those that no hook has seen written may have been written all the same. */
+static uint32_t unknown_bytes(const invar_region *region, invar_cell *cell, const invar_access *now, size_t number) {
+    uint32_t missing = now->mask & ~(uint32_t)cell->written;
+    const char *bytes = region->low + (number << region->cell_bits);
+    for (int i = 0; i < 8 && missing; i++)
+        if (missing >> i & 1 && !invar_check_filled(bytes + i, 1)) cell->written |= (uint8_t)missing;
+    return (uint32_t)__builtin_popcount(now->mask & ~(uint32_t)cell->written);
+}
+
+static void read_cell(invar_checker *checker, const invar_region *region, invar_cell *cell, char *address, uint32_t bytes,
                       const invar_access *now) {
     if (conflicts(checker, region, &cell->write, now) && !(cell->write.atomic && now->atomic))
         invar_check_race(checker, region, address, bytes, &cell->write, now, false, true);
     remember_read(checker, region, cell, now);
-    return (cell->written & now->mask) == now->mask || !invar_check_filled(address, bytes);
 }
 
 /* ---- findings about one access --------------------------------------------------------------------------- */
@@ -131,20 +138,26 @@ enum { READS = 1, WRITES = 2 };
 static void touch(invar_checker *checker, invar_region *region, char *address, size_t bytes, int does, bool float_add,
                   invar_access *now) {
     size_t begin = (size_t)(address - region->low), end = begin + bytes, width = (size_t)1 << region->cell_bits;
-    bool known = true;
-    char *unknown = NULL;
+    size_t unknown = 0;
+    char *first = NULL;
     for (size_t i = begin >> region->cell_bits; i << region->cell_bits < end; i++) {
         size_t low = i << region->cell_bits, from = begin > low ? begin - low : 0, to = end - low < width ? end - low : width;
         invar_cell *cell = cell_at(checker, region, i);
         char *place = region->low + low + from;
         uint32_t part = (uint32_t)(to - from);
         now->mask = ((1u << to) - (1u << from)) & 0xff;
-        if (does & READS) known = read_cell(checker, region, cell, place, part, now);
-        if (!known && !unknown) unknown = place;
+        if (does & READS) {
+            uint32_t here = unknown_bytes(region, cell, now, i);
+            if (here && !unknown) first = place;
+            unknown += here;
+            read_cell(checker, region, cell, place, part, now);
+        }
         if (does & WRITES) write_cell(checker, region, cell, place, part, now);
         cell->float_add |= float_add;
     }
-    if (unknown) find_access(checker, INVAR_KIND_UNINITIALISED, region, invar_check_index(region, unknown, bytes), now);
+    /* Less than half may be the padding of a struct that was written member by member. */
+    if (unknown && unknown * 2 >= bytes)
+        find_access(checker, INVAR_KIND_UNINITIALISED, region, invar_check_index(region, first, bytes), now);
 }
 
 void invar_check_access(invar_lane *lane, void *place, size_t bytes, uint32_t write, void *pc, void *frame) {

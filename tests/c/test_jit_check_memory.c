@@ -1,0 +1,144 @@
+/* Check mode: memory that is not there, or holds nothing, and outputs that nobody writes. */
+#define _GNU_SOURCE
+#include "check_case.h"
+
+#define MEMORY "mem_flags::mem_threadgroup"
+
+static const check_case cases[] = {
+    { .name = "read_past_end", .kind = "out-of-bounds read", .line = 2, .array = "a", .grid = { 100 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "out[i] = a[i@ + 1|@];\n" },
+    { .name = "read_before_start", .kind = "out-of-bounds read", .line = 2, .array = "a", .grid = { 64 }, .threadgroup = { 64 },
+      .source = "int i = thread_position_in_grid.x;\n"
+                "out[i] = a[i] + (@|i == 0 ? 0 : @a[i - 1]);\n" },
+    { .name = "unsigned_wraps", .kind = "out-of-bounds read", .line = 3, .array = "a", .grid = { 64 }, .threadgroup = { 64 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "float left = 0.0;\n"
+                "@|if (i > 0)@ left = a[i - 1];\n"
+                "out[i] = left;\n" },
+    { .name = "write_past_end", .kind = "out-of-bounds write", .line = 3, .array = "out", .grid = { 96 }, .threadgroup = { 32 },
+      .size = 90,
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "@|if (i >= 90) return;@\n"
+                "out[i] = a[i];\n" },
+    { .name = "write_far_away", .kind = "out-of-bounds write", .line = 2, .array = "out", .grid = { 10 }, .threadgroup = { 10 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "out[@i * 10000000|i@] = 1.0;\n" },
+    { .name = "far_and_barrier", .kind = "out-of-bounds write", .line = 4, .array = "out", .grid = { 64 },
+      .threadgroup = { 64 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "threadgroup float tile[64];\n"
+                "tile[i] = a[i];\n"
+                "@if (i == 5) out[i * 10000000] = 1.0;|@\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "out[i] = tile[63 - i];\n" },
+    { .name = "row_stride", .kind = "out-of-bounds read", .line = 2, .array = "b", .grid = { 8, 8 }, .threadgroup = { 8, 8 },
+      .source = "uint3 p = thread_position_in_grid;\n"
+                "out[p.y * 8 + p.x] = b[p.y * @9|8@ + p.x];\n" },
+    { .name = "vector_read", .kind = "out-of-bounds read", .line = 3, .array = "a", .grid = { 64 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "float4 v = 0.0;\n"
+                "if (i < @17|16@) v = ((const device float4 *)a)[i];\n"
+                "out[i] = v.x + v.w;\n" },
+    { .name = "vector_write", .kind = "out-of-bounds write", .line = 2, .array = "out", .grid = { 64 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "if (i < @17|16@) ((device float4 *)out)[i] = float4(1.0);\n" },
+    { .name = "shared_overflow", .kind = "out-of-bounds write", .line = 3, .array = "tile", .grid = { 64 }, .threadgroup = { 64 },
+      .source = "threadgroup float tile[@63|64@];\n"
+                "uint i = thread_position_in_threadgroup.x;\n"
+                "tile[i] = a[i];\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "out[i] = i < 63 ? tile[62 - i] : 0.0;\n" },
+    { .name = "shared_matrix", .kind = "out-of-bounds read", .line = 4, .array = "tile", .grid = { 8, 8 }, .threadgroup = { 8, 8 },
+      .source = "threadgroup float tile[8][8];\n"
+                "uint2 p = thread_position_in_threadgroup.xy;\n"
+                "tile[p.y][p.x] = 1.0; threadgroup_barrier(" MEMORY ");\n"
+                "out[p.y * 8 + p.x] = tile[p.x@ + 1|@][p.y];\n" },
+    { .name = "in_helper", .kind = "out-of-bounds read", .line = 2, .array = "a", .file = "in_helper.header", .grid = { 32 },
+      .threadgroup = { 32 },
+      .header = "inline float pick(const device float *p, uint i) {\n"
+                "    return p[@i * 2|i@];\n"
+                "}\n",
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "out[i] = pick(a, i);\n" },
+    { .name = "gather", .kind = "out-of-bounds read", .line = 3, .array = "a", .grid = { 50 }, .threadgroup = { 32 },
+      .integers = 1,
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "int j = b[i] @+ 1|@;\n"
+                "out[i] = a[j];\n" },
+    { .name = "input_written", .kind = "write to an input", .line = 3, .array = "a", .grid = { 32 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "device float *p = @(device float *)a|out@;\n"
+                "p[i] = 2.0;\n"
+                "out[i] = a[i];\n" },
+    { .name = "shared_unwritten", .kind = "uninitialised read", .line = 5, .array = "tile", .grid = { 64 }, .threadgroup = { 64 },
+      .source = "threadgroup float tile[64];\n"
+                "uint i = thread_position_in_threadgroup.x;\n"
+                "@if (i != 7)|@ tile[i] = a[i];\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "out[i] = tile[i ^ 1];\n" },
+    { .name = "accumulates", .kind = "uninitialised read", .line = 3, .array = "out", .grid = { 64 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "@|out[i] = 0.0;@\n"
+                "for (int k = 0; k < 3; k++) out[i] += a[i];\n" },
+    { .name = "accumulates_onto_init", .grid = { 64 }, .threadgroup = { 32 }, .init = 1,
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "for (int k = 0; k < 3; k++) out[i] += a[i];\n" },
+    { .name = "atomic_onto_nothing", .kind = "uninitialised read", .line = 1, .array = "out", .grid = { 64 },
+      .threadgroup = { 32 }, .size = 1, .atomic_outputs = 1,
+      .source = "@|if (thread_position_in_grid.x == 0) atomic_store_explicit(&out[0], 0.0f, memory_order_relaxed); else if (false)@ "
+                "atomic_fetch_add_explicit(&out[0], a[0], memory_order_relaxed);\n" },
+    { .name = "tail_unwritten", .kind = "unwritten output", .line = 0, .array = "out", .grid = { 100 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "if (i < @99|100@) out[i] = a[i];\n" },
+    { .name = "even_unwritten", .kind = "unwritten output", .line = 0, .array = "out", .grid = { 64 }, .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "out[@i / 2 * 2|i@] = @1.0|a[i]@;\n" },
+    { .name = "cuda_past_end", .kind = "out-of-bounds write", .line = 3, .array = "out", .grid = { 100 }, .threadgroup = { 64 },
+      .cuda = 1,
+      .source = "unsigned i = blockIdx.x * blockDim.x + threadIdx.x;\n"
+                "@|if (i >= 100) return;@\n"
+                "out[i] = @1.0f|a[i]@;\n" },
+    { .name = "dynamic_overflow", .kind = "out-of-bounds write", .line = 2, .grid = { 64 }, .threadgroup = { 64 }, .cuda = 1,
+      .shared_memory = 256,
+      .source = "extern __shared__ float s[];\n"
+                "s[threadIdx.x@ + 1|@] = a[threadIdx.x];\n"
+                "__syncthreads();\n"
+                "out[threadIdx.x] = s[63 - threadIdx.x@ + 1|@];\n" },
+    { .name = "dynamic_unwritten", .kind = "uninitialised read", .line = 4, .grid = { 64 }, .threadgroup = { 64 }, .cuda = 1,
+      .shared_memory = 256,
+      .source = "extern __shared__ float s[];\n"
+                "@if (threadIdx.x < 60)|@ s[threadIdx.x] = a[threadIdx.x];\n"
+                "__syncthreads();\n"
+                "out[threadIdx.x] = s[63 - threadIdx.x];\n" },
+    { .name = "struct_returned", .grid = { 64 }, .threadgroup = { 64 },
+      .header = "struct both { float x; char c; };\n"
+                "inline both make(float x) { both b; b.x = x; b.c = 1; return b; }\n",
+      .source = "threadgroup both tile[64]; threadgroup float3 three[64];\n"
+                "uint i = thread_position_in_threadgroup.x;\n"
+                "tile[i] = make(a[i]); three[i].x = 1.0; three[i].y = 2.0; three[i].z = 3.0;\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "both b = tile[63 - i]; float3 t = three[63 - i];\n"
+                "out[i] = b.x + b.c + t.z;\n" },
+    { .name = "half_vectors", .kind = "uninitialised read", .line = 5, .array = "tile", .grid = { 64 }, .threadgroup = { 64 },
+      .source = "threadgroup half4 tile[64];\n"
+                "uint i = thread_position_in_threadgroup.x; half4 v = half4(half(i));\n"
+                "@if (i & 1)|@ tile[i] = v + v;\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "half4 w = tile[i ^ 1]; out[i] = float(w.x);\n" },
+    { .name = "endless", .kind = "endless loop", .line = 3, .grid = { 4 }, .threadgroup = { 4 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "float x = a[i];\n"
+                "for (uint k = 0; k < 16; k @+= 0|++@) x = x * 0.5 + 1.0;\n"
+                "out[i] = x;\n" },
+    { .name = "other_group", .kind = "race", .line = 3, .other_line = 4, .array = "out", .grid = { 64 },
+      .threadgroup = { 32 },
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "float x = 0.0;\n"
+                "@if (i == 3) x = out[63];|@\n"
+                "out[i] = x;\n" },
+};
+
+static void test_memory(void) { check_cases_run(cases, sizeof cases / sizeof cases[0]); }
+
+CHECK_MAIN(CHECK_TEST(test_memory))
