@@ -126,10 +126,19 @@ static double traffic(const invar_norm_call *call) {
     return bytes;
 }
 
-/* As invar_norm_widen_kernel decides. */
+/* A half type where every tensor of rows has it, with contiguous features; else float32. */
+static invar_float_type format_of(const invar_norm_call *call) {
+    const invar_float_type type = call->tensor[INVAR_NORM_X].type;
+    if ((type != INVAR_F16 && type != INVAR_BF16) || call->has[INVAR_NORM_SUM]) return INVAR_F32;
+    for (int o = 0; o < INVAR_NORM_OPERANDS; o++)
+        if (call->has[o] && (call->tensor[o].type != type || call->job.operand[o].step != 2)) return INVAR_F32;
+    return type;
+}
+
+/* Room in scratch where invar_norm_widen_kernel may want it. */
 static bool needs_widening(const invar_norm_call *call, const invar_view *vector) {
     invar_float_type accumulation = call->kernels == &invar_kernels_reference ? INVAR_F64 : INVAR_F32;
-    return vector->type != accumulation || vector->stride[0] != 1;
+    return vector->type != accumulation || vector->stride[0] != 1 || call->job.format == INVAR_BF16;
 }
 
 static size_t vector_bytes(const invar_norm_call *call) {
@@ -141,6 +150,7 @@ void invar_norm_plan(invar_norm_call *call) {
     call->kernels = invar_kernels_for(call->context->kernels, invar_norm_type(call));
     job->eps = call->options.eps;
     set_rows(call);
+    job->format = format_of(call);
     int64_t l3 = call->context->description.l3_bytes;
     job->stream = traffic(call) > (double)(l3 > 0 ? l3 : ASSUMED_L3) && !aliased(call);
     call->task_rows = job->features < TASK_ELEMENTS && job->features > 0 ? TASK_ELEMENTS / job->features : 1;
@@ -170,7 +180,7 @@ char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run) {
     for (int v = 0; v < 2; v++) {
         if (!vectors[v]) continue;
         int64_t step = vectors[v]->stride[0] * (int64_t)invar_view_item_size(vectors[v]);
-        *widened[v] = call->kernels->norm_widen(scratch, vectors[v]->data, vectors[v]->type, step, call->job.features);
+        *widened[v] = call->kernels->norm_widen(&call->job, scratch, vectors[v]->data, vectors[v]->type, step);
         if (needs_widening(call, vectors[v])) scratch += vector_bytes(call);
     }
     return scratch;

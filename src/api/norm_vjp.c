@@ -24,8 +24,8 @@ static void run_rows(void *argument, int64_t index, void *scratch) {
 static void merge_vector(const backward *b, const invar_view *out, size_t place, int64_t first, int64_t count) {
     const invar_norm_job *job = &b->call.job;
     int64_t step = job->features == 1 ? (int64_t)invar_view_item_size(out) : out->stride[0] * (int64_t)invar_view_item_size(out);
-    b->call.kernels->norm_merge(out->data, out->type, step, job->partial ? job->partial + place : NULL, job->partial_bytes,
-                                b->chunks, first, count);
+    b->call.kernels->norm_merge(job, out->data, out->type, step, job->partial ? job->partial + place : NULL, b->chunks, first,
+                                count);
 }
 
 static void merge_features(void *argument, int64_t index, void *scratch) {
@@ -34,7 +34,7 @@ static void merge_features(void *argument, int64_t index, void *scratch) {
     const invar_norm_job *job = &b->call.job;
     int64_t first = index * MERGE_FEATURES, left = job->features - first, count = left < MERGE_FEATURES ? left : MERGE_FEATURES;
     if (job->want_dweight) merge_vector(b, &b->dweight, 0, first, count);
-    if (job->want_dbias) merge_vector(b, &b->dbias, job->want_dweight ? job->partial_bytes / 2 : 0, first, count);
+    if (job->want_dbias) merge_vector(b, &b->dbias, job->partial_bytes / 2, first, count);
 }
 
 /* dweight or dbias: like its argument, apart from every other tensor. */
@@ -77,7 +77,7 @@ static int64_t chunk_rows(int64_t features) {
 }
 
 /* Partial sums make a task a chunk: its size is then part of the result, and comes from the features alone. */
-static void plan(backward *b) {
+static void plan(backward *b, bool centred) {
     invar_norm_call *call = &b->call;
     invar_norm_job *job = &call->job;
     invar_norm_plan(call);
@@ -88,14 +88,14 @@ static void plan(backward *b) {
     call->task_rows = job->chunk_rows = chunk_rows(job->features);
     call->tasks = b->chunks = job->features ? (job->rows + job->chunk_rows - 1) / job->chunk_rows : 0;
     size_t item = call->kernels == &invar_kernels_reference ? sizeof(double) : sizeof(float);
-    job->partial_bytes = item * (size_t)job->features * (job->want_dweight + job->want_dbias);
+    job->partial_bytes = item * (size_t)job->features * (centred ? 2 : 1);
     call->shared_bytes += job->partial_bytes * (size_t)b->chunks;
 }
 
 static invar_status run(backward *b, bool centred) {
     invar_norm_call *call = &b->call;
     invar_norm_job *job = &call->job;
-    plan(b);
+    plan(b, centred);
     int64_t held = job->features < INVAR_NORM_BLOCK ? job->features : INVAR_NORM_BLOCK;
     invar_run run;
     bool planned;

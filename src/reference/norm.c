@@ -85,8 +85,8 @@ static void vjp_rows(const invar_norm_job *job, bool centred, int64_t first, int
     if (job->want_dweight || job->want_dbias) {
         double *partial = (double *)(void *)(job->partial + (size_t)(first / job->chunk_rows) * job->partial_bytes);
         memset(partial, 0, job->partial_bytes);
-        if (job->want_dweight) dweight = partial, partial += job->features;
-        if (job->want_dbias) dbias = partial;
+        dweight = partial;
+        if (centred) dbias = partial + job->features;
     }
     invar_norm_walk walk;
     invar_norm_walk_to(&walk, job, first);
@@ -118,18 +118,19 @@ void invar_reference_layer_norm_vjp(const invar_norm_job *job, int64_t first, in
     vjp_rows(job, true, first, count);
 }
 
-void invar_reference_norm_merge(char *out, invar_float_type type, int64_t step, const char *partial, size_t partial_bytes,
+void invar_reference_norm_merge(const invar_norm_job *job, char *out, invar_float_type type, int64_t step, const char *partial,
                                 int64_t chunks, int64_t first, int64_t count) {
     for (int64_t i = first; i < first + count; i++) {
         double sum = 0;
-        for (int64_t c = 0; c < chunks; c++) sum += ((const double *)(const void *)(partial + (size_t)c * partial_bytes))[i];
+        for (int64_t c = 0; c < chunks; c++) sum += ((const double *)(const void *)(partial + (size_t)c * job->partial_bytes))[i];
         invar_store_float(out + i * step, type, sum);
     }
 }
 
-const void *invar_reference_norm_widen(void *scratch, const char *data, invar_float_type type, int64_t step, int64_t count) {
+const void *invar_reference_norm_widen(const invar_norm_job *job, void *scratch, const char *data, invar_float_type type,
+                                       int64_t step) {
     if (type == INVAR_F64 && step == sizeof(double)) return data;
     double *wide = scratch;
-    for (int64_t i = 0; i < count; i++) wide[i] = invar_load_float(data + i * step, type);
+    for (int64_t i = 0; i < job->features; i++) wide[i] = invar_load_float(data + i * step, type);
     return wide;
 }

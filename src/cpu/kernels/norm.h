@@ -41,9 +41,12 @@ typedef struct invar_norm_job {
     /* [features] of the accumulation type: float, or double in the reference. NULL: absent. */
     const void *weight, *bias;
     double eps;
+    /* float16 or bfloat16: every tensor of rows has this type and contiguous features, and may be read in place; float32: any
+     * mix, read as floats. */
+    invar_float_type format;
     bool stream; /* the output is too large for the caches: stores may go past them */
-    /* Backward. Chunk c, of chunk_rows rows, leaves its sums of dweight and dbias at partial + c · partial_bytes:
-     * [features] of the accumulation type for each one that is wanted, dweight first. */
+    /* Backward. When either is wanted, chunk c, of chunk_rows rows, leaves its sums at partial + c · partial_bytes: [features] of
+     * the accumulation type for dweight, then, for layer_norm, as many for dbias. */
     bool want_dweight, want_dbias;
     int64_t chunk_rows;
     char *partial;
@@ -61,15 +64,16 @@ typedef void invar_norm_kernel(const invar_norm_job *job, int64_t first, int64_t
  * partial sums are overwritten. */
 typedef void invar_norm_vjp_kernel(const invar_norm_job *job, int64_t first, int64_t count, void *scratch);
 
-/* Adds the partials at partial + c · partial_bytes for c in 0 … chunks-1 in that order, features first … first+count-1, and
- * stores the sums to a vector with the given bytes between its elements: zeros when there are no chunks. */
-typedef void invar_norm_merge_kernel(char *out, invar_float_type type, int64_t step, const char *partial,
-                                     size_t partial_bytes, int64_t chunks, int64_t first, int64_t count);
+/* Adds up what the chunks 0 … chunks-1 left for one vector, in that order, and stores features first … first+count-1 of it to
+ * out, with `step` bytes between elements: zeros when there are no chunks. partial: chunk 0's sums for that vector. first
+ * is a multiple of 1024. */
+typedef void invar_norm_merge_kernel(const invar_norm_job *job, char *out, invar_float_type type, int64_t step,
+                                     const char *partial, int64_t chunks, int64_t first, int64_t count);
 
-/* [count] elements as the accumulation type: the vector itself where it is that already, else converted into scratch,
- * which holds count doubles. */
-typedef const void *invar_norm_widen_kernel(void *scratch, const char *data, invar_float_type type, int64_t step,
-                                            int64_t count);
+/* weight or bias as the kernels want it for a job of this format, `features` of the accumulation type: the vector itself
+ * where it is that already, else converted into scratch, which holds as many doubles. */
+typedef const void *invar_norm_widen_kernel(const invar_norm_job *job, void *scratch, const char *data, invar_float_type type,
+                                            int64_t step);
 
 /* A place in the walk over rows: the byte offset of the current row in every operand. */
 typedef struct invar_norm_walk {

@@ -5,10 +5,12 @@
 #define INVAR_CPU_KERNELS_NORM_ROW_H
 
 #include "cpu/kernels/norm.h"
+#include "cpu/vec/lanes.h"
 #include "cpu/vec/stream.h"
 #include "cpu/vec/vec.h"
 
 #define FOR_LANES _Pragma("GCC unroll 8") for (int j = 0; j < VSUM; j++)
+#define FOR_LANE_PAIRS _Pragma("GCC unroll 4") for (int j = 0; j < VSUM; j += 2)
 
 VEC_INLINE int norm_left(int64_t count, int64_t i) { return count - i < VW ? (int)(count - i) : VW; }
 
@@ -18,10 +20,28 @@ VEC_INLINE vf norm_load(const int type, const void *p) {
 VEC_INLINE vf norm_load_n(const int type, const void *p, int n) {
     return type == INVAR_F32 ? vf_load_n(p, n) : type == INVAR_F16 ? vf_load_f16_n(p, n) : vf_load_bf16_n(p, n);
 }
-VEC_INLINE void norm_store(const int type, const bool stream, void *p, vf v) {
-    if (type == INVAR_F32) stream ? vf_stream(p, v) : vf_store(p, v);
-    else if (type == INVAR_F16) stream ? vf_stream_f16(p, v) : vf_store_f16(p, v);
-    else stream ? vf_stream_bf16(p, v) : vf_store_bf16(p, v);
+VEC_INLINE void norm_store(const int type, void *p, vf v) {
+    if (type == INVAR_F32) vf_store(p, v);
+    else if (type == INVAR_F16) vf_store_f16(p, v);
+    else vf_store_bf16(p, v);
+}
+
+/* Two vectors of a row. bfloat16 is read and written split, as in vec/lanes.h: even elements in a, odd ones in b. */
+VEC_INLINE void norm_load_two(const int type, const void *p, vf *a, vf *b) {
+    if (type == INVAR_BF16) {
+        vf_load_split(p, a, b);
+        return;
+    }
+    *a = norm_load(type, p);
+    *b = norm_load(type, (const char *)p + VW * (type == INVAR_F32 ? 4 : 2));
+}
+VEC_INLINE void norm_store_two(const int type, void *p, vf a, vf b) {
+    if (type == INVAR_BF16) {
+        vec_store_joined(p, vf_join(a, b));
+        return;
+    }
+    norm_store(type, p, a);
+    norm_store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
 }
 VEC_INLINE void norm_store_n(const int type, void *p, vf v, int n) {
     if (type == INVAR_F32) vf_store_n(p, v, n);
@@ -56,7 +76,10 @@ VEC_INLINE void norm_widen(const bool add, float *to, const char *from, invar_fl
     else norm_widen_run(INVAR_BF16, add, to, from, count);
 }
 
-/* A row as floats: in place where it is contiguous float32 alone, else block by block in a buffer. */
+/* How this instruction set reads the job's rows: half types in place where widening them in registers costs next to nothing. */
+VEC_INLINE invar_float_type norm_format(const invar_norm_job *job) { return VEC_SPLIT ? job->format : INVAR_F32; }
+
+/* A row in that format: in place where it stands so in memory, else widened block by block in a buffer. */
 typedef struct norm_source {
     const invar_norm_operand *operand, *residual; /* residual NULL: none */
     const char *data, *residual_data;
@@ -73,13 +96,13 @@ VEC_INLINE norm_source norm_source_of(const invar_norm_job *job, const invar_nor
         source.residual = &job->operand[residual];
         source.residual_data = invar_norm_row(job, walk, residual);
     }
-    source.direct = !source.residual && source.operand->type == INVAR_F32 && source.operand->step == 4;
+    source.direct = norm_format(job) != INVAR_F32 || (!source.residual && source.operand->type == INVAR_F32 && source.operand->step == 4);
     return source;
 }
 
-/* Elements first … first+count-1; first is a multiple of INVAR_NORM_BLOCK, count at most that. */
-VEC_INLINE const float *norm_block(norm_source *s, int64_t first, int64_t count) {
-    if (s->direct) return (const float *)(const void *)s->data + first;
+/* Elements first … first+count-1; first is a multiple of INVAR_NORM_BLOCK, count at most that where there is a buffer. */
+VEC_INLINE const char *norm_block(norm_source *s, int64_t first, int64_t count) {
+    if (s->direct) return s->data + first * s->operand->step;
     if (s->held != first) {
         norm_widen(false, s->buffer, s->data + first * s->operand->step, s->operand->type, s->operand->step, count);
         if (s->residual)
@@ -87,28 +110,38 @@ VEC_INLINE const float *norm_block(norm_source *s, int64_t first, int64_t count)
                        count);
         s->held = first;
     }
-    return s->buffer;
+    return (const char *)s->buffer;
 }
 
-VEC_INLINE int64_t norm_block_count(int64_t features, int64_t first) {
-    return features - first < INVAR_NORM_BLOCK ? features - first : INVAR_NORM_BLOCK;
+/* The block at `first`. Half types in place are one block: their split runs of 32 must not be cut. */
+VEC_INLINE int64_t norm_block_count(const invar_norm_job *job, int64_t first) {
+    int64_t left = job->features - first;
+    return norm_format(job) != INVAR_F32 || left < INVAR_NORM_BLOCK ? left : INVAR_NORM_BLOCK;
 }
 
-/* The next row, to be fetched while this one is written: 32 elements at a time, in step with the loop that writes. */
+/* The next row, to be fetched 32 elements at a time in step with the loops over this one: memory is then never idle. Its
+ * cache lines are shared out between two loops, which take the `turn` 0 and 1. */
 typedef struct norm_ahead {
     const char *data; /* NULL: nothing */
     int item;
+    bool far; /* too long a row to wait in L1 */
 } norm_ahead;
 
 VEC_INLINE norm_ahead norm_ahead_of(const invar_norm_job *job, const invar_norm_walk *next, int operand, bool last) {
+    enum { NEAR_BYTES = 4096 };
     const invar_norm_operand *o = &job->operand[operand];
     bool contiguous = o->data && o->step == (int64_t)invar_float_size(o->type);
-    return (norm_ahead){ last || !contiguous ? NULL : o->data + next->offset[operand], (int)o->step };
+    return (norm_ahead){ last || !contiguous ? NULL : o->data + next->offset[operand], (int)o->step,
+                         job->features * o->step > NEAR_BYTES };
 }
-VEC_INLINE void norm_fetch_ahead(norm_ahead ahead, int64_t i) {
+VEC_INLINE norm_ahead norm_ahead_from(norm_ahead ahead, int64_t first) {
+    if (ahead.data) ahead.data += first * ahead.item;
+    return ahead;
+}
+VEC_INLINE void norm_fetch_ahead(norm_ahead ahead, int64_t i, int turn) {
     if (!ahead.data) return;
-    vec_prefetch(ahead.data + i * ahead.item);
-    if (ahead.item == 4) vec_prefetch(ahead.data + i * 4 + 64);
+    if (ahead.item == 4) vec_prefetch(ahead.data + i * 4 + 64 * turn, ahead.far);
+    else if ((i / VSUM_LANES & 1) == turn) vec_prefetch(ahead.data + i * ahead.item, ahead.far);
 }
 
 /* ---- summing --------------------------------------------------------------------------------------- */
@@ -126,8 +159,11 @@ enum {
 typedef struct norm_pass {
     vf lane[3][VSUM];
     vf mean, shift;
-    const float *x, *dy, *weight; /* this block's */
-    int64_t weight_mask;          /* 0: weight is VW ones, read again and again; -1: an element each */
+    const char *x, *dy;   /* this block's, in the job's format */
+    const float *weight;
+    int64_t weight_mask;  /* 0: weight is VW ones, read again and again; -1: an element each */
+    norm_ahead ahead;     /* fetched in this pass */
+    int ahead_turn;
 } norm_pass;
 
 VEC_INLINE void norm_step(const int kind, vf a[VSUM], vf b[VSUM], vf c[VSUM], int j, vf x, vf g) {
@@ -153,28 +189,48 @@ VEC_INLINE vf norm_centre(const int kind, vf x, vf mean, vf shift) {
     return x;
 }
 
-/* One block of a pass. The lanes live in registers during it. */
-VEC_INLINE void norm_accumulate(const int kind, norm_pass *p, int64_t count) {
+/* The lanes of a split run, back in the order of the elements. */
+VEC_INLINE void norm_unsplit(vf lane[VSUM]) {
+    if (VEC_SPLIT)
+        FOR_LANE_PAIRS vf_zip(lane[j], lane[j + 1], &lane[j], &lane[j + 1]);
+}
+
+/* One block of a pass, of elements of `type`. The lanes live in registers during it. */
+VEC_INLINE void norm_accumulate(const int kind, const int type, norm_pass *p, int64_t count) {
     const bool gradient = kind >= NORM_RMS_GRADIENT;
+    const int item = type == INVAR_F32 ? 4 : 2;
     vf a[VSUM], b[VSUM], c[VSUM];
     FOR_LANES a[j] = p->lane[0][j], b[j] = p->lane[1][j], c[j] = p->lane[2][j];
-    const float *x = p->x, *dy = p->dy, *weight = p->weight;
+    const char *x = p->x, *dy = p->dy;
+    const float *weight = p->weight;
     const int64_t mask = p->weight_mask;
     const vf mean = p->mean, shift = p->shift;
-    vf g = vf_zero();
+    const norm_ahead ahead = p->ahead;
+    vf x0, x1, g0 = vf_zero(), g1 = vf_zero();
     int64_t i = 0;
-    for (; i + VSUM_LANES <= count; i += VSUM_LANES)
-        FOR_LANES {
-            if (gradient) g = vf_mul(vf_load(dy + i + j * VW), vf_load(weight + ((i + j * VW) & mask)));
-            norm_step(kind, a, b, c, j, norm_centre(kind, vf_load(x + i + j * VW), mean, shift), g);
+    for (; i + VSUM_LANES <= count; i += VSUM_LANES) {
+        norm_fetch_ahead(ahead, i, p->ahead_turn);
+        FOR_LANE_PAIRS {
+            const int64_t e = i + j * VW;
+            norm_load_two(type, x + e * item, &x0, &x1);
+            if (gradient) {
+                norm_load_two(type, dy + e * item, &g0, &g1);
+                g0 = vf_mul(g0, vf_load(weight + (e & mask)));
+                g1 = vf_mul(g1, vf_load(weight + ((e + VW) & mask)));
+            }
+            norm_step(kind, a, b, c, j, norm_centre(kind, x0, mean, shift), g0);
+            norm_step(kind, a, b, c, j + 1, norm_centre(kind, x1, mean, shift), g1);
         }
+    }
+    if (type == INVAR_BF16) norm_unsplit(a), norm_unsplit(b), norm_unsplit(c);
     FOR_LANES { /* lanes without an element add +0, which changes no sum that began at +0 */
-        int n = (int)(count - i) - j * VW;
+        const int64_t e = i + j * VW;
+        int n = (int)(count - e);
         n = n < 0 ? 0 : n > VW ? VW : n;
         if (!n) continue;
-        if (gradient) g = vf_mul(vf_load_n(dy + i + j * VW, n), vf_load_n(weight + ((i + j * VW) & mask), n));
-        vf value = norm_centre(kind, vf_load_n(x + i + j * VW, n), mean, shift);
-        norm_step(kind, a, b, c, j, vf_select(vm_first(n), value, vf_zero()), g);
+        if (gradient) g0 = vf_mul(norm_load_n(type, dy + e * item, n), vf_load_n(weight + (e & mask), n));
+        vf value = norm_centre(kind, norm_load_n(type, x + e * item, n), mean, shift);
+        norm_step(kind, a, b, c, j, vf_select(vm_first(n), value, vf_zero()), g0);
     }
     FOR_LANES p->lane[0][j] = a[j], p->lane[1][j] = b[j], p->lane[2][j] = c[j];
 }
@@ -194,7 +250,19 @@ VEC_INLINE vf norm_scale_of(vf mean_square, double eps) {
     return vf_div(vf_set1(1.0f), vf_sqrt(vf_add(mean_square, vf_set1((float)eps))));
 }
 
-/* ---- weights ---------------------------------------------------------------------------------------- */
+/* ---- vectors of a whole call -------------------------------------------------------------------------- */
+
+/* Whole runs of 32 elements in the order that split rows have in their vectors, and back. */
+VEC_INLINE void norm_reorder(const bool split, float *to, const float *from, int64_t count) {
+    vf a, b;
+    for (int64_t i = 0; i + VSUM_LANES <= count; i += VSUM_LANES)
+        FOR_LANE_PAIRS {
+            split ? vf_unzip(vf_load(from + i + j * VW), vf_load(from + i + (j + 1) * VW), &a, &b) :
+                    vf_zip(vf_load(from + i + j * VW), vf_load(from + i + (j + 1) * VW), &a, &b);
+            vf_store(to + i + j * VW, a);
+            vf_store(to + i + (j + 1) * VW, b);
+        }
+}
 
 static const float norm_ones[VW] = {
     1, 1, 1, 1,
@@ -208,31 +276,37 @@ static const float norm_ones[VW] = {
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
-/* Elements to store singly until the address is a multiple of a vector's bytes. */
-VEC_INLINE int norm_head(const int type, const char *to, int64_t count) {
-    const unsigned item = type == INVAR_F32 ? 4 : 2, bytes = VW * item;
-    int64_t head = (int64_t)((bytes - (unsigned)((uintptr_t)to % bytes)) % bytes / item);
-    return (int)(head < count ? head : count);
+/* Results are computed in place where that is a contiguous row of the job's format and stores go through the caches. Else a
+ * piece at a time in L1, and go from there past the caches, to another type, or to places apart. The way through L1 costs
+ * less than a twentieth of the memory traffic, and a row need not be aligned. */
+enum { NORM_STAGE = 4096 }; /* bytes: 1024 floats, or as many half floats */
+
+VEC_INLINE bool norm_needs_stage(const int format, const invar_norm_operand *out, bool stream) {
+    return stream || (int)out->type != format || out->step != (format == INVAR_F32 ? 4 : 2);
 }
 
-/* A run of floats stored with another element type or stride. */
-VEC_INLINE void norm_narrow_run(const int type, const bool stream, char *to, const float *from, int64_t count) {
+VEC_INLINE void norm_narrow_run(const int type, char *to, const float *from, int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    int64_t i = stream ? norm_head(type, to, count) : 0;
-    if (i) norm_store_n(type, to, vf_load_n(from, (int)i), (int)i);
-    for (; i + VW <= count; i += VW) norm_store(type, stream, to + i * item, vf_load(from + i));
+    int64_t i = 0;
+    for (; i + VW <= count; i += VW) norm_store(type, to + i * item, vf_load(from + i));
     if (i < count) norm_store_n(type, to + i * item, vf_load_n(from + i, norm_left(count, i)), norm_left(count, i));
 }
 
-static void norm_scatter(char *to, invar_float_type type, int64_t step, const float *from, int64_t count) {
-    for (int64_t i = 0; i < count; i++) invar_store_float(to + i * step, type, from[i]);
+/* Floats stored with any type and distance between elements. */
+static void norm_narrow(bool stream, char *to, invar_float_type type, int64_t step, const float *from, int64_t count) {
+    if (step != (int64_t)invar_float_size(type)) {
+        for (int64_t i = 0; i < count; i++) invar_store_float(to + i * step, type, from[i]);
+    } else if (type == INVAR_F32 && stream) vec_stream_copy(to, (const char *)from, sizeof(float) * (size_t)count);
+    else if (type == INVAR_F32) norm_narrow_run(INVAR_F32, to, from, count);
+    else if (type == INVAR_F16) norm_narrow_run(INVAR_F16, to, from, count);
+    else norm_narrow_run(INVAR_BF16, to, from, count);
 }
 
-VEC_INLINE void norm_narrow(const bool stream, char *to, invar_float_type type, int64_t step, const float *from, int64_t count) {
-    if (step != (int64_t)invar_float_size(type)) norm_scatter(to, type, step, from, count);
-    else if (type == INVAR_F32) norm_narrow_run(INVAR_F32, stream, to, from, count);
-    else if (type == INVAR_F16) norm_narrow_run(INVAR_F16, stream, to, from, count);
-    else norm_narrow_run(INVAR_BF16, stream, to, from, count);
+/* A piece from the stage to its place. */
+VEC_INLINE void norm_unstage(const int format, bool stream, char *to, const invar_norm_operand *out, const char *stage,
+                             int64_t count) {
+    if (format == INVAR_F32) norm_narrow(stream, to, out->type, out->step, (const float *)(const void *)stage, count);
+    else vec_stream_copy(to, stage, 2 * (size_t)count);
 }
 
 #endif

@@ -3,8 +3,8 @@
  *   rms_norm:   k = ((Σ g·x · r) · r) / D,  dx = r · (g - x·k),                            dw += dy · (x·r)
  *   layer_norm: k = ((Σ g·c · r) · r) / D,  dx = r · ((g - Σg / D) - c·k),   db += dy,     dw += dy · (c·r)
  *
- * r and c as in the forward kernel, computed again: a row's sums cost less than reading them from memory would. x and dy
- * are read once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
+ * r and c as in the forward kernel, computed again: a row's sums cost less than reading them from memory would. x and dy are
+ * read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
 #include "cpu/kernels/norm_row.h"
 
 typedef struct row_gradient {
@@ -14,34 +14,43 @@ typedef struct row_gradient {
     int64_t weight_mask;   /* as in norm_pass */
 } row_gradient;
 
-VEC_INLINE void run_pass(const int kind, norm_pass *pass, norm_source *x, norm_source *dy, const row_gradient *row,
-                         int64_t features) {
+/* The next rows of x and dy. */
+typedef struct rows_ahead {
+    norm_ahead x, dy;
+} rows_ahead;
+
+VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, norm_source *dy,
+                         const row_gradient *row, const invar_norm_job *job, norm_ahead ahead, int turn) {
     norm_pass_begin(pass);
-    for (int64_t first = 0; first < features; first += INVAR_NORM_BLOCK) {
-        int64_t count = norm_block_count(features, first);
+    pass->ahead_turn = turn;
+    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
+        int64_t count = norm_block_count(job, first);
         pass->x = norm_block(x, first, count);
         if (kind >= NORM_RMS_GRADIENT) {
             pass->dy = norm_block(dy, first, count);
             pass->weight = row->weight + (first & row->weight_mask);
         }
-        norm_accumulate(kind, pass, count);
+        pass->ahead = norm_ahead_from(ahead, first);
+        norm_accumulate(kind, type, pass, count);
+        if (type != INVAR_F32) return;
     }
 }
 
-VEC_INLINE void measure(const bool centred, row_gradient *row, const invar_norm_job *job, norm_source *x, norm_source *dy) {
+VEC_INLINE void measure(const bool centred, const int type, row_gradient *row, const invar_norm_job *job, norm_source *x,
+                        norm_source *dy, rows_ahead ahead) {
     const int64_t features = job->features;
     norm_pass pass;
     pass.mean = pass.shift = row->level = vf_zero();
     pass.weight_mask = row->weight_mask;
     if (centred) {
-        run_pass(NORM_SUM, &pass, x, dy, row, features);
+        run_pass(NORM_SUM, type, &pass, x, dy, row, job, ahead.x, 0);
         pass.mean = norm_mean_of(pass.lane[0], features);
-        run_pass(NORM_DEVIATION, &pass, x, dy, row, features);
+        run_pass(NORM_DEVIATION, type, &pass, x, dy, row, job, ahead.x, 1);
         pass.shift = norm_mean_of(pass.lane[0], features);
-        run_pass(NORM_LAYER_GRADIENT, &pass, x, dy, row, features);
+        run_pass(NORM_LAYER_GRADIENT, type, &pass, x, dy, row, job, ahead.dy, 0);
         row->level = norm_mean_of(pass.lane[2], features);
     } else {
-        run_pass(NORM_RMS_GRADIENT, &pass, x, dy, row, features);
+        run_pass(NORM_RMS_GRADIENT, type, &pass, x, dy, row, job, ahead.x, 0);
     }
     row->mean = pass.mean;
     row->shift = pass.shift;
@@ -54,24 +63,11 @@ VEC_INLINE vf centre(const bool centred, const row_gradient *row, vf x) {
     return centred ? vf_sub(vf_sub(x, row->mean), row->shift) : x;
 }
 
-/* ---- dweight and dbias -------------------------------------------------------------------------------- */
+/* ---- one element ------------------------------------------------------------------------------------------- */
 
 VEC_INLINE vf weight_step(const bool centred, const row_gradient *row, vf x, vf dy, vf sum) {
     return vf_fma(dy, vf_mul(centre(centred, row, x), row->scale), sum);
 }
-
-VEC_INLINE void add_dweight(const bool centred, float *sum, const row_gradient *gradient, const float *x, const float *dy,
-                            int64_t count) {
-    const row_gradient row = *gradient;
-    int64_t i = 0;
-    for (; i + VW <= count; i += VW)
-        vf_store(sum + i, weight_step(centred, &row, vf_load(x + i), vf_load(dy + i), vf_load(sum + i)));
-    if (i == count) return;
-    int n = norm_left(count, i);
-    vf_store_n(sum + i, weight_step(centred, &row, vf_load_n(x + i, n), vf_load_n(dy + i, n), vf_load_n(sum + i, n)), n);
-}
-
-/* ---- dx ----------------------------------------------------------------------------------------------- */
 
 VEC_INLINE vf dx_step(const bool centred, const row_gradient *row, vf x, vf dy, vf weight) {
     vf g = vf_mul(dy, weight);
@@ -79,101 +75,93 @@ VEC_INLINE vf dx_step(const bool centred, const row_gradient *row, vf x, vf dy, 
     return vf_mul(row->scale, vf_fnma(centre(centred, row, x), row->slope, g));
 }
 
-VEC_INLINE vf dx_at(const bool centred, const row_gradient *row, const float *x, const float *dy, int64_t i) {
-    return dx_step(centred, row, vf_load(x + i), vf_load(dy + i), vf_load(row->weight + (i & row->weight_mask)));
-}
+VEC_INLINE vf weight_at(const row_gradient *row, int64_t i) { return vf_load(row->weight + (i & row->weight_mask)); }
 
-VEC_INLINE vf dx_n(const bool centred, const row_gradient *row, const float *x, const float *dy, int64_t i, int n) {
-    return dx_step(centred, row, vf_load_n(x + i, n), vf_load_n(dy + i, n), vf_load_n(row->weight + (i & row->weight_mask), n));
-}
+/* ---- the last pass ------------------------------------------------------------------------------------------ */
 
-VEC_INLINE void write_run(const int type, const bool centred, const bool stream, char *dx, const row_gradient *block,
-                          const float *x, const float *dy, int64_t count, norm_ahead ahead, norm_ahead dy_ahead) {
-    const int item = type == INVAR_F32 ? 4 : 2;
-    const row_gradient row = *block;
-    int64_t i = stream ? norm_head(type, dx, count) : 0;
-    if (i) norm_store_n(type, dx, dx_n(centred, &row, x, dy, 0, (int)i), (int)i);
-    for (; i + VSUM_LANES <= count; i += VSUM_LANES) {
-        norm_fetch_ahead(ahead, i);
-        norm_fetch_ahead(dy_ahead, i);
-        FOR_LANES norm_store(type, stream, dx + (i + j * VW) * item, dx_at(centred, &row, x, dy, i + j * VW));
-    }
-    for (; i < count; i += VW) {
-        int n = norm_left(count, i);
-        norm_store_n(type, dx + i * item, dx_n(centred, &row, x, dy, i, n), n);
-    }
-}
-
-VEC_INLINE void write_typed(const int type, const bool centred, bool stream, char *dx, const row_gradient *row, const float *x,
-                            const float *dy, int64_t count, norm_ahead ahead, norm_ahead dy_ahead) {
-    if (stream) write_run(type, centred, true, dx, row, x, dy, count, ahead, dy_ahead);
-    else write_run(type, centred, false, dx, row, x, dy, count, ahead, dy_ahead);
-}
-
-VEC_INLINE void write_scattered(const bool centred, char *dx, const invar_norm_operand *out, const row_gradient *row,
-                                const float *x, const float *dy, int64_t count) {
-    enum { PIECE = 256 };
-    float piece[PIECE];
-    row_gradient part = *row;
-    for (int64_t i = 0; i < count; i += PIECE) {
-        int64_t n = count - i < PIECE ? count - i : PIECE;
-        part.weight = row->weight + (i & row->weight_mask);
-        write_run(INVAR_F32, centred, false, (char *)piece, &part, x + i, dy + i, n, (norm_ahead){ NULL, 0 },
-                  (norm_ahead){ NULL, 0 });
-        norm_scatter(dx + i * out->step, out->type, out->step, piece, n);
-    }
-}
-
-VEC_INLINE void write_block(const bool centred, const invar_norm_job *job, char *dx, const row_gradient *row, const float *x,
-                            const float *dy, int64_t count, norm_ahead ahead, norm_ahead dy_ahead) {
-    const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
-    const bool stream = job->stream;
-    if (out->step != (int64_t)invar_float_size(out->type)) write_scattered(centred, dx, out, row, x, dy, count);
-    else if (out->type == INVAR_F32) write_typed(INVAR_F32, centred, stream, dx, row, x, dy, count, ahead, dy_ahead);
-    else if (out->type == INVAR_F16) write_typed(INVAR_F16, centred, stream, dx, row, x, dy, count, ahead, dy_ahead);
-    else write_typed(INVAR_BF16, centred, stream, dx, row, x, dy, count, ahead, dy_ahead);
-}
-
-/* ---- rows --------------------------------------------------------------------------------------------- */
-
-/* A chunk's partial sums; NULL: not wanted. */
+/* A chunk's partial sums; dweight NULL: none. */
 typedef struct chunk_sums {
     float *dweight, *dbias;
 } chunk_sums;
 
-VEC_INLINE chunk_sums sums_of(const invar_norm_job *job, int64_t first_row) {
-    chunk_sums sums = { NULL, NULL };
-    if (!job->want_dweight && !job->want_dbias) return sums;
-    float *partial = (float *)(void *)(job->partial + (size_t)(first_row / job->chunk_rows) * job->partial_bytes);
-    if (job->want_dweight) sums.dweight = partial, partial += job->features;
-    if (job->want_dbias) sums.dbias = partial;
-    if (sums.dweight) memset(sums.dweight, 0, sizeof(float) * (size_t)job->features);
-    if (sums.dbias) memset(sums.dbias, 0, sizeof(float) * (size_t)job->features);
-    return sums;
+VEC_INLINE void add_at(const bool centred, const row_gradient *row, chunk_sums sums, int64_t i, vf x, vf dy) {
+    vf_store(sums.dweight + i, weight_step(centred, row, x, dy, vf_load(sums.dweight + i)));
+    if (centred) vf_store(sums.dbias + i, vf_add(dy, vf_load(sums.dbias + i)));
 }
 
-/* The last pass over a row: the parameters' gradients first, since dx may be written over dy. */
-VEC_INLINE void finish_row(const bool centred, const invar_norm_job *job, const invar_norm_walk *walk, const row_gradient *row,
-                           norm_source *x, norm_source *dy, chunk_sums sums, norm_ahead ahead, norm_ahead dy_ahead) {
-    char *dx = invar_norm_row(job, walk, INVAR_NORM_DX);
-    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-        int64_t count = norm_block_count(job->features, first);
-        const float *xs = norm_block(x, first, count), *dys = norm_block(dy, first, count);
-        if (sums.dweight) add_dweight(centred, sums.dweight + first, row, xs, dys, count);
-        if (sums.dbias) norm_widen_run(INVAR_F32, true, sums.dbias + first, (const char *)dys, count);
-        if (!dx) continue;
-        row_gradient block = *row;
-        block.weight += first & row->weight_mask;
-        norm_ahead x_block = { ahead.data ? ahead.data + first * ahead.item : NULL, ahead.item };
-        norm_ahead dy_block = { dy_ahead.data ? dy_ahead.data + first * dy_ahead.item : NULL, dy_ahead.item };
-        write_block(centred, job, dx + first * job->operand[INVAR_NORM_DX].step, &block, xs, dys, count, x_block, dy_block);
+VEC_INLINE void add_n(const bool centred, const row_gradient *row, chunk_sums sums, int64_t i, vf x, vf dy, int n) {
+    vf_store_n(sums.dweight + i, weight_step(centred, row, x, dy, vf_load_n(sums.dweight + i, n)), n);
+    if (centred) vf_store_n(sums.dbias + i, vf_add(dy, vf_load_n(sums.dbias + i, n)), n);
+}
+
+/* dx, and with `sum` the chunk's sums; x, dy and dx are contiguous and of type `type`. */
+VEC_INLINE void write_run(const int type, const bool centred, const bool sum, char *dx, const row_gradient *block, const char *x,
+                          const char *dy, int64_t count, chunk_sums sums, rows_ahead ahead) {
+    const int item = type == INVAR_F32 ? 4 : 2;
+    const int64_t whole = count - count % VSUM_LANES;
+    const row_gradient row = *block;
+    vf x0, x1, dy0, dy1;
+    int64_t i = 0;
+    for (; i < whole; i += 2 * VW) {
+        if (!centred) norm_fetch_ahead(ahead.x, i, 1), norm_fetch_ahead(ahead.dy, i, 0);
+        norm_fetch_ahead(ahead.dy, i, 1);
+        norm_load_two(type, x + i * item, &x0, &x1);
+        norm_load_two(type, dy + i * item, &dy0, &dy1);
+        if (sum) {
+            add_at(centred, &row, sums, i, x0, dy0);
+            add_at(centred, &row, sums, i + VW, x1, dy1);
+        }
+        norm_store_two(type, dx + i * item, dx_step(centred, &row, x0, dy0, weight_at(&row, i)),
+                       dx_step(centred, &row, x1, dy1, weight_at(&row, i + VW)));
+    }
+    for (; i < count; i += VW) {
+        int n = norm_left(count, i);
+        vf xs = norm_load_n(type, x + i * item, n), dys = norm_load_n(type, dy + i * item, n);
+        if (sum) add_n(centred, &row, sums, i, xs, dys, n);
+        vf weight = vf_load_n(row.weight + (i & row.weight_mask), n);
+        norm_store_n(type, dx + i * item, dx_step(centred, &row, xs, dys, weight), n);
     }
 }
 
-VEC_INLINE void vjp_rows(const bool centred, const invar_norm_job *job, int64_t first_row, int64_t rows, float *scratch) {
+/* One block of a row. What cannot be written in place, or is not wanted, goes through a stage in L1. */
+VEC_INLINE void write_block(const bool centred, const int type, const invar_norm_job *job, char *dx, const row_gradient *row,
+                            const char *x, const char *dy, int64_t first, int64_t count, chunk_sums sums, rows_ahead ahead) {
+    const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
+    const int item = type == INVAR_F32 ? 4 : 2;
+    const bool staged = !dx || norm_needs_stage(type, out, job->stream);
+    const int64_t piece = staged ? NORM_STAGE / 4 : count;
+    _Alignas(64) char stage[NORM_STAGE];
+    if (dx) dx += first * out->step;
+    for (int64_t i = 0; i < count; i += piece) {
+        const int64_t n = count - i < piece ? count - i : piece, at = first + i;
+        row_gradient part = *row;
+        part.weight += at & row->weight_mask;
+        const rows_ahead next = { norm_ahead_from(ahead.x, at), norm_ahead_from(ahead.dy, at) };
+        char *to = staged ? stage : dx;
+        if (sums.dweight) {
+            const chunk_sums here = { sums.dweight + at, centred ? sums.dbias + at : NULL };
+            write_run(type, centred, true, to, &part, x + i * item, dy + i * item, n, here, next);
+        } else {
+            write_run(type, centred, false, to, &part, x + i * item, dy + i * item, n, sums, next);
+        }
+        if (staged && dx) norm_unstage(type, job->stream, dx + i * out->step, out, stage, n);
+    }
+}
+
+/* ---- rows --------------------------------------------------------------------------------------------- */
+
+VEC_INLINE chunk_sums sums_of(const bool centred, const invar_norm_job *job, int64_t first_row) {
+    if (!job->want_dweight && !job->want_dbias) return (chunk_sums){ NULL, NULL };
+    float *partial = (float *)(void *)(job->partial + (size_t)(first_row / job->chunk_rows) * job->partial_bytes);
+    memset(partial, 0, job->partial_bytes);
+    return (chunk_sums){ partial, centred ? partial + job->features : NULL };
+}
+
+VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,
+                            float *scratch) {
     row_gradient row = { .weight = job->weight ? job->weight : norm_ones, .weight_mask = job->weight ? -1 : 0 };
-    chunk_sums sums = sums_of(job, first_row);
-    float *second = scratch + norm_block_count(job->features, 0);
+    const chunk_sums sums = sums_of(centred, job, first_row);
+    float *second = scratch + norm_block_count(job, 0);
     invar_norm_walk walk, next;
     invar_norm_walk_to(&next, job, first_row);
     for (int64_t r = 0; r < rows; r++) {
@@ -181,12 +169,23 @@ VEC_INLINE void vjp_rows(const bool centred, const invar_norm_job *job, int64_t 
         invar_norm_walk_next(&next, job);
         norm_source x = norm_source_of(job, &walk, INVAR_NORM_X, -1, scratch);
         norm_source dy = norm_source_of(job, &walk, INVAR_NORM_DY, -1, second);
-        measure(centred, &row, job, &x, &dy);
-        bool last = r + 1 == rows;
-        finish_row(centred, job, &walk, &row, &x, &dy, sums, norm_ahead_of(job, &next, INVAR_NORM_X, last),
-                   norm_ahead_of(job, &next, INVAR_NORM_DY, last));
+        const bool last = r + 1 == rows;
+        const rows_ahead ahead = { norm_ahead_of(job, &next, INVAR_NORM_X, last), norm_ahead_of(job, &next, INVAR_NORM_DY, last) };
+        measure(centred, type, &row, job, &x, &dy, ahead);
+        for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
+            int64_t count = norm_block_count(job, first);
+            write_block(centred, type, job, invar_norm_row(job, &walk, INVAR_NORM_DX), &row, norm_block(&x, first, count),
+                        norm_block(&dy, first, count), first, count, sums, ahead);
+            if (type != INVAR_F32) break;
+        }
     }
     if (job->stream) vec_stream_end();
+}
+
+VEC_INLINE void vjp_rows(const bool centred, const invar_norm_job *job, int64_t first, int64_t rows, float *scratch) {
+    if (norm_format(job) == INVAR_F32) vjp_rows_of(centred, INVAR_F32, job, first, rows, scratch);
+    else if (norm_format(job) == INVAR_F16) vjp_rows_of(centred, INVAR_F16, job, first, rows, scratch);
+    else if (norm_format(job) == INVAR_BF16) vjp_rows_of(centred, INVAR_BF16, job, first, rows, scratch);
 }
 
 invar_norm_vjp_kernel INVAR_KERNEL_NAME(rms_norm_vjp), INVAR_KERNEL_NAME(layer_norm_vjp);
@@ -200,15 +199,16 @@ void INVAR_KERNEL_NAME(layer_norm_vjp)(const invar_norm_job *job, int64_t first,
     vjp_rows(true, job, first, count, scratch);
 }
 
-void INVAR_KERNEL_NAME(norm_merge)(char *out, invar_float_type type, int64_t step, const char *partial, size_t partial_bytes,
-                                   int64_t chunks, int64_t first, int64_t count) {
+void INVAR_KERNEL_NAME(norm_merge)(const invar_norm_job *job, char *out, invar_float_type type, int64_t step,
+                                   const char *partial, int64_t chunks, int64_t first, int64_t count) {
     enum { PIECE = 256 };
     float sum[PIECE];
     for (int64_t i = first; i < first + count; i += PIECE) {
         int64_t n = first + count - i < PIECE ? first + count - i : PIECE;
         memset(sum, 0, sizeof sum);
         for (int64_t c = 0; c < chunks; c++)
-            norm_widen_run(INVAR_F32, true, sum, partial + (size_t)c * partial_bytes + (size_t)i * sizeof(float), n);
+            norm_widen_run(INVAR_F32, true, sum, partial + (size_t)c * job->partial_bytes + (size_t)i * sizeof(float), n);
+        if (norm_format(job) == INVAR_BF16) norm_reorder(false, sum, sum, n);
         norm_narrow(false, out + i * step, type, step, sum, n);
     }
 }

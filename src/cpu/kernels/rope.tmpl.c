@@ -7,6 +7,7 @@
  * less the nearest integer, is a remainder in [-½, ½] quarter turns with an error near 2^-53, and the integer is the quadrant. */
 #include "cpu/kernels/rope.h"
 #include "cpu/vec/double.h"
+#include "cpu/vec/lanes.h"
 #include "cpu/vec/stream.h"
 #include "cpu/vec/vec.h"
 
@@ -101,10 +102,19 @@ VEC_INLINE vf load(const int type, const void *p) {
 VEC_INLINE vf load_n(const int type, const void *p, int n) {
     return type == INVAR_F32 ? vf_load_n(p, n) : type == INVAR_F16 ? vf_load_f16_n(p, n) : vf_load_bf16_n(p, n);
 }
-VEC_INLINE void store(const int type, const bool stream, void *p, vf v) {
-    if (type == INVAR_F32) stream ? vf_stream(p, v) : vf_store(p, v);
-    else if (type == INVAR_F16) stream ? vf_stream_f16(p, v) : vf_store_f16(p, v);
-    else stream ? vf_stream_bf16(p, v) : vf_store_bf16(p, v);
+VEC_INLINE void store(const int type, void *p, vf v) {
+    if (type == INVAR_F32) vf_store(p, v);
+    else if (type == INVAR_F16) vf_store_f16(p, v);
+    else vf_store_bf16(p, v);
+}
+/* Two vectors, side by side; with stream, past the caches. */
+VEC_INLINE void store_two(const int type, const bool stream, void *p, vf a, vf b) {
+    const int bytes = VW * (type == INVAR_F32 ? 4 : 2);
+    if (!stream || type == INVAR_F32) {
+        stream ? vf_stream(p, a) : store(type, p, a);
+        stream ? vf_stream((float *)p + VW, b) : store(type, (char *)p + bytes, b);
+    } else if (type == INVAR_F16) vf_stream_f16(p, a, b);
+    else vf_stream_bf16(p, a, b);
 }
 VEC_INLINE void store_n(const int type, void *p, vf v, int n) {
     if (type == INVAR_F32) vf_store_n(p, v, n);
@@ -121,32 +131,38 @@ VEC_INLINE void turn_halves(const int type, const bool stream, char *y, const ch
     const int item = type == INVAR_F32 ? 4 : 2;
     const int64_t far = pairs * item;
     int64_t i = 0;
-    for (; i + VW <= pairs; i += VW) {
+    for (; i + 2 * VW <= pairs; i += 2 * VW) {
         vf a = load(type, x + i * item), b = load(type, x + far + i * item), cos = vf_load(row + i), sin = vf_load(row + sines + i);
-        store(type, stream, y + i * item, turn_first(a, b, cos, sin));
-        store(type, stream, y + far + i * item, turn_second(a, b, cos, sin));
+        const int64_t j = i + VW;
+        vf c = load(type, x + j * item), d = load(type, x + far + j * item), cos2 = vf_load(row + j), sin2 = vf_load(row + sines + j);
+        store_two(type, stream, y + i * item, turn_first(a, b, cos, sin), turn_first(c, d, cos2, sin2));
+        store_two(type, stream, y + far + i * item, turn_second(a, b, cos, sin), turn_second(c, d, cos2, sin2));
     }
-    if (i == pairs) return;
-    int n = (int)(pairs - i);
-    vf a = load_n(type, x + i * item, n), b = load_n(type, x + far + i * item, n);
-    vf cos = vf_load(row + i), sin = vf_load(row + sines + i); /* the table is padded */
-    store_n(type, y + i * item, turn_first(a, b, cos, sin), n);
-    store_n(type, y + far + i * item, turn_second(a, b, cos, sin), n);
+    for (int n; i < pairs; i += n) {
+        n = pairs - i < VW ? (int)(pairs - i) : VW;
+        vf a = load_n(type, x + i * item, n), b = load_n(type, x + far + i * item, n);
+        vf cos = vf_load(row + i), sin = vf_load(row + sines + i); /* the table is padded */
+        store_n(type, y + i * item, turn_first(a, b, cos, sin), n);
+        store_n(type, y + far + i * item, turn_second(a, b, cos, sin), n);
+    }
 }
 
 /* Pairs (2i, 2i + 1): the partner stands in the neighbouring lane. */
+VEC_INLINE vf turn_pairs(vf v, const float *row, int64_t sines) {
+    return vf_fma(v, vf_load(row), vf_mul(vf_swap_pairs(v), vf_load(row + sines)));
+}
 VEC_INLINE void turn_neighbours(const int type, const bool stream, char *y, const char *x, const float *row, int64_t sines,
                                 int64_t pairs) {
     const int item = type == INVAR_F32 ? 4 : 2;
     const int64_t count = 2 * pairs;
     int64_t i = 0;
-    for (; i + VW <= count; i += VW) {
-        vf v = load(type, x + i * item), sin = vf_load(row + sines + i);
-        store(type, stream, y + i * item, vf_fma(v, vf_load(row + i), vf_mul(vf_swap_pairs(v), sin)));
+    for (; i + 2 * VW <= count; i += 2 * VW)
+        store_two(type, stream, y + i * item, turn_pairs(load(type, x + i * item), row + i, sines),
+                  turn_pairs(load(type, x + (i + VW) * item), row + i + VW, sines));
+    for (int n; i < count; i += n) {
+        n = count - i < VW ? (int)(count - i) : VW;
+        store_n(type, y + i * item, turn_pairs(load_n(type, x + i * item, n), row + i, sines), n);
     }
-    if (i == count) return;
-    vf v = load_n(type, x + i * item, (int)(count - i)), sin = vf_load(row + sines + i);
-    store_n(type, y + i * item, vf_fma(v, vf_load(row + i), vf_mul(vf_swap_pairs(v), sin)), (int)(count - i));
 }
 
 VEC_INLINE void turn_row(const int type, const bool stream, const invar_rope_job *job, char *y, const char *x, const float *row,
@@ -180,7 +196,7 @@ static void copy_rest(const invar_rope_job *job, char *y, const char *x) {
 
 /* True when both halves of every row of the slice begin where a vector may be stored past the caches. */
 VEC_INLINE bool may_stream(const invar_rope_job *job, const char *y) {
-    const int64_t bytes = VW * (int64_t)invar_float_size(job->type), far = job->dims / 2 * (int64_t)invar_float_size(job->type);
+    const int64_t bytes = 4 * VW, far = job->dims / 2 * (int64_t)invar_float_size(job->type);
     return job->stream && !((int64_t)(uintptr_t)y % bytes) && !(job->y.row % bytes) && (job->traditional || !(far % bytes));
 }
 

@@ -1,11 +1,9 @@
-/* Vectors of VW / 2 doubles, and the moves between lanes that rope needs. The same bits on every instruction set:
+/* Vectors of VW / 2 doubles. The same bits on every instruction set:
  *
  *   vd_set1(s) vd_load(p) vd_add vd_sub vd_mul           correctly rounded; any alignment
  *   vd_round(a)                                          nearest even integer, any a
  *   vd_product_error(a, b, p)                            a·b - p, exact for p = a·b, while nothing over- or underflows
- *   vf_from_vd(low, high)                                VW floats, each rounded once
- *   vf_swap_pairs(v)                                     lanes 2i and 2i + 1 exchanged
- *   vf_zip(a, b, &low, &high)                            a0 b0 a1 b1 … */
+ *   vf_from_vd(low, high)                                VW floats, each rounded once */
 #ifndef INVAR_CPU_VEC_DOUBLE_H
 #define INVAR_CPU_VEC_DOUBLE_H
 
@@ -25,12 +23,6 @@ VEC_INLINE vd vd_product_error(vd a, vd b, vd p) { return _mm512_fmsub_pd(a, b, 
 VEC_INLINE vf vf_from_vd(vd low, vd high) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
 }
-VEC_INLINE vf vf_swap_pairs(vf v) { return _mm512_permute_ps(v, 0xb1); }
-VEC_INLINE void vf_zip(vf a, vf b, vf *low, vf *high) {
-    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    *low = _mm512_permutex2var_ps(a, first, b);
-    *high = _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(8)), b);
-}
 #elif defined(__AVX2__)
 typedef __m256d vd;
 VEC_INLINE vd vd_set1(double s) { return _mm256_set1_pd(s); }
@@ -41,12 +33,6 @@ VEC_INLINE vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
 VEC_INLINE vd vd_round(vd a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VEC_INLINE vd vd_product_error(vd a, vd b, vd p) { return _mm256_fmsub_pd(a, b, p); }
 VEC_INLINE vf vf_from_vd(vd low, vd high) { return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)); }
-VEC_INLINE vf vf_swap_pairs(vf v) { return _mm256_permute_ps(v, 0xb1); }
-VEC_INLINE void vf_zip(vf a, vf b, vf *low, vf *high) {
-    vf even = _mm256_unpacklo_ps(a, b), odd = _mm256_unpackhi_ps(a, b); /* within 128-bit halves */
-    *low = _mm256_permute2f128_ps(even, odd, 0x20);
-    *high = _mm256_permute2f128_ps(even, odd, 0x31);
-}
 #elif defined(__aarch64__)
 typedef float64x2_t vd;
 VEC_INLINE vd vd_set1(double s) { return vdupq_n_f64(s); }
@@ -57,11 +43,6 @@ VEC_INLINE vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
 VEC_INLINE vd vd_round(vd a) { return vrndnq_f64(a); }
 VEC_INLINE vd vd_product_error(vd a, vd b, vd p) { return vfmaq_f64(vnegq_f64(p), a, b); }
 VEC_INLINE vf vf_from_vd(vd low, vd high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
-VEC_INLINE vf vf_swap_pairs(vf v) { return vrev64q_f32(v); }
-VEC_INLINE void vf_zip(vf a, vf b, vf *low, vf *high) {
-    *low = vzip1q_f32(a, b);
-    *high = vzip2q_f32(a, b);
-}
 #else
 typedef __m128d vd;
 VEC_INLINE vd vd_set1(double s) { return _mm_set1_pd(s); }
@@ -87,11 +68,6 @@ VEC_INLINE vd vd_product_error(vd a, vd b, vd p) {
     return _mm_add_pd(e, _mm_mul_pd(al, bl));
 }
 VEC_INLINE vf vf_from_vd(vd low, vd high) { return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)); }
-VEC_INLINE vf vf_swap_pairs(vf v) { return _mm_shuffle_ps(v, v, 0xb1); }
-VEC_INLINE void vf_zip(vf a, vf b, vf *low, vf *high) {
-    *low = _mm_unpacklo_ps(a, b);
-    *high = _mm_unpackhi_ps(a, b);
-}
 #endif
 
 #endif
