@@ -6,10 +6,14 @@
  *   score = q · kᵀ        dv += pᵀ · dout      dq += ds · k
  *   slope = dout · vᵀ     dk += dsᵀ · q
  *
- * K and V stand transposed for the first two, which is paid once a span; A is read transposed for dv and dk. */
+ * K and V stand transposed for the first two, which is paid once a span; A is read transposed for dv and dk. bfloat16 is
+ * multiplied in pairs where the processor can, on AMX tiles where it has them (product_tiles.h). */
 #include "cpu/kernels/attention_vjp_pairs.h"
 #include "cpu/kernels/attention_vjp_plan.h"
 #include "cpu/kernels/product.h"
+#if defined(VEC_TILES)
+#include "cpu/kernels/product_tiles.h"
+#endif
 
 enum { VJP_MOST_TILES = 512 / VJP_KEYS }; /* key tiles of a span */
 enum { VJP_UNKNOWN, VJP_FINITE, VJP_NOT_FINITE };
@@ -187,7 +191,12 @@ static void load_queries(vjp_task *x) {
 /* ---- products ---------------------------------------------------------------------------------------- */
 
 static void run_product(const vjp_task *x, const product *y) {
-#if defined(VEC_PAIRS)
+#if defined(VEC_TILES)
+    if (x->pair == 2) {
+        product_run_tiles(y);
+        return;
+    }
+#elif defined(VEC_PAIRS)
     if (x->pair == 2) {
         product_run_pairs(y);
         return;
@@ -270,7 +279,8 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
     const bool hidden = do_scores(x, key, keys, first, last);
     vjp_product y = { .of = { .rows = keys, .columns = v_columns, .depth = query_steps, .a = x->p + skipped * VJP_KEYS,
                               .a_row = 1, .a_step = VJP_KEYS, .b = x->dout_joined + skipped * v_columns, .b_row = v_columns,
-                              .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true },
+                              .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true,
+                              .start = (x->query_first + first) / x->pair },
                       .score = x->score + first * VJP_KEYS, .score_row = 1, .score_step = VJP_KEYS };
     if (x->call->dv.data) add_product(x, &y, hidden && !all_finite(x, &x->dout_state, x->dout, x->queries * x->value_units));
     y.of.columns = y.of.b_row = y.of.c_row = k_columns;
@@ -288,6 +298,7 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
     y.of.b = x->k + key / x->pair * k_columns;
     y.of.c = x->dq + first * x->dq_row;
     y.of.c_row = x->dq_row;
+    y.of.start = (x->key_first + key) / x->pair;
     y.score_row = VJP_KEYS;
     y.score_step = 1;
     add_product(x, &y, hidden && !x->k_finite[key / VJP_KEYS]);
@@ -394,6 +405,9 @@ void INVAR_KERNEL_NAME(attention_vjp)(const invar_attention_vjp_call *call, int6
     x.keys = x.length - x.key_first < x.plan.span ? x.length - x.key_first : x.plan.span;
     if (x.keys < 0) x.keys = 0;
     if (x.unit >= x.plan.in_flight) vjp_wait(finished + x.unit - x.plan.in_flight, (int32_t)x.plan.spans);
+#if defined(VEC_TILES)
+    if (x.pair == 2) tiles_open();
+#endif
     load_keys(&x);
     vjp_zero(x.dk, x.plan.span * x.plan.key_columns);
     vjp_zero(x.dv, x.plan.span * x.plan.value_columns);
@@ -402,5 +416,8 @@ void INVAR_KERNEL_NAME(attention_vjp)(const invar_attention_vjp_call *call, int6
         for (int64_t t = 0; t < x.plan.tiles; t++) do_queries(&x, t);
     }
     store_keys(&x);
+#if defined(VEC_TILES)
+    if (x.pair == 2) tiles_close();
+#endif
     atomic_fetch_add_explicit(finished + x.unit, 1, memory_order_release);
 }
