@@ -4,23 +4,25 @@
 static void put(const invar_generator *g, const char *string) { invar_text_string(g->text, string); }
 #define PUT(...) invar_text_format(g->text, __VA_ARGS__)
 
-/* ---- entry points on the host ---- */
-
 /* Locals of an entry point: the arrays. */
 static void put_arrays(const invar_generator *g) {
     for (int32_t k = 0; k < g->source->array_count; k++) {
         const char *type = invar_array_type(g, k), *constant = invar_is_output(g, k) ? "" : "const ";
-        if (invar_is_scalar(g, k)) PUT("    const %s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", type, (int)k, type, (int)k);
-        else if (invar_is_atomic(g, k)) PUT("    auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", (int)k, type, (int)k);
-        else PUT("    auto *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", (int)k, constant, type, (int)k);
+        int i = (int)k;
+        if (invar_is_scalar(g, k)) PUT("    const %s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", type, i, type, i);
+        else if (invar_is_atomic(g, k)) PUT("    auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", i, type, i);
+        else PUT("    auto *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", i, constant, type, i);
     }
 }
 
+/* ---- entry points on the host ---- */
+
 /* Metal: pointers to what the launch holds; CUDA: arrays of their own. */
 static void put_shape(const invar_generator *g, int32_t k, const char *type, const char *element, const char *name) {
-    if (invar_is_metal(g->source)) PUT("    const %s *invar_%s_%d = invar_l.%ss[%d];\n", element, name, (int)k, name, (int)k);
-    else PUT("    %s invar_%s_%d{};\n    for (int i = 0; i < %d; i++) invar_%s_%d[i] = invar_l.%ss[%d][i];\n", type, name,
-             (int)k, (int)g->key->arrays[k].ndim, name, (int)k, name, (int)k);
+    int i = (int)k, ndim = (int)g->key->arrays[k].ndim;
+    if (invar_is_metal(g->source)) PUT("    const %s *invar_%s_%d = invar_l.%ss[%d];\n", element, name, i, name, i);
+    else PUT("    %s invar_%s_%d{};\n    for (int i = 0; i < %d; i++) invar_%s_%d[i] = invar_l.%ss[%d][i];\n", type, name, i, ndim,
+             name, i, name, i);
 }
 
 /* Locals of an entry point: what the text uses of shapes. */
@@ -31,7 +33,8 @@ static void put_shapes(const invar_generator *g) {
         if (uses & INVAR_USES_STRIDES) put_shape(g, k, "Strides", "int64_t", "stride");
         if (!(uses & INVAR_USES_SIZE)) continue;
         PUT("    int64_t invar_size_%d = 1;\n", (int)k);
-        for (int d = 0; d < g->key->arrays[k].ndim; d++) PUT("    invar_size_%d *= invar_l.shapes[%d][%d];\n", (int)k, (int)k, d);
+        for (int d = 0; d < g->key->arrays[k].ndim; d++)
+            PUT("    invar_size_%d *= invar_l.shapes[%d][%d];\n", (int)k, (int)k, d);
     }
 }
 
@@ -136,7 +139,8 @@ void invar_put_host_entry(const invar_generator *g) {
     uint32_t mode = g->source->mode;
     if (g->check && mode < INVAR_MODE_SIMD) mode = INVAR_MODE_SIMD;
     PUT("extern \"C\" {\n__attribute__((visibility(\"default\"))) extern invar_module invar_kernel_module;\n"
-        "invar_module invar_kernel_module = { INVAR_RUNTIME_VERSION, %u, %s, %s, user::invar_sites, invar_shared_table, %d };\n}\n",
+        "invar_module invar_kernel_module = { INVAR_RUNTIME_VERSION, %u, %s, %s, user::invar_sites, invar_shared_table, "
+        "%d };\n}\n",
         (unsigned)mode, g->loop ? "user::invar_run_block" : "nullptr", g->loop ? "nullptr" : "user::invar_run_thread",
         (int)g->source->place_count);
     put(g, "}\n"); /* namespace invar_shim */
@@ -147,8 +151,8 @@ void invar_put_host_entry(const invar_generator *g) {
 /* The argument of the kernel, by value: what of a launch it uses. */
 static void put_device_launch(const invar_generator *g) {
     const invar_source *source = g->source;
-    PUT("struct invar_launch {\n    void *arrays[%d];\n    int64_t size;\n    uint32_t grid[3], threadgroup[3], groups[3];\n",
-        (int)source->array_count);
+    PUT("struct invar_launch {\n    void *arrays[%d];\n    int64_t size;\n"
+        "    uint32_t grid[3], threadgroup[3], groups[3];\n", (int)source->array_count);
     for (int32_t k = 0; k < source->array_count; k++) {
         int ndim = g->key->arrays[k].ndim;
         bool metal = invar_is_metal(source);
@@ -165,19 +169,13 @@ static void put_device_launch(const invar_generator *g) {
     put(g, "};\n");
 }
 
-static void put_device_locals(const invar_generator *g) {
+static void put_device_shapes(const invar_generator *g) {
     const invar_source *source = g->source;
     for (int32_t k = 0; k < source->array_count; k++) {
-        if (invar_is_scalar(g, k)) PUT("    const %s invar_array_%d = *(const %s *)invar_l.arrays[%d];\n", invar_array_type(g, k), (int)k,
-                                 invar_array_type(g, k), (int)k);
-        else if (invar_is_atomic(g, k)) PUT("    auto *invar_array_%d = (atomic<%s> *)invar_l.arrays[%d];\n", (int)k,
-                                      invar_array_type(g, k), (int)k);
-        else PUT("    auto *invar_array_%d = (%s%s *)invar_l.arrays[%d];\n", (int)k, invar_is_output(g, k) ? "" : "const ",
-                 invar_array_type(g, k), (int)k);
-        if (source->uses[k] & INVAR_USES_SHAPE) PUT("    const auto &invar_shape_%d = invar_l.shape_%d;\n", (int)k, (int)k);
-        if (source->uses[k] & INVAR_USES_STRIDES)
-            PUT("    const auto &invar_stride_%d = invar_l.strides_%d;\n", (int)k, (int)k);
-        if (source->uses[k] & INVAR_USES_SIZE) PUT("    const int64_t invar_size_%d = invar_l.size_%d;\n", (int)k, (int)k);
+        int i = (int)k;
+        if (source->uses[k] & INVAR_USES_SHAPE) PUT("    const auto &invar_shape_%d = invar_l.shape_%d;\n", i, i);
+        if (source->uses[k] & INVAR_USES_STRIDES) PUT("    const auto &invar_stride_%d = invar_l.strides_%d;\n", i, i);
+        if (source->uses[k] & INVAR_USES_SIZE) PUT("    const int64_t invar_size_%d = invar_l.size_%d;\n", i, i);
     }
 }
 
@@ -201,7 +199,8 @@ void invar_put_device_entry(const invar_generator *g) {
     put(g, "struct invar_position {\n    uint32_t grid[3], local[3], group[3], size[3], index;\n};\n");
     put_device_launch(g);
     put(g, "extern \"C\" __global__ void invar_kernel(const __grid_constant__ invar_launch invar_l) {\n");
-    put_device_locals(g);
+    put_arrays(g);
+    put_device_shapes(g);
     if (invar_is_metal(g->source)) put(g, DEVICE_POSITION);
     put(g, "    ");
     put_call(g);

@@ -165,6 +165,16 @@ static invar_status use_macro(reading *r, int32_t m, const invar_item *use, int 
     return INVAR_OK;
 }
 
+/* In a macro's text, a name behind a type is a function that the macro defines: it cannot be told to take a number. */
+static bool is_defined_by_macro(const invar_file *file, int32_t i) {
+    static const char *const keywords[] = { "return", "else", "do", "case", "typename", "template", "and", "or", "not" };
+    int32_t directive = file->tokens[i].directive;
+    if (directive < 0 || i - 1 <= directive + 2 || !invar_token_names(file, i - 1)) return false;
+    for (size_t k = 0; k < sizeof keywords / sizeof *keywords; k++)
+        if (invar_token_is(file, i - 1, keywords[k])) return false;
+    return true;
+}
+
 /* The token is a name that is no declaration: adds the item that it is. */
 static invar_status read_item(reading *r, int32_t which, int32_t i) {
     invar_source *source = r->source;
@@ -178,7 +188,7 @@ static invar_status read_item(reading *r, int32_t which, int32_t i) {
         item.macro = macro;
         return file->tokens[i].directive >= 0 ? add_item(r, item) : use_macro(r, macro, &item, 0);
     }
-    if (open < 0) {
+    if (open < 0 || is_defined_by_macro(file, i)) {
         if (group >= 0 && !is_member(file, i)) source->groups[group].bare = true;
         return INVAR_OK;
     }

@@ -129,7 +129,8 @@ static uint8_t literal_rule(const char *text, uint32_t length) {
 /* ---- declarations ---- */
 
 static bool ends_statement(const invar_file *file, int32_t i) {
-    return i < 0 || (i < file->count && file->tokens[i].directive >= 0) || invar_token_is(file, i, ";") || invar_token_is(file, i, "{") || invar_token_is(file, i, "}");
+    if (i < 0 || (i < file->count && file->tokens[i].directive >= 0)) return true;
+    return invar_token_is(file, i, ";") || invar_token_is(file, i, "{") || invar_token_is(file, i, "}");
 }
 
 /* `constant` outside code: a table, unless it qualifies what a pointer points to. */
@@ -166,8 +167,9 @@ static invar_status read_word(invar_source *source, int32_t which, int32_t i) {
     const word_rule *found = NULL;
     for (size_t k = 0; k < sizeof RULES / sizeof *RULES && !found; k++)
         if ((RULES[k].dialect & dialect_bit(source)) && invar_token_is(file, i, RULES[k].word)) found = &RULES[k];
-    if (!found || file->tokens[i].rule == INVAR_RULE_STORAGE) return INVAR_OK;
     invar_token *token = &file->tokens[i];
+    bool defined = token->directive >= 0 && i == token->directive + 2; /* #define METAL_FUNC ... */
+    if (!found || defined || token->rule == INVAR_RULE_STORAGE) return INVAR_OK;
     token->rule = found->rule;
     int32_t close = found->arguments && invar_token_is(file, i + 1, "(") ? file->tokens[i + 1].partner : -1;
     if (found->rule == INVAR_RULE_ALIGN && close < 0) token->rule = INVAR_RULE_KEEP;

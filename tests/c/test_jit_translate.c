@@ -90,6 +90,7 @@ static void test_metal_address_spaces(void) {
                   "struct S { static constexpr constant int k = 1; float get() const constant { return 1; } };",
            "", "static constexpr float table[2]", "\n  constexpr int W = 4", "static constexpr float C = 2.0f",
            "static constexpr   int k", "get() const   {");
+    EXPECT(METAL, "#define METAL_FUNC inline\nMETAL_FUNC int f() { return 1; }\n", "", "#define METAL_FUNC inline\ninline int f()");
     EXPECT(METAL, "kernel void other(device float *x [[buffer(0)]]) {}", "", "void other(  float *x      ) {}");
 }
 
@@ -187,6 +188,9 @@ static void test_marks_in_macros(void) {
            "simd_max(invar_here(invar_at + invar_macro<0, invar_text, __LINE__>), x)", "simd_sum(invar_here(1), x);",
            "{ 0, 0, 3, 3, 0 },", "{ 0, 1, 2, 2, 2 },\n { 2, 1, 2, 2, 3 },\n { 0, 1, 3, 4, 4 },", "f(5, x); simd_sum(invar_here(6), x);",
            "{ \"k.metal\", \"simd_min\", 2 },");
+    EXPECT(METAL, "float scan(float x) { return simd_sum(x); }\n#define SCAN(T) inline T scan(T x) { return x; }\nSCAN(int)\n",
+           "scan(1.0f);", "float scan(float x) { return simd_sum(invar_here(1), x); }",
+           "#define SCAN(T) inline T scan(T x) { return x; }", "scan(1.0f);");
     expect_mode(CUDA, "#define ADD(p, v) atomicAdd(p, v)\n", "ADD(out, 1);", INVAR_MODE_FLAT);
     expect_mode(CUDA, "#define ADD(p, v) atomicAdd(p, v)\n", "for (int i = 0; i < 3; i++) ADD(out, 1);", INVAR_MODE_GROUP);
     expect_mode(CUDA, "#define SYNC() __syncthreads()\n", "SYNC();", INVAR_MODE_GROUP);
