@@ -37,7 +37,7 @@ template <class F> static void conversions() {
     }
     CHECK((float)narrow<F>(3.4e38f) == (F::digits == 11 ? INFINITY : (float)nearest<F>(3.4e38f)), "large");
     CHECK((float)narrow<F>(-INFINITY) == -INFINITY, "-infinity");
-    for (int i = 0; i < 1000000; i++) {
+    for (int i = 0; i < 200000; i++) {
         float x = invar_bits<float>((uint32_t)random_bits());
         if (x == x) CHECK(same((float)narrow<F>(x), nearest<F>(x)), "%.9g", x);
     }
@@ -65,7 +65,7 @@ template <class F> static void integers() {
 
 /* float64 has more than twice the digits, so rounding its result once more is the correctly rounded one. */
 template <class F> static void arithmetic() {
-    for (int i = 0; i < 4000000; i++) {
+    for (int i = 0; i < 600000; i++) {
         uint32_t p = (uint32_t)random_bits() & 0xffff, q = (uint32_t)random_bits() & 0xffff;
         if (i & 1) q = (p ^ (uint32_t)(random_bits() & 0x83ff)) & 0xffff; /* of a similar size */
         narrow<F> a = pattern<F>(p), b = pattern<F>(q);
@@ -99,7 +99,7 @@ template <class F> static double exact_fma(double a, double b, double c, int uni
     return nearest<F>(negative ? -result : result);
 }
 template <class F> static void fused(int low, int high, int unit) {
-    for (int i = 0; i < 1000000; i++) {
+    for (int i = 0; i < 200000; i++) {
         double x[3];
         for (double &v : x) v = nearest<F>(std::ldexp(uniform(-2, 2), low + (int)(random_bits() % (uint64_t)(high - low))));
         if (i & 1) x[2] = nearest<F>(-x[0] * x[1] * (1 + (double)(random_bits() % 3) / 512)); /* cancels */
