@@ -19,19 +19,20 @@ library: tools
 	@$(CMAKE) -S . -B build -G Ninja -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_BENCH=ON > /dev/null
 	@$(CMAKE) --build build
 
-# In the same folder, so that nothing is compiled twice.
-package: library
+# In the same folder as the library, so that nothing is compiled twice.
+package: tools
+	@echo "Building the Python package (a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -C build-dir=build .
 
 demo: package
 	@tools/setup.sh --no-deps tools/requirements-demo.txt
 	@$(BIN)/python examples/demo.py
 
-check: package
+check: library package
 	@$(BIN)/ctest --test-dir build --output-on-failure
 	@$(BIN)/python -m pytest -q tests
 
-bench: package
+bench: library package
 	@tools/setup.sh tools/requirements.txt tools/requirements-bench.txt
 	@$(BIN)/python bench/run.py --roofs build/bench/roofs --json build/bench.json --plot build/plots
 
