@@ -30,7 +30,11 @@ class Attention:
         self.batch, self.heads, self.queries, features = self.q.shape
         self.keys, self.group = self.k.shape[2], self.heads // self.k.shape[1] if self.heads else 1
         self.scale = (1 / math.sqrt(features) if features else 0.0) if scale is None else float(scale)
-        self.softcap, self.sinks, self.sinks_dtype = softcap, wide(sinks), None if sinks is None else np.dtype(sinks.dtype)
+        self.softcap, self.sinks, self.sinks_dtype = (
+            softcap,
+            wide(sinks),
+            None if sinks is None else np.dtype(sinks.dtype),
+        )
         self.mask_shape, self.mask_dtype = None, None
         self.additive, self.seen = self._visibility(mask, window, kv_lengths)
 
@@ -38,7 +42,9 @@ class Attention:
         lengths = np.full(self.batch, self.keys) if kv_lengths is None else np.asarray(kv_lengths).reshape(-1)
         j, i = np.arange(self.keys), np.arange(self.queries)[:, None]
         position = i + lengths[:, None, None, None] - self.queries
-        seen = np.broadcast_to(j < lengths[:, None, None, None], (self.batch, self.heads, self.queries, self.keys)).copy()
+        seen = np.broadcast_to(
+            j < lengths[:, None, None, None], (self.batch, self.heads, self.queries, self.keys)
+        ).copy()
         if isinstance(mask, str):
             seen &= j <= position
         left, right = (None, None) if window is None else window
@@ -127,7 +133,9 @@ class Attention:
         values[4][b, h, i, keys] = ds
         bounds[4][b, h, i, keys] = ds_bound
         values[3][h] += p_sink * (dlse - delta)
-        bounds[3][h] += p_sink * (np.abs(dout) @ (p @ np.abs(v)) + abs(dlse)) * (loss + self.acc * self.queries * self.batch)
+        bounds[3][h] += (
+            p_sink * (np.abs(dout) @ (p @ np.abs(v)) + abs(dlse)) * (loss + self.acc * self.queries * self.batch)
+        )
         turns = self.acc * (self.queries * self.group + len(keys) + 8) + self.weight_unit
         ds_bound = ds_bound * slope + majorant * (slope_error + turns)
         ds = ds * slope
@@ -145,8 +153,9 @@ class Attention:
         results.append(None if self.sinks is None else (values[3], stored(values[3], bounds[3], self.sinks_dtype)))
         if self.additive is None or self.mask_dtype not in UNIT:
             return results + [None]
-        folded, bound = (unbroadcast(a.reshape(self.out_shape[:-1] + (self.keys,)), self.mask_shape)
-                         for a in (values[4], bounds[4]))
+        folded, bound = (
+            unbroadcast(a.reshape(self.out_shape[:-1] + (self.keys,)), self.mask_shape) for a in (values[4], bounds[4])
+        )
         count = values[4].size / max(folded.size, 1)
         majorant = unbroadcast(np.abs(values[4]).reshape(self.out_shape[:-1] + (self.keys,)), self.mask_shape)
         return results + [(folded, stored(folded, bound + self.acc * count * majorant, self.mask_dtype))]

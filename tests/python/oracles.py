@@ -14,7 +14,12 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 FLOATS = (F32, F16, BF16, F64)
 UNIT = {F32: 2.0**-24, F16: 2.0**-11, BF16: 2.0**-8, F64: 2.0**-53}
-TINY = {F32: 2.0**-149, F16: 2.0**-24, BF16: 2.0**-133, F64: 2.0**-1074}  # smallest subnormal: the store's absolute error
+TINY = {
+    F32: 2.0**-149,
+    F16: 2.0**-24,
+    BF16: 2.0**-133,
+    F64: 2.0**-1074,
+}  # smallest subnormal: the store's absolute error
 
 
 def promote(*arrays):
@@ -157,7 +162,9 @@ def angles(x, dims, base, scale, offset, freqs):
     offsets = np.broadcast_to(np.asarray(offset).reshape(-1), (batch,)).astype(object)
     positions = np.array([[int(o) + t for t in range(length)] for o in offsets], np.longdouble).reshape(batch, length)
     exponents = np.arange(dims // 2, dtype=np.longdouble) * 2 / dims
-    inverse = np.longdouble(base) ** -exponents if freqs is None else 1 / wide(freqs).astype(np.float32).astype(np.longdouble)
+    inverse = (
+        np.longdouble(base) ** -exponents if freqs is None else 1 / wide(freqs).astype(np.float32).astype(np.longdouble)
+    )
     theta = positions[:, :, None] * np.longdouble(scale) * inverse
     reach = float(np.abs(positions).max(initial=0)) + 1
     if np.dtype(x.dtype) == F64:

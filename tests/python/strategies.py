@@ -19,7 +19,7 @@ def leading(max_rank=3, most=4):
 
 @st.composite
 def laid_out(draw, shape, dtype, scale=1.0, mean=0.0):
-    """Normal numbers of that shape and type: row-contiguous, sliced, reversed, transposed, broadcast or off by one element."""
+    """Normal numbers of that shape and type, laid out in one of the ways that views come in."""
     rng = np.random.default_rng(draw(seeds))
     layout = draw(st.sampled_from(["contiguous", "sliced", "reversed", "transposed", "broadcast", "shifted"]))
     if layout == "broadcast" and shape:

@@ -8,7 +8,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 from libraries import NumPy, every_library, foreign_library, jax, mlx, needs_jax, needs_mlx, needs_torch, torch
-from oracles import F32
 
 import invar
 import invar.core.fast as fast
@@ -111,8 +110,11 @@ def peak_memory():
     raise AssertionError("no VmHWM")
 
 
-@pytest.mark.parametrize("library", [NumPy, pytest.param("torch", marks=needs_torch), pytest.param("mlx", marks=needs_mlx)],
-                         ids=["numpy", "torch", "mlx"])
+@pytest.mark.parametrize(
+    "library",
+    [NumPy, pytest.param("torch", marks=needs_torch), pytest.param("mlx", marks=needs_mlx)],
+    ids=["numpy", "torch", "mlx"],
+)
 def test_out_is_written_where_it_is(library, rng):
     from libraries import Mlx, Torch
 
@@ -178,7 +180,10 @@ def test_bfloat16_of_ml_dtypes(rng):
     x = numbers(rng, (3, 8), ml_dtypes.bfloat16)
     y = fast.rms_norm(x)
     assert y.dtype == ml_dtypes.bfloat16
-    assert y.astype(np.float32).tobytes() == fast.rms_norm(x.astype(np.float32)).astype(ml_dtypes.bfloat16).astype(np.float32).tobytes()
+    assert (
+        y.astype(np.float32).tobytes()
+        == fast.rms_norm(x.astype(np.float32)).astype(ml_dtypes.bfloat16).astype(np.float32).tobytes()
+    )
 
 
 def test_buffers_lists_and_scalars(rng):
@@ -303,8 +308,11 @@ def test_an_exporter_that_fails():
 @needs_torch
 def test_a_tensor_that_requires_grad_names_the_ways_out():
     x = torch.ones(2, 4, requires_grad=True)
-    for call in (lambda: fast.rms_norm(x), lambda: fast.rms_norm(torch.ones(2, 4), out=x),
-                 lambda: fast.rms_norm(np.ones((2, 4), np.float32), torch.nn.Parameter(torch.ones(4)))):
+    for call in (
+        lambda: fast.rms_norm(x),
+        lambda: fast.rms_norm(torch.ones(2, 4), out=x),
+        lambda: fast.rms_norm(np.ones((2, 4), np.float32), torch.nn.Parameter(torch.ones(4))),
+    ):
         with pytest.raises(ValueError, match=r"rms_norm: .*detach\(\).*invar\.torch"):
             call()
     assert fast.rms_norm(x.detach()).shape == (2, 4)
@@ -312,7 +320,11 @@ def test_a_tensor_that_requires_grad_names_the_ways_out():
 
 @needs_torch
 def test_tensors_that_are_no_plain_memory():
-    for x in (torch.ones(2, 4).to_sparse(), torch.ones(2, 4, device="meta"), torch.ones(2, 4, dtype=torch.complex64).conj()):
+    for x in (
+        torch.ones(2, 4).to_sparse(),
+        torch.ones(2, 4, device="meta"),
+        torch.ones(2, 4, dtype=torch.complex64).conj(),
+    ):
         with pytest.raises((ValueError, invar.DeviceError), match="rms_norm: x: "):
             fast.rms_norm(x)
 
@@ -361,7 +373,10 @@ def test_under_jit_there_is_no_array_yet():
 @needs_mlx
 def test_lazy_mlx_arrays_are_evaluated():
     x = mlx.arange(24, dtype=mlx.float32).reshape(3, 8) * 2 + 1
-    assert np.array(fast.rms_norm(x)).tobytes() == fast.rms_norm(np.arange(24, dtype=np.float32).reshape(3, 8) * 2 + 1).tobytes()
+    assert (
+        np.array(fast.rms_norm(x)).tobytes()
+        == fast.rms_norm(np.arange(24, dtype=np.float32).reshape(3, 8) * 2 + 1).tobytes()
+    )
 
 
 @needs_mlx

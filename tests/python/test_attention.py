@@ -61,7 +61,9 @@ def attention_arguments(draw, same_type=False):
         keywords["sinks"] = filled(rng, 1 if rank2 else heads, kinds[0])
     if draw(st.booleans()):
         count = int(np.prod(leading))
-        keywords["kv_lengths"] = rng.integers(0, keys + 1, count).astype(draw(st.sampled_from([np.int32, np.int64, np.uint16])))
+        keywords["kv_lengths"] = rng.integers(0, keys + 1, count).astype(
+            draw(st.sampled_from([np.int32, np.int64, np.uint16]))
+        )
     return q, k, v, keywords
 
 
@@ -89,7 +91,9 @@ def test_sizes_around_tiles_and_blocks(dtype, queries, keys, rng):
         assert_close(lse, *expected_lse)
 
 
-@pytest.mark.parametrize("features, value_features", [(1, 512), (512, 1), (127, 129), (80, 96), (256, 256), (0, 8), (8, 0)])
+@pytest.mark.parametrize(
+    "features, value_features", [(1, 512), (512, 1), (127, 129), (80, 96), (256, 256), (0, 8), (8, 0)]
+)
 def test_head_sizes(features, value_features, rng):
     q, k, v = (filled(rng, shape, F32) for shape in [(2, 3, features), (2, 9, features), (2, 9, value_features)])
     out, lse = fast.scaled_dot_product_attention(q, k, v, return_lse=True)
@@ -101,9 +105,11 @@ def test_head_sizes(features, value_features, rng):
 def test_both_forms_of_names(rng):
     q, k, v = (filled(rng, (1, 2, 5, 8), F32) for _ in range(3))
     expected = fast.scaled_dot_product_attention(q, k, v, 0.5, "causal")
-    for result in (fast.scaled_dot_product_attention(q=q, k=k, v=v, scale=0.5, mask="causal"),
-                   fast.scaled_dot_product_attention(queries=q, keys=k, values=v, scale=0.5, mask="causal"),
-                   fast.scaled_dot_product_attention(q, k, v, scale=0.5, mask="causal", stream=None, force_fused=True)):
+    for result in (
+        fast.scaled_dot_product_attention(q=q, k=k, v=v, scale=0.5, mask="causal"),
+        fast.scaled_dot_product_attention(queries=q, keys=k, values=v, scale=0.5, mask="causal"),
+        fast.scaled_dot_product_attention(q, k, v, scale=0.5, mask="causal", stream=None, force_fused=True),
+    ):
         np.testing.assert_array_equal(result, expected)
 
 
@@ -122,10 +128,24 @@ def test_a_mask_of_zeros_and_ones_that_is_not_bool_is_added(rng):
     assert not np.allclose(added, fast.scaled_dot_product_attention(q, k, v, mask=ones.astype(bool)))
 
 
-@pytest.mark.parametrize("mask, result, accepted", [
-    (F32, F32, True), (F16, F32, True), (BF16, F32, True), (F64, F32, False), (F32, F16, False), (F32, BF16, False),
-    (F16, F16, True), (BF16, F16, False), (F16, BF16, False), (F32, F64, True), (F64, F64, True), (np.dtype(np.int64), F16, True),
-], ids=str)
+@pytest.mark.parametrize(
+    "mask, result, accepted",
+    [
+        (F32, F32, True),
+        (F16, F32, True),
+        (BF16, F32, True),
+        (F64, F32, False),
+        (F32, F16, False),
+        (F32, BF16, False),
+        (F16, F16, True),
+        (BF16, F16, False),
+        (F16, BF16, False),
+        (F32, F64, True),
+        (F64, F64, True),
+        (np.dtype(np.int64), F16, True),
+    ],
+    ids=str,
+)
 def test_which_mask_types_promote_to_the_result(mask, result, accepted, rng):
     q, k, v = (filled(rng, (1, 2, 5, 16), result) for _ in range(3))
     for name, value in (("mask", np.zeros((5, 5), mask)), ("sinks", np.zeros(2, mask))):
@@ -144,7 +164,9 @@ def test_a_number_as_mask_does_not_promote(dtype, rng):
     sinks = np.zeros(2, dtype)
     out = fast.scaled_dot_product_attention(q, k, v, mask=0.5, sinks=sinks)
     assert out.dtype == dtype
-    np.testing.assert_array_equal(out, fast.scaled_dot_product_attention(q, k, v, mask=np.full((1, 1), 0.5, dtype), sinks=sinks))
+    np.testing.assert_array_equal(
+        out, fast.scaled_dot_product_attention(q, k, v, mask=np.full((1, 1), 0.5, dtype), sinks=sinks)
+    )
 
 
 def test_out_and_lse_destinations(rng):

@@ -44,7 +44,9 @@ def test_against_differences_of_the_forward_pass(rng):
     arguments = [q, k, v, sinks, mask]
 
     def loss():
-        out, lse = fast.scaled_dot_product_attention(q, k, v, 0.7, mask, sinks=sinks, softcap=3.0, window=(2, 1), return_lse=True)
+        out, lse = fast.scaled_dot_product_attention(
+            q, k, v, 0.7, mask, sinks=sinks, softcap=3.0, window=(2, 1), return_lse=True
+        )
         return float((out * dout).sum() + (lse * dlse).sum())
 
     actual = gradients(q, k, v, dict(scale=0.7, mask=mask, sinks=sinks, softcap=3.0, window=(2, 1)), dout, dlse, True)
@@ -75,13 +77,16 @@ def test_names_of_both_forms(rng):
     q, k, v, dout = (filled(rng, (1, 2, 5, 16), F32) for _ in range(4))
     out, lse = fast.scaled_dot_product_attention(q, k, v, return_lse=True)
     expected = fast.scaled_dot_product_attention_vjp(dout, q, k, v, out, lse, 0.5, "causal")
-    result = fast.scaled_dot_product_attention_vjp(dout=dout, queries=q, keys=k, values=v, out=out, lse=lse, scale=0.5,
-                                                   mask="causal")
+    result = fast.scaled_dot_product_attention_vjp(
+        dout=dout, queries=q, keys=k, values=v, out=out, lse=lse, scale=0.5, mask="causal"
+    )
     for value, want in zip(result[:3], expected[:3]):
         np.testing.assert_array_equal(value, want)
 
 
-@pytest.mark.parametrize("mask", [None, "causal", np.ones((5, 5), bool), np.ones((5, 5), np.int32)], ids=["none", "causal", "bool", "int"])
+@pytest.mark.parametrize(
+    "mask", [None, "causal", np.ones((5, 5), bool), np.ones((5, 5), np.int32)], ids=["none", "causal", "bool", "int"]
+)
 def test_mask_grad_needs_an_additive_floating_mask(mask, rng):
     q, k, v, dout = (filled(rng, (1, 2, 5, 16), F32) for _ in range(4))
     out, lse = fast.scaled_dot_product_attention(q, k, v, mask=mask, return_lse=True)

@@ -28,7 +28,11 @@ def threads_as_before():
 
 def attention_cases(rng, dtype):
     """name, arrays with a batch axis, arrays without, keywords."""
-    q, k, v = filled(rng, (4, 4, 70, 40), dtype), filled(rng, (4, 2, 150, 40), dtype), filled(rng, (4, 2, 150, 24), dtype)
+    q, k, v = (
+        filled(rng, (4, 4, 70, 40), dtype),
+        filled(rng, (4, 2, 150, 40), dtype),
+        filled(rng, (4, 2, 150, 24), dtype),
+    )
     mask = filled(rng, (4, 4, 70, 150), dtype)
     mask[rng.random(mask.shape) < 0.3] = -np.inf
     lengths = np.array([150, 3, 90, 149])
@@ -55,8 +59,15 @@ def per_example(results):
 
 
 def norm_results(x, w, b, dy):
-    return [fast.rms_norm(x, w), fast.layer_norm(x, w, b), *fast.add_rms_norm(x, dy, w), fast.rms_norm_vjp(dy, x, w)[0],
-            fast.layer_norm_vjp(dy, x, w, b)[0], fast.rope(x, 32, offset=5), fast.rope_vjp(dy, 32, offset=5)]
+    return [
+        fast.rms_norm(x, w),
+        fast.layer_norm(x, w, b),
+        *fast.add_rms_norm(x, dy, w),
+        fast.rms_norm_vjp(dy, x, w)[0],
+        fast.layer_norm_vjp(dy, x, w, b)[0],
+        fast.rope(x, 32, offset=5),
+        fast.rope_vjp(dy, 32, offset=5),
+    ]
 
 
 @TYPES
@@ -79,8 +90,9 @@ def test_attention_gradients_do_not_depend_on_batch_or_place(dtype, rng):
         dout = filled(rng, out.shape, dtype)
         together = fast.scaled_dot_product_attention_vjp(dout, **arrays, out=out, lse=lse, **keywords)[:3]
         for chosen in ([1], [3, 1], [0, 2, 1, 3]):
-            part = fast.scaled_dot_product_attention_vjp(dout[chosen], **{n: a[chosen] for n, a in arrays.items()},
-                                                         out=out[chosen], lse=lse[chosen], **keywords)[:3]
+            part = fast.scaled_dot_product_attention_vjp(
+                dout[chosen], **{n: a[chosen] for n, a in arrays.items()}, out=out[chosen], lse=lse[chosen], **keywords
+            )[:3]
             for got, want in zip(part, together):
                 assert got.tobytes() == want[chosen].tobytes(), name
 
@@ -101,15 +113,20 @@ def test_rows_do_not_depend_on_other_queries(dtype, rng):
     q, k, v = (filled(rng, (1, 2, 300, 40), dtype) for _ in range(3))
     whole, whole_lse = fast.scaled_dot_product_attention(q, k, v, mask="causal", return_lse=True)
     for first, last in [(0, 1), (0, 7), (100, 101), (64, 190), (299, 300), (17, 300)]:
-        out, lse = fast.scaled_dot_product_attention(q[:, :, first:last], k[:, :, :last], v[:, :, :last], mask="causal",
-                                                     return_lse=True)
+        out, lse = fast.scaled_dot_product_attention(
+            q[:, :, first:last], k[:, :, :last], v[:, :, :last], mask="causal", return_lse=True
+        )
         assert out.tobytes() == whole[:, :, first:last].tobytes()
         assert lse.tobytes() == whole_lse[:, :, first:last].tobytes()
 
 
 @TYPES
 def test_rows_do_not_depend_on_trailing_keys_that_they_cannot_see(dtype, rng):
-    q, k, v = filled(rng, (1, 2, 9, 40), dtype), filled(rng, (1, 2, 700, 40), dtype), filled(rng, (1, 2, 700, 40), dtype)
+    q, k, v = (
+        filled(rng, (1, 2, 9, 40), dtype),
+        filled(rng, (1, 2, 700, 40), dtype),
+        filled(rng, (1, 2, 700, 40), dtype),
+    )
     for length in (1, 5, 128, 333):
         seen = np.arange(700) < length
         short = fast.scaled_dot_product_attention(q, k[:, :, :length], v[:, :, :length])
@@ -150,14 +167,21 @@ def float32_hashes():
     for length in (1, 31, 100, 515):
         x, dy = filled(rng, (9, 3, length), F32), filled(rng, (9, 3, length), F32)
         w, b = filled(rng, length, F32), filled(rng, length, F32)
-        results = [fast.rms_norm(x, w), fast.layer_norm(x, w, b), *fast.add_rms_norm(x, dy, w), *fast.rms_norm_vjp(dy, x, w),
-                   *fast.layer_norm_vjp(dy, x, w, b)]
+        results = [
+            fast.rms_norm(x, w),
+            fast.layer_norm(x, w, b),
+            *fast.add_rms_norm(x, dy, w),
+            *fast.rms_norm_vjp(dy, x, w),
+            *fast.layer_norm_vjp(dy, x, w, b),
+        ]
         if length > 1:
             results += [fast.rope(x, length // 2 * 2, traditional, offset=12345) for traditional in (False, True)]
         hashes[f"norms and rope {length}"] = results
     for name, arrays, keywords in attention_cases(rng, F32):
         hashes[f"attention {name}"] = forward_and_backward(arrays, keywords)
-    return {name: hashlib.sha256(b"".join(r.tobytes() for r in results)).hexdigest() for name, results in hashes.items()}
+    return {
+        name: hashlib.sha256(b"".join(r.tobytes() for r in results)).hexdigest() for name, results in hashes.items()
+    }
 
 
 @pytest.mark.once
@@ -167,9 +191,15 @@ def test_float32_does_not_depend_on_the_instruction_set():
     found = {}
     for name in sets:
         folder = str(Path(__file__).parent)
-        program = f"import json, sys; sys.path.insert(0, {folder!r}); import test_invariance as t; print(json.dumps(t.float32_hashes()))"
-        result = subprocess.run([sys.executable, "-c", program], env=os.environ | {"INVAR_CPU": name}, capture_output=True,
-                                text=True, check=True)
+        program = f"import json, sys; sys.path.insert(0, {folder!r}); import test_invariance as t\n"
+        program += "print(json.dumps(t.float32_hashes()))"
+        result = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"INVAR_CPU": name},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found[name] = json.loads(result.stdout)
     print("compared:", ", ".join(sets))
     for name in sets:

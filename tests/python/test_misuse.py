@@ -37,17 +37,37 @@ class Forged:
     """Exports a legacy DLPack tensor of any shape over one float32."""
 
     class Tensor(ctypes.Structure):
-        _fields_ = [("data", ctypes.c_void_p), ("device", ctypes.c_int32 * 2), ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8),
-                    ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
-                    ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64), ("owner", ctypes.c_void_p),
-                    ("deleter", ctypes.c_void_p)]
+        _fields_ = [
+            ("data", ctypes.c_void_p),
+            ("device", ctypes.c_int32 * 2),
+            ("ndim", ctypes.c_int32),
+            ("code", ctypes.c_uint8),
+            ("bits", ctypes.c_uint8),
+            ("lanes", ctypes.c_uint16),
+            ("shape", ctypes.POINTER(ctypes.c_int64)),
+            ("strides", ctypes.POINTER(ctypes.c_int64)),
+            ("byte_offset", ctypes.c_uint64),
+            ("owner", ctypes.c_void_p),
+            ("deleter", ctypes.c_void_p),
+        ]
 
     def __init__(self, shape):
         self.memory = ctypes.create_string_buffer(64)
         numbers = ctypes.c_int64 * len(shape)
         self.shape, self.strides = numbers(*shape), numbers(*[0] * len(shape))
-        self.tensor = self.Tensor(ctypes.addressof(self.memory), (ctypes.c_int32 * 2)(1, 0), len(shape), 2, 32, 1, self.shape,
-                                  self.strides, 0, None, None)
+        self.tensor = self.Tensor(
+            ctypes.addressof(self.memory),
+            (ctypes.c_int32 * 2)(1, 0),
+            len(shape),
+            2,
+            32,
+            1,
+            self.shape,
+            self.strides,
+            0,
+            None,
+            None,
+        )
 
     def __dlpack_device__(self):
         return (1, 0)
@@ -77,7 +97,13 @@ Q, K, V = ones(B, H, T, D), ones(B, 2, 7, D), ones(B, 2, 7, D + 1)
 OUT, LSE = ones(B, H, T, D + 1), ones(B, H, T)
 SHAPE_OUT = (B, H, T, D + 1)
 
-NOT_ARRAYS = [("text", TypeError), (b"bytes", TypeError), (object(), TypeError), ({}, TypeError), (OnCuda(), invar.DeviceError)]
+NOT_ARRAYS = [
+    ("text", TypeError),
+    (b"bytes", TypeError),
+    (object(), TypeError),
+    ({}, TypeError),
+    (OnCuda(), invar.DeviceError),
+]
 NOT_FLOATS = [(t, ValueError) for t in (np.int32, np.int64, np.uint8, bool, np.complex64)]
 NOT_NUMBERS = [("1e-5", TypeError), ([1.0], TypeError), (object(), TypeError), (1j, TypeError)]
 NOT_INTEGERS = [("8", TypeError), (8.0, TypeError), (None, TypeError), ([8], TypeError), (2**70, ValueError)]
@@ -90,8 +116,11 @@ def array_misuse(name, shape, wrong_shapes, optional=False):
     rows = [(name, value, error) for value, error in NOT_ARRAYS + ([] if optional else [(None, TypeError)])]
     rows += [(name, ones(*shape, dtype=dtype), error) for dtype, error in NOT_FLOATS]
     rows += [(name, ones(*wrong), ValueError) for wrong in wrong_shapes]
-    rows += [(name, ones(*[1] * 9), ValueError), (name, [[1.0], [1.0, 2.0]], ValueError),
-             (name, ones(*shape).astype(">f4"), ValueError)]
+    rows += [
+        (name, ones(*[1] * 9), ValueError),
+        (name, [[1.0], [1.0, 2.0]], ValueError),
+        (name, ones(*shape).astype(">f4"), ValueError),
+    ]
     return rows
 
 
@@ -108,8 +137,11 @@ ROPE = (
     + scalar_misuse("traditional", NOT_FLAGS)
     + scalar_misuse("base", NOT_NUMBERS, [0, -1.0, float("nan"), float("inf"), None])
     + scalar_misuse("scale", NOT_NUMBERS + [(None, TypeError)], [float("nan"), float("inf")])
-    + scalar_misuse("offset", [("1", TypeError), (object(), TypeError), (None, TypeError)],
-                    [1.5, True, 2**63, np.ones(3), np.zeros((1, 3), int), np.zeros(2, int), np.zeros(3, bool)])
+    + scalar_misuse(
+        "offset",
+        [("1", TypeError), (object(), TypeError), (None, TypeError)],
+        [1.5, True, 2**63, np.ones(3), np.zeros((1, 3), int), np.zeros(2, int), np.zeros(3, bool)],
+    )
     + scalar_misuse("freqs", NOT_ARRAYS, [ones(D), ones(1, D // 2), ones(D // 2, dtype=np.complex64)])
     + STREAM
 )
@@ -118,48 +150,112 @@ ATTENTION = (
     + array_misuse("k", K.shape, [(D,), (B, 2, 7, D + 1), (1, 2, 7, D), (B, 3, 7, D), (B, 2, 6, D), (B, 0, 7, D)])
     + array_misuse("v", V.shape, [(D,), (1, 2, 7, D), (B, 1, 7, D), (B, 2, 6, D)])
     + scalar_misuse("scale", NOT_NUMBERS, [float("nan"), float("inf")])
-    + scalar_misuse("mask", NOT_ARRAYS[2:], ["full", "", ones(3, 7), ones(B, 2, T, 7), ones(1, B, H, T, 7), ones(1, dtype=np.float64),
-                                             ones(1, dtype=np.complex64)])
+    + scalar_misuse(
+        "mask",
+        NOT_ARRAYS[2:],
+        [
+            "full",
+            "",
+            ones(3, 7),
+            ones(B, 2, T, 7),
+            ones(1, B, H, T, 7),
+            ones(1, dtype=np.float64),
+            ones(1, dtype=np.complex64),
+        ],
+    )
     + [("sinks", value, error) for value, error in NOT_ARRAYS]
     + scalar_misuse("sinks", [], [ones(2), ones(1, H), ones(), ones(H, dtype=np.float64), ones(H, dtype=np.int32)])
-    + scalar_misuse("window", [(3, TypeError), ("ab", TypeError), ((1.5, 0), TypeError), (("1", 0), TypeError)],
-                    [(1,), (1, 2, 3), (-1, 0), (0, -2), (2**64, 0)])
+    + scalar_misuse(
+        "window",
+        [(3, TypeError), ("ab", TypeError), ((1.5, 0), TypeError), (("1", 0), TypeError)],
+        [(1,), (1, 2, 3), (-1, 0), (0, -2), (2**64, 0)],
+    )
     + scalar_misuse("softcap", NOT_NUMBERS, [0, -3.0, float("nan"), float("inf")])
     + scalar_misuse("kv_lengths", NOT_ARRAYS, [[1.0, 2.0], [1], [[1, 2]], [1, 8], [-1, 3], [True, False]])
     + scalar_misuse("force_fused", NOT_FLAGS)
     + STREAM
 )
 FUNCTIONS = [
-    Function("rms_norm", dict(x=X, weight=W), [X.shape],
-             bad=array_misuse("x", X.shape, WRONG_ROWS) + array_misuse("weight", W.shape, WRONG_VECTORS, True) + EPS + STREAM),
-    Function("rms_norm_vjp", dict(dy=X, x=X, weight=W), [X.shape, W.shape],
-             bad=array_misuse("dy", X.shape, WRONG_ROWS + [(3, 1, D)]) + array_misuse("x", X.shape, WRONG_ROWS)
-             + array_misuse("weight", W.shape, WRONG_VECTORS, True) + EPS + STREAM),
-    Function("add_rms_norm", dict(x=X, residual=X, weight=W), [X.shape, X.shape],
-             bad=array_misuse("x", X.shape, WRONG_ROWS) + array_misuse("residual", X.shape, WRONG_ROWS + [(1, 4, D)])
-             + array_misuse("weight", W.shape, WRONG_VECTORS, True) + EPS + STREAM),
-    Function("layer_norm", dict(x=X, weight=W, bias=W), [X.shape],
-             bad=array_misuse("x", X.shape, WRONG_ROWS) + array_misuse("weight", W.shape, WRONG_VECTORS, True)
-             + array_misuse("bias", W.shape, WRONG_VECTORS, True) + EPS + STREAM),
-    Function("layer_norm_vjp", dict(dy=X, x=X, weight=W, bias=W), [X.shape, W.shape, W.shape],
-             bad=array_misuse("dy", X.shape, WRONG_ROWS) + array_misuse("x", X.shape, WRONG_ROWS)
-             + array_misuse("weight", W.shape, WRONG_VECTORS, True) + array_misuse("bias", W.shape, WRONG_VECTORS, True) + EPS
-             + STREAM),
+    Function(
+        "rms_norm",
+        dict(x=X, weight=W),
+        [X.shape],
+        bad=array_misuse("x", X.shape, WRONG_ROWS)
+        + array_misuse("weight", W.shape, WRONG_VECTORS, True)
+        + EPS
+        + STREAM,
+    ),
+    Function(
+        "rms_norm_vjp",
+        dict(dy=X, x=X, weight=W),
+        [X.shape, W.shape],
+        bad=array_misuse("dy", X.shape, WRONG_ROWS + [(3, 1, D)])
+        + array_misuse("x", X.shape, WRONG_ROWS)
+        + array_misuse("weight", W.shape, WRONG_VECTORS, True)
+        + EPS
+        + STREAM,
+    ),
+    Function(
+        "add_rms_norm",
+        dict(x=X, residual=X, weight=W),
+        [X.shape, X.shape],
+        bad=array_misuse("x", X.shape, WRONG_ROWS)
+        + array_misuse("residual", X.shape, WRONG_ROWS + [(1, 4, D)])
+        + array_misuse("weight", W.shape, WRONG_VECTORS, True)
+        + EPS
+        + STREAM,
+    ),
+    Function(
+        "layer_norm",
+        dict(x=X, weight=W, bias=W),
+        [X.shape],
+        bad=array_misuse("x", X.shape, WRONG_ROWS)
+        + array_misuse("weight", W.shape, WRONG_VECTORS, True)
+        + array_misuse("bias", W.shape, WRONG_VECTORS, True)
+        + EPS
+        + STREAM,
+    ),
+    Function(
+        "layer_norm_vjp",
+        dict(dy=X, x=X, weight=W, bias=W),
+        [X.shape, W.shape, W.shape],
+        bad=array_misuse("dy", X.shape, WRONG_ROWS)
+        + array_misuse("x", X.shape, WRONG_ROWS)
+        + array_misuse("weight", W.shape, WRONG_VECTORS, True)
+        + array_misuse("bias", W.shape, WRONG_VECTORS, True)
+        + EPS
+        + STREAM,
+    ),
     Function("rope", dict(x=X, dims=D), [X.shape], bad=array_misuse("x", X.shape, [(), (D,)]) + ROPE),
     Function("rope_vjp", dict(dy=X, dims=D), [X.shape], bad=array_misuse("dy", X.shape, [(), (D,)]) + ROPE),
-    Function("scaled_dot_product_attention", dict(q=Q, k=K, v=V), [SHAPE_OUT],
-             bad=ATTENTION + scalar_misuse("return_lse", NOT_FLAGS)),
-    Function("scaled_dot_product_attention_vjp", dict(dout=OUT, q=Q, k=K, v=V, out=OUT, lse=LSE), [Q.shape, K.shape, V.shape],
-             "gradients",
-             bad=array_misuse("dout", SHAPE_OUT, [(D,), (B, H, T, D)]) + array_misuse("out", SHAPE_OUT, [(D,), (B, H, T, D)])
-             + array_misuse("lse", LSE.shape, [(), (B, H, T, 1), (B, H)]) + [("lse", ones(B, H, T, dtype=np.float16), ValueError)]
-             + ATTENTION + [("dlse", value, error) for value, error in NOT_ARRAYS]
-             + scalar_misuse("dlse", [], [ones(B, H), ones(B, H, T, dtype=np.int32)]) + scalar_misuse("mask_grad", NOT_FLAGS, [True])),
+    Function(
+        "scaled_dot_product_attention",
+        dict(q=Q, k=K, v=V),
+        [SHAPE_OUT],
+        bad=ATTENTION + scalar_misuse("return_lse", NOT_FLAGS),
+    ),
+    Function(
+        "scaled_dot_product_attention_vjp",
+        dict(dout=OUT, q=Q, k=K, v=V, out=OUT, lse=LSE),
+        [Q.shape, K.shape, V.shape],
+        "gradients",
+        bad=array_misuse("dout", SHAPE_OUT, [(D,), (B, H, T, D)])
+        + array_misuse("out", SHAPE_OUT, [(D,), (B, H, T, D)])
+        + array_misuse("lse", LSE.shape, [(), (B, H, T, 1), (B, H)])
+        + [("lse", ones(B, H, T, dtype=np.float16), ValueError)]
+        + ATTENTION
+        + [("dlse", value, error) for value, error in NOT_ARRAYS]
+        + scalar_misuse("dlse", [], [ones(B, H), ones(B, H, T, dtype=np.int32)])
+        + scalar_misuse("mask_grad", NOT_FLAGS, [True]),
+    ),
 ]
 BY_NAME = {f.name: f for f in FUNCTIONS}
 # A wrong shape may be blamed on the argument that it does not fit.
 PARTNERS = {
-    "x": {"dy", "weight", "bias", "residual"}, "q": {"k", "v", "dout", "out", "lse", "dout"}, "k": {"q", "v"}, "v": {"k", "q", "out", "dout"},
+    "x": {"dy", "weight", "bias", "residual"},
+    "q": {"k", "v", "dout", "out", "lse"},
+    "k": {"q", "v"},
+    "v": {"k", "q", "out", "dout"},
     "mask_grad": {"mask"},
 }
 
@@ -228,10 +324,18 @@ def wrong_destinations(shape):
     reversed_shape = shape[:-1] + (shape[-1] + 1,)
     frozen = np.full(shape, 7, np.float32)
     frozen.flags.writeable = False
-    return [(np.full(reversed_shape, 7, np.float32), ValueError), (np.full(shape, 7, np.float64), ValueError),
-            (np.full(shape, 7, np.float16), ValueError), (np.full(shape, 7, np.int32), ValueError), (frozen, ValueError),
-            (np.full((1,) + shape, 7, np.float32), ValueError), ("text", TypeError), ([1.0], TypeError), (3.0, TypeError),
-            (OnCuda(), invar.DeviceError)]
+    return [
+        (np.full(reversed_shape, 7, np.float32), ValueError),
+        (np.full(shape, 7, np.float64), ValueError),
+        (np.full(shape, 7, np.float16), ValueError),
+        (np.full(shape, 7, np.int32), ValueError),
+        (frozen, ValueError),
+        (np.full((1,) + shape, 7, np.float32), ValueError),
+        ("text", TypeError),
+        ([1.0], TypeError),
+        (3.0, TypeError),
+        (OnCuda(), invar.DeviceError),
+    ]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.name)
@@ -296,9 +400,16 @@ def overlapping(memory):
 @pytest.mark.parametrize("shape", [(2**40, 2**40, 8), (2**62, 8), (-1, 8)])
 def test_sizes_that_overflow_64_bits(shape):
     x = overflowing(*shape)
-    calls = [lambda: fast.rms_norm(x), lambda: fast.layer_norm(x), lambda: fast.rope(x, 8),
-             lambda: fast.scaled_dot_product_attention(x, x, x), lambda: fast.rms_norm_vjp(x, x),
-             lambda: fast.layer_norm_vjp(x, x), lambda: fast.add_rms_norm(x, x), lambda: fast.rope_vjp(x, 8)]
+    calls = [
+        lambda: fast.rms_norm(x),
+        lambda: fast.layer_norm(x),
+        lambda: fast.rope(x, 8),
+        lambda: fast.scaled_dot_product_attention(x, x, x),
+        lambda: fast.rms_norm_vjp(x, x),
+        lambda: fast.layer_norm_vjp(x, x),
+        lambda: fast.add_rms_norm(x, x),
+        lambda: fast.rope_vjp(x, 8),
+    ]
     for call in calls:
         with pytest.raises((ValueError, MemoryError), match=": "):
             call()
@@ -310,8 +421,19 @@ def test_a_result_larger_than_memory():
         fast.rms_norm(x)
 
 
-@pytest.mark.parametrize("n, error", [("2", TypeError), (1.5, TypeError), (None, TypeError), (True, TypeError), (0, ValueError),
-                                      (-1, ValueError), (1025, ValueError), (2**70, ValueError)])
+@pytest.mark.parametrize(
+    "n, error",
+    [
+        ("2", TypeError),
+        (1.5, TypeError),
+        (None, TypeError),
+        (True, TypeError),
+        (0, ValueError),
+        (-1, ValueError),
+        (1025, ValueError),
+        (2**70, ValueError),
+    ],
+)
 def test_set_num_threads(n, error):
     before = invar.info()["num_threads"]
     with pytest.raises(error, match="^set_num_threads: n: expected"):
@@ -336,7 +458,10 @@ def test_explain_refuses_what_the_call_refuses():
 def test_explain_computes_nothing():
     for function in FUNCTIONS:
         destinations = function.destinations()
-        given = (*destinations, None, None) if function.destination == "gradients" else (
-            destinations[0] if len(destinations) == 1 else tuple(destinations))
+        given = (
+            (*destinations, None, None)
+            if function.destination == "gradients"
+            else (destinations[0] if len(destinations) == 1 else tuple(destinations))
+        )
         fast.explain(function.name, **function.arguments, **{function.destination: given})
         assert all((d == 7).all() for d in destinations)

@@ -20,7 +20,9 @@ fast = core.fast
 def close(ours, theirs, expected, bound):
     """Ours within its bound of float64, and theirs within as much again: both round, neither is the other's oracle."""
     assert_close(ours, expected, bound)
-    np.testing.assert_array_less(np.abs(np.array(theirs) - np.asarray(ours)), 8 * bound + np.float32(1e-6) * np.abs(expected) + 1e-30)
+    np.testing.assert_array_less(
+        np.abs(np.array(theirs) - np.asarray(ours)), 8 * bound + np.float32(1e-6) * np.abs(expected) + 1e-30
+    )
 
 
 @given(seeds, st.sampled_from([1, 8, 100, 513]), st.booleans())
@@ -49,11 +51,20 @@ def test_rope(seed, traditional, offset, with_freqs):
     assert np.abs(np.array(theirs) - ours).max() < 2 * np.abs(x).max() * angle_error
 
 
-@given(seeds, st.sampled_from([None, "causal", "bool", "additive"]), st.booleans(), st.sampled_from([(5, 5), (3, 9), (1, 30)]))
+@given(
+    seeds,
+    st.sampled_from([None, "causal", "bool", "additive"]),
+    st.booleans(),
+    st.sampled_from([(5, 5), (3, 9), (1, 30)]),
+)
 def test_attention(seed, mask, with_sinks, lengths):
     rng = np.random.default_rng(seed)
     queries, keys = lengths
-    q, k, v = filled(rng, (2, 4, queries, 64), F32), filled(rng, (2, 2, keys, 64), F32), filled(rng, (2, 2, keys, 64), F32)
+    q, k, v = (
+        filled(rng, (2, 4, queries, 64), F32),
+        filled(rng, (2, 2, keys, 64), F32),
+        filled(rng, (2, 2, keys, 64), F32),
+    )
     sinks = filled(rng, 4, F32) if with_sinks else None
     if mask == "bool":
         mask = rng.random((2, 1, queries, keys)) < 0.7
@@ -62,8 +73,9 @@ def test_attention(seed, mask, with_sinks, lengths):
         mask = filled(rng, (4, queries, keys), F32)
     M = mlx.array(mask) if isinstance(mask, np.ndarray) else mask
     ours = fast.scaled_dot_product_attention(q, k, v, scale=0.125, mask=mask, sinks=sinks)
-    theirs = mlx.fast.scaled_dot_product_attention(*(mlx.array(a) for a in (q, k, v)), scale=0.125, mask=M,
-                                                   sinks=None if sinks is None else mlx.array(sinks))
+    theirs = mlx.fast.scaled_dot_product_attention(
+        *(mlx.array(a) for a in (q, k, v)), scale=0.125, mask=M, sinks=None if sinks is None else mlx.array(sinks)
+    )
     close(ours, theirs, *Attention(q, k, v, 0.125, mask, sinks=sinks).forward()[0])
 
 
@@ -75,8 +87,18 @@ def test_the_same_call_runs_in_both(rng):
         results = [
             module.fast.rms_norm(x, w, 1e-5, stream=None),
             module.fast.layer_norm(x, w, None, 1e-5, stream=mlx.cpu),
-            module.fast.rope(x, 8, traditional=False, base=None, scale=1.0, offset=mlx.array([3]), freqs=mlx.ones((4,)),
-                             stream=mlx.default_stream(mlx.default_device())),
-            module.fast.scaled_dot_product_attention(x, x, x, scale=1.0, mask="causal", sinks=mlx.zeros((2,)), stream=None),
+            module.fast.rope(
+                x,
+                8,
+                traditional=False,
+                base=None,
+                scale=1.0,
+                offset=mlx.array([3]),
+                freqs=mlx.ones((4,)),
+                stream=mlx.default_stream(mlx.default_device()),
+            ),
+            module.fast.scaled_dot_product_attention(
+                x, x, x, scale=1.0, mask="causal", sinks=mlx.zeros((2,)), stream=None
+            ),
         ]
         assert all(isinstance(result, mlx.array) and result.shape == (1, 2, 6, 8) for result in results)

@@ -20,7 +20,9 @@ import invar.core.fast as fast
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[2]
-OPERATIONS = [name for name in fast.__all__ if isinstance(getattr(fast, name), type(fast.rms_norm)) and name != "explain"]
+OPERATIONS = [
+    name for name in fast.__all__ if isinstance(getattr(fast, name), type(fast.rms_norm)) and name != "explain"
+]
 
 
 def python(program, **environment):
@@ -50,7 +52,11 @@ def test_documentation_names_every_parameter(name):
     function = getattr(fast, name)
     signature = inspect.signature(function)
     assert len(function.__doc__) > 200 and "Returns" in function.__doc__ and "Raises" in function.__doc__
-    inherited = {"stream", "eps", "out", "args", "kwargs"} if name.endswith("_vjp") or name in ("add_rms_norm", "explain") else set()
+    inherited = (
+        {"stream", "eps", "out", "args", "kwargs"}
+        if name.endswith("_vjp") or name in ("add_rms_norm", "explain")
+        else set()
+    )
     if name.endswith("_vjp"):
         inherited = set(signature.parameters) - {"dy", "dout", "gradients", "dlse", "mask_grad"}
     for parameter in set(signature.parameters) - inherited:
@@ -122,17 +128,28 @@ def test_explain_tells_the_plan():
 # ---- environment ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, value", [("INVAR_CPU", "avx9000"), ("INVAR_CPU", "neon" if "neon" not in invar.info()["cpu_available"] else "avx2"),
-                                         ("INVAR_NUM_THREADS", "many"), ("INVAR_NUM_THREADS", "0"), ("INVAR_NUM_THREADS", "-3")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("INVAR_CPU", "avx9000"),
+        ("INVAR_CPU", "neon" if "neon" not in invar.info()["cpu_available"] else "avx2"),
+        ("INVAR_NUM_THREADS", "many"),
+        ("INVAR_NUM_THREADS", "0"),
+        ("INVAR_NUM_THREADS", "-3"),
+    ],
+)
 def test_a_variable_that_cannot_be_honoured_is_an_error_that_says_so(name, value):
-    program = "import numpy as np, invar.core.fast as fast\ntry: fast.rms_norm(np.ones((2, 4)))\nexcept ValueError as e: print(e)"
+    program = "import numpy as np, invar.core.fast as fast\n"
+    program += "try: fast.rms_norm(np.ones((2, 4)))\nexcept ValueError as e: print(e)"
     result = python(program, **{name: value})
     assert name in result.stdout and value in result.stdout and not result.stderr, result
 
 
 def test_variables_are_honoured():
     for cpu in invar.info()["cpu_available"].split():
-        result = python("import invar; i = invar.info(); print(i['cpu'], i['num_threads'])", INVAR_CPU=cpu, INVAR_NUM_THREADS="3")
+        result = python(
+            "import invar; i = invar.info(); print(i['cpu'], i['num_threads'])", INVAR_CPU=cpu, INVAR_NUM_THREADS="3"
+        )
         assert result.stdout.split() == [cpu, "3"]
 
 
@@ -214,6 +231,7 @@ def test_no_references_are_lost():
 
 
 def test_nothing_is_printed():
-    program = "import invar, numpy as np, invar.core.fast as f\nf.rms_norm(np.ones((2,4)))\ntry: f.rms_norm('x')\nexcept TypeError: pass"
+    program = "import invar, numpy as np, invar.core.fast as f\nf.rms_norm(np.ones((2,4)))\n"
+    program += "try: f.rms_norm('x')\nexcept TypeError: pass"
     result = python(program)
     assert result.returncode == 0 and result.stdout == result.stderr == ""

@@ -23,7 +23,9 @@ def rope_arguments(draw):
     batch = shape[0] if len(shape) >= 3 else 1
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     if draw(st.booleans()):
-        keywords["freqs"] = rng.uniform(1.0, 1e4, dims // 2).astype(draw(st.sampled_from([np.float32, np.float64, np.int32])))
+        keywords["freqs"] = rng.uniform(1.0, 1e4, dims // 2).astype(
+            draw(st.sampled_from([np.float32, np.float64, np.int32]))
+        )
     else:
         keywords["base"] = draw(st.sampled_from([10000.0, 500.0, 1e6]))
     kind = draw(st.sampled_from(["int", "scalar", "one", "batch"]))
@@ -97,14 +99,29 @@ def test_freqs_with_base_none(rng):
     assert_close(expected, *rope(x, 8, freqs=freqs))
 
 
-@pytest.mark.parametrize("offset", [1.0, True, np.float32(2), np.bool_(True), np.zeros(2, np.float32), np.zeros(2, bool),
-                                    np.zeros((1, 2), np.int32), np.zeros(3, np.int32), 2**63, -(2**63) - 1])
+@pytest.mark.parametrize(
+    "offset",
+    [
+        1.0,
+        True,
+        np.float32(2),
+        np.bool_(True),
+        np.zeros(2, np.float32),
+        np.zeros(2, bool),
+        np.zeros((1, 2), np.int32),
+        np.zeros(3, np.int32),
+        2**63,
+        -(2**63) - 1,
+    ],
+)
 def test_offset_that_is_no_offset(offset):
     with pytest.raises(ValueError, match="rope: offset"):
         fast.rope(np.ones((2, 3, 4), np.float32), 4, offset=offset)
 
 
-@pytest.mark.parametrize("offset", [5, np.int64(5), np.uint8(5), [5], [5, 5], np.array(5), np.array([5], np.uint64)], ids=repr)
+@pytest.mark.parametrize(
+    "offset", [5, np.int64(5), np.uint8(5), [5], [5, 5], np.array(5), np.array([5], np.uint64)], ids=repr
+)
 def test_offset_of_every_kind(rng, offset):
     x = filled(rng, (2, 3, 5, 8), F32)
     np.testing.assert_array_equal(fast.rope(x, 8, offset=offset), fast.rope(x, 8, offset=np.array([5, 5])))

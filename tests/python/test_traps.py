@@ -38,7 +38,9 @@ def test_fully_masked_row_gives_zero(masked, rng):
     sinks = filled(rng, 2, F32)
     out, lse = attend(q, k, v, mask=mask, sinks=sinks, return_lse=True)
     assert not out[:, :, 3].any()
-    np.testing.assert_allclose(lse[:, :, 3], np.broadcast_to(sinks, (2, 2)), rtol=2**-22)  # in base 2 and back: four roundings
+    np.testing.assert_allclose(
+        lse[:, :, 3], np.broadcast_to(sinks, (2, 2)), rtol=2**-22
+    )  # in base 2 and back: four roundings
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -63,12 +65,17 @@ def test_nan_beyond_what_a_row_sees_does_not_leak(option, rng):
     q, k, v = inputs(rng, F32, (1, 1, 12, 16))
     k[..., 8:, :] = v[..., 8:, :] = np.nan
     mask = np.broadcast_to(np.arange(12) < 8, (12, 12))
-    keywords = {"mask": dict(mask=mask), "additive": dict(mask=np.where(mask, np.float32(0), np.float32(-np.inf))),
-                "window": dict(window=(None, 0)), "kv_lengths": dict(kv_lengths=[8])}[option]
+    keywords = {
+        "mask": dict(mask=mask),
+        "additive": dict(mask=np.where(mask, np.float32(0), np.float32(-np.inf))),
+        "window": dict(window=(None, 0)),
+        "kv_lengths": dict(kv_lengths=[8]),
+    }[option]
     rows = slice(0, 8 if option == "window" else 12)
     out = attend(q, k, v, **keywords)[:, :, rows]
-    expected = Attention(q[:, :, rows], k[:, :, :8], v[:, :, :8],
-                         window=(None, 0) if option == "window" else None).forward()[0]
+    expected = Attention(
+        q[:, :, rows], k[:, :, :8], v[:, :, :8], window=(None, 0) if option == "window" else None
+    ).forward()[0]
     assert_close(out, *expected)
 
 
@@ -107,7 +114,9 @@ def test_window_is_exact_on_a_prompt_longer_than_it(left, right, rng):
     if right is not None:
         seen &= j <= i + right
     np.testing.assert_array_equal(attend(q, k, v, window=(left, right)), attend(q, k, v, mask=seen))
-    np.testing.assert_array_equal(attend(q, k, v, window=(left, right), mask="causal"), attend(q, k, v, mask=seen & (j <= i)))
+    np.testing.assert_array_equal(
+        attend(q, k, v, window=(left, right), mask="causal"), attend(q, k, v, mask=seen & (j <= i))
+    )
 
 
 def test_softcap_comes_before_the_mask(rng):
@@ -159,7 +168,9 @@ def test_layer_norm_of_a_large_mean_does_not_cancel(rng):
 def test_sum_of_squares_does_not_overflow_in_half_precision(dtype):
     x = np.full((2, 4096), 300, dtype)
     assert_close(fast.rms_norm(x), *rms_norm(x))
-    assert_close(fast.layer_norm(np.tile(np.array([300, -300], dtype), (2, 2048))), np.tile([1.0, -1.0], (2, 2048)), 2.0**-10)
+    assert_close(
+        fast.layer_norm(np.tile(np.array([300, -300], dtype), (2, 2048))), np.tile([1.0, -1.0], (2, 2048)), 2.0**-10
+    )
 
 
 def test_batches_of_more_than_65535():

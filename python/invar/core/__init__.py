@@ -27,8 +27,8 @@ inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 __all__ = [
     "Dtype", "abs", "allclose", "arange", "array", "array_equal", "bfloat16", "bool_", "complex64", "concatenate", "cos",
     "e", "eval", "exp", "expand_dims", "fast", "float16", "float32", "float64", "floor", "full", "inf", "int16", "int32",
-    "int64", "int8", "log", "matmul", "max", "maximum", "mean", "minimum", "nan", "newaxis", "ones", "ones_like", "pi", "random",
-    "reshape", "rsqrt", "sin", "softmax", "sqrt", "sum", "swapaxes", "transpose", "tril", "triu", "uint16", "uint32",
+    "int64", "int8", "log", "matmul", "max", "maximum", "mean", "minimum", "nan", "newaxis", "ones", "ones_like", "pi",
+    "random", "reshape", "rsqrt", "sin", "softmax", "sqrt", "sum", "swapaxes", "transpose", "tril", "triu", "uint16", "uint32",
     "uint64", "uint8", "where", "zeros", "zeros_like",
 ]
 
