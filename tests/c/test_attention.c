@@ -3,14 +3,16 @@
 
 #include <stdio.h>
 
-static const invar_dtype types[] = { { INVAR_FLOAT, 32, 1 }, { INVAR_FLOAT, 16, 1 }, { INVAR_BFLOAT, 16, 1 }, { INVAR_FLOAT, 64, 1 } };
+static const invar_dtype types[] = { { INVAR_FLOAT, 32, 1 }, { INVAR_FLOAT, 16, 1 }, { INVAR_BFLOAT, 16, 1 },
+                                     { INVAR_FLOAT, 64, 1 } };
 
 static int64_t pick(check_random *random, const int64_t *from, int count) { return from[check_integer(random, 0, count - 1)]; }
 #define PICK(random, ...) \
     pick(random, (const int64_t[]){ __VA_ARGS__ }, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)))
 
 static invar_dtype pick_mask(check_random *random, invar_dtype type) {
-    static const invar_dtype integers[] = { { INVAR_INT, 8, 1 }, { INVAR_UINT, 16, 1 }, { INVAR_INT, 32, 1 }, { INVAR_INT, 64, 1 } };
+    static const invar_dtype integers[] = { { INVAR_INT, 8, 1 }, { INVAR_UINT, 16, 1 }, { INVAR_INT, 32, 1 },
+                                            { INVAR_INT, 64, 1 } };
     switch (check_integer(random, 0, 4)) {
     case 0: return check_bool;
     case 1: return type;

@@ -202,8 +202,10 @@ static void every_misuse(void) {
     attention_init(&d, &c);
     init_arguments(&a, &d);
     CHECK_OK(call(&a)); /* unspoilt, the call is good */
-    CHECK_FAILS(invar_scaled_dot_product_attention(NULL, NULL, NULL, &a.q, &a.k, &a.v, NULL, NULL, NULL, NULL), INVAR_ERROR_NULL, "out: ");
-    CHECK_FAILS(invar_scaled_dot_product_attention(NULL, &a.out, NULL, NULL, &a.k, &a.v, NULL, NULL, NULL, NULL), INVAR_ERROR_NULL, "q: ");
+    CHECK_FAILS(invar_scaled_dot_product_attention(NULL, NULL, NULL, &a.q, &a.k, &a.v, NULL, NULL, NULL, NULL),
+                INVAR_ERROR_NULL, "out: ");
+    CHECK_FAILS(invar_scaled_dot_product_attention(NULL, &a.out, NULL, NULL, &a.k, &a.v, NULL, NULL, NULL, NULL),
+                INVAR_ERROR_NULL, "q: ");
     attention_free(&d);
 }
 
@@ -247,7 +249,8 @@ static void a_planned_workspace_suffices(void) {
 static void memory_is_bounded(void) {
     static float nothing[16];
     const int64_t cases[][5] = { /* batch, heads, kv_heads, queries, keys */
-        { 1, 32, 32, 32768, 32768 }, { 1, 32, 8, 32768, 32768 }, { 1, 32, 8, 1, 1 << 20 }, { 64, 32, 8, 1, 1 << 17 }, { 65536, 32, 8, 1, 4096 } };
+        { 1, 32, 32, 32768, 32768 }, { 1, 32, 8, 32768, 32768 }, { 1, 32, 8, 1, 1 << 20 },
+        { 64, 32, 8, 1, 1 << 17 }, { 65536, 32, 8, 1, 4096 } };
     const char *cpu;
     for (int i = 0; (cpu = check_cpu(i)); i++) {
         invar_context *context = check_context(cpu, 16);

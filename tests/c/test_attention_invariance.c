@@ -99,7 +99,8 @@ static void rows_on(const char *cpu, invar_dtype type, bool masked) {
     attention_init(&d, &c);
     invar_context *context = check_context(cpu, 2);
     attention_run(&d, context);
-    const int64_t chunks[][4] = { { 0, 3, 0, 1 }, { 0, 1, 130, 1 }, { 1, 1, 47, 2 }, { 2, 1, 40, 60 }, { 0, 2, 0, 100 }, { 1, 2, 3, 128 } };
+    const int64_t chunks[][4] = { { 0, 3, 0, 1 },   { 0, 1, 130, 1 }, { 1, 1, 47, 2 },
+                                  { 2, 1, 40, 60 }, { 0, 2, 0, 100 }, { 1, 2, 3, 128 } };
     for (size_t n = 0; n < sizeof chunks / sizeof chunks[0]; n++) {
         const int64_t *p = chunks[n];
         CHECK(run_part(&d, context, p[0], p[1], p[2], p[3], c.keys) == part_of_whole(&d, p[0], p[1], p[2], p[3]),

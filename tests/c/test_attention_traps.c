@@ -84,7 +84,7 @@ static void masked_nan_on(const char *cpu, invar_context *context) {
 }
 static void masked_nan_stays_out_and_unmasked_nan_propagates(void) { on_every_cpu(masked_nan_on); }
 
-/* An infinite value at a key that only an additive mask hides, in one feature; a NaN there that is seen hits that feature only. */
+/* A NaN in one feature of a key: rows that see the key have it in that feature only, a row whose mask hides it nowhere. */
 static void one_feature_on(const char *cpu, invar_context *context) {
     attention_case c = attention_plain;
     c.queries = 3;
@@ -116,7 +116,8 @@ static void causal_is_lower_right_when_lengths_differ(void) { on_every_cpu(causa
 
 /* sglang 30050: a prompt longer than the window, window edges inside and at the ends of blocks. */
 static void window_on(const char *cpu, invar_context *context) {
-    const int64_t windows[][2] = { { 0, 0 }, { 3, 0 }, { 0, 3 }, { 255, 0 }, { 256, 1 }, { 100, -1 }, { -1, 20 }, { INT64_MAX, 2 } };
+    const int64_t windows[][2] = { { 0, 0 },  { 3, 0 },    { 0, 3 },   { 255, 0 },
+                                   { 256, 1 }, { 100, -1 }, { -1, 20 }, { INT64_MAX, 2 } };
     for (size_t n = 0; n < sizeof windows / sizeof windows[0]; n++) {
         attention_case c = attention_plain;
         c.queries = 300;
