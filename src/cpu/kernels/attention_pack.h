@@ -17,8 +17,8 @@ typedef struct pack_source {
     const char *data;
     invar_float_type type; /* not float64 */
     int64_t row_stride, column_stride;
-    int64_t ahead;           /* transposing an element calls into cache the one as many bytes ahead, 0: none, */
-    const char *beside;      /* and the element of the same row and column of this matrix of the same type, NULL: none */
+    int64_t ahead;           /* transposing rows calls into cache the ones as many bytes ahead, 0: none, */
+    const char *beside;      /* and the same rows of this matrix of the same type, NULL: neither */
     int64_t beside_row_stride;
 } pack_source;
 
@@ -65,12 +65,15 @@ VEC_INLINE void pack_square(const invar_float_type type, const bool contiguous, 
     }
 }
 
-/* Calls into the second-level cache what a square at (row, column) announces. */
-VEC_INLINE void pack_call(const pack_source *x, int64_t row, int64_t column) {
-    const char *ahead = x->data + row * x->row_stride + column * x->column_stride + x->ahead;
-    const char *beside = x->beside + row * x->beside_row_stride + column * x->column_stride;
-    for (int i = 0; x->ahead && i < VW; i++) __builtin_prefetch(ahead + i * x->row_stride, 0, 2);
-    for (int i = 0; i < VW; i++) __builtin_prefetch(beside + i * x->beside_row_stride, 0, 2);
+/* Calls into the second-level cache what VW rows from `row` on announce, in ascending addresses, so that the processor's own
+ * prefetcher follows: it keeps more lines under way than instructions can. */
+VEC_INLINE void pack_call(const pack_source *x, int64_t row, int64_t depth) {
+    const int64_t bytes = depth * x->column_stride;
+    for (int64_t r = row; r < row + VW; r++) {
+        const char *ahead = x->data + r * x->row_stride + x->ahead, *beside = x->beside + r * x->beside_row_stride;
+        for (int64_t i = 0; x->ahead && i < bytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(beside + i, 0, 2);
+    }
 }
 
 /* Rows first … last-1 and all `depth` columns, transposed, into one panel of `width` columns. */
@@ -80,11 +83,10 @@ VEC_INLINE void pack_panel(const invar_float_type type, const bool contiguous, f
         const int rows = last - first - r >= VW ? VW : last - first - r > 0 ? (int)(last - first - r) : 0;
         const char *from = x->data + (first + r) * x->row_stride;
         int64_t d = 0;
+        if (rows == VW && x->beside) pack_call(x, first + r, depth);
         if (rows == VW)
-            for (; d + VW <= depth; d += VW) {
-                if (x->beside) pack_call(x, first + r, d);
+            for (; d + VW <= depth; d += VW)
                 pack_square(type, contiguous, to + d * width + r, width, from + d * x->column_stride, x, VW, VW);
-            }
         for (; d < depth; d += VW)
             pack_square(type, contiguous, to + d * width + r, width, from + d * x->column_stride, x, rows,
                         depth - d < VW ? (int)(depth - d) : VW);
