@@ -201,16 +201,21 @@ static invar_fibre *begin_on_free_stack(invar_group *group) {
     return (invar_fibre *)lane;
 }
 
+/* The picked lane; NULL when it has not begun. Asks for the memory of the one behind it. */
+static inline invar_fibre *picked_lane(invar_group *group) {
+    invar_simdgroup *simd = &group->simds[group->current];
+    if (simd->ready) {
+        const invar_fibre *after = simd->fibres[lowest(simd->ready)];
+        if (after) fetch_ahead(&after->lane);
+    }
+    return simd->fibres[group->picked];
+}
+
 /* Leaves `self` for the lane that is next, or for run_set when there is none. */
 static inline void leave(invar_group *group, invar_fibre *self) {
     invar_fibre *next = NULL;
     if (pick(group)) {
-        invar_simdgroup *simd = &group->simds[group->current];
-        next = simd->fibres[group->picked];
-        if (simd->ready) {
-            const invar_fibre *after = simd->fibres[lowest(simd->ready)];
-            if (after) fetch_ahead(&after->lane);
-        }
+        next = picked_lane(group);
         if (!next) next = begin_on_free_stack(group);
     }
     if (next != self) invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next);
@@ -248,7 +253,7 @@ static void run_lanes(void) {
         group->module->thread(&self->lane);
         end_lane(group, self);
         bool more = pick(group);
-        invar_fibre *next = more ? group->simds[group->current].fibres[group->picked] : NULL;
+        invar_fibre *next = more ? picked_lane(group) : NULL;
         if (more && !next) {
             begin_lane(group, self);
             continue;
@@ -263,7 +268,7 @@ _Noreturn void invar_group_kill(invar_fibre *self) {
     end_lane(group, self);
     self->killed = 1;
     bool more = pick(group);
-    invar_fibre *next = more ? group->simds[group->current].fibres[group->picked] : NULL;
+    invar_fibre *next = more ? picked_lane(group) : NULL;
     if (more && !next) next = begin_on_free_stack(group);
     group->stacks->free[group->stacks->free_count++] = &self->lane; /* after: nobody may begin on it while it runs */
     for (;;) invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next);
@@ -277,12 +282,17 @@ _Noreturn void invar_group_stop(invar_fibre *self, invar_group_end end, int32_t 
     for (;;) invar_fibre_switch(group->stacks, &self->lane, NULL);
 }
 
+/* The group that this thread of the machine runs. A waiting lane finds it here and not by way of its own memory: from one
+ * switch to the next everything would hang on one chain of loads, each behind the lane that was just found. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) invar_group *running;
+
 /* ---- services -------------------------------------------------------------------------------------- */
 
 uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
     invar_fibre *self = (invar_fibre *)lane;
-    invar_simdgroup *simd = self->simd;
-    uint32_t number = lane->number, bit = bit_of(lane);
+    invar_group *group = running;
+    invar_simdgroup *simd = &group->simds[group->current];
+    uint32_t number = group->picked, bit = (uint32_t)1 << number;
     if (mask) mask |= bit;
     self->site = simd->sites[number] = site;
     simd->masks[number] = mask;
@@ -292,15 +302,15 @@ uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, i
     else if (simd->common)
         simd->common = simd->sites[lowest(simd->waiting)] == site && simd->masks[lowest(simd->waiting)] == mask;
     simd->waiting |= bit;
-    leave(self->group, self);
+    leave(group, self);
     return simd->results[number];
 }
 
 uint32_t invar_group_barrier(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
     invar_fibre *self = (invar_fibre *)lane;
-    invar_group *group = self->group;
+    invar_group *group = running;
     self->site = site;
-    self->simd->parked |= bit_of(lane);
+    group->simds[group->current].parked |= (uint32_t)1 << group->picked;
     group->barrier_memory &= memory;
     group->votes += vote != 0;
     if (++group->arrived == group->live) {
@@ -413,11 +423,14 @@ invar_group_end invar_group_run(invar_group *group, const uint32_t id[3], bool s
         group->size[i] = left < launch->threadgroup[i] ? left : launch->threadgroup[i];
     }
     uint32_t threads = group->size[0] * group->size[1] * group->size[2], part = simdgroups_apart ? INVAR_SIMD_WIDTH : threads;
+    invar_group *outer = running;
+    running = group;
     group->end = INVAR_GROUP_DONE;
     group->quiet = group->turns = 0;
     group->next_index = UINT32_MAX;
     for (uint32_t first = 0; first < threads && !group->end; first += part)
         run_set(group, first, threads - first < part ? threads - first : part);
+    running = outer;
     if (group->stalled) no_longer_stalled(group);
     if (group->end) abandon(group);
     return group->end;
