@@ -39,6 +39,7 @@ struct invar_kernel {
     char file[INVAR_KERNEL_MAX_NAME + 16], header_file[INVAR_KERNEL_MAX_NAME + 16]; /* what #line calls the texts */
     invar_source *source;
     pthread_mutex_t lock;                 /* held while a program is made */
+    atomic_int maker;                     /* the process that holds it; 0: none */
     _Atomic(invar_program *) programs;    /* only ever grows */
 };
 

@@ -12,14 +12,12 @@
 
 /* ---- what is loaded in this process ----------------------------------------------------------------- */
 
-static pthread_mutex_t loaded_lock = PTHREAD_MUTEX_INITIALIZER;
-static invar_loaded *all_loaded;
+/* Only ever grows, and has no lock that a fork could leave held. */
+static _Atomic(invar_loaded *) all_loaded;
 
 static const invar_loaded *find_loaded(const char *key) {
-    pthread_mutex_lock(&loaded_lock);
-    const invar_loaded *found = all_loaded;
+    const invar_loaded *found = atomic_load(&all_loaded);
     while (found && strcmp(found->key, key)) found = found->next;
-    pthread_mutex_unlock(&loaded_lock);
     return found;
 }
 
@@ -41,29 +39,46 @@ static invar_status load(const char *operation, const char *key, const invar_cac
     made->handle = handle;
     made->shared_bytes = invar_exec_shared_bytes(module);
     made->file = check ? invar_memory_file(entry->data, entry->size) : -1;
-    pthread_mutex_lock(&loaded_lock);
-    made->next = all_loaded;
-    all_loaded = made;
-    pthread_mutex_unlock(&loaded_lock);
+    made->next = atomic_load(&all_loaded);
+    while (!atomic_compare_exchange_weak(&all_loaded, &made->next, made)) continue;
     *result = made;
     return INVAR_OK;
 }
 
 /* ---- the compiler ----------------------------------------------------------------------------------- */
 
+/* What compilers have said of themselves in this process. */
+typedef struct known_compiler {
+    struct known_compiler *next;
+    char identity[INVAR_SHA256_HEX], version[INVAR_VERSION_TEXT];
+} known_compiler;
+static _Atomic(known_compiler *) known_compilers;
+
+static bool recall_version(invar_compiler *compiler) {
+    for (const known_compiler *known = atomic_load(&known_compilers); known; known = known->next)
+        if (!strcmp(known->identity, compiler->identity)) {
+            memcpy(compiler->version, known->version, sizeof known->version);
+            return true;
+        }
+    return false;
+}
+
+static void remember_version(const invar_compiler *compiler) {
+    known_compiler *known = malloc(sizeof *known);
+    if (!known) return; /* asked again next time */
+    memcpy(known->identity, compiler->identity, sizeof known->identity);
+    memcpy(known->version, compiler->version, sizeof known->version);
+    known->next = atomic_load(&known_compilers);
+    while (!atomic_compare_exchange_weak(&known_compilers, &known->next, known)) continue;
+}
+
 /* The answer is kept in the cache: asking costs some milliseconds, which a known kernel in a new process has not got. */
 invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const char *operation) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static char known[INVAR_SHA256_HEX], version[INVAR_VERSION_TEXT];
     char name[INVAR_SHA256_HEX + 16];
     invar_cache cache;
     invar_cache_entry entry;
     INVAR_TRY(invar_compiler_find(compiler, check, operation));
-    pthread_mutex_lock(&lock);
-    bool remembered = !strcmp(known, compiler->identity);
-    if (remembered) snprintf(compiler->version, sizeof compiler->version, "%s", version);
-    pthread_mutex_unlock(&lock);
-    if (remembered) return INVAR_OK;
+    if (recall_version(compiler)) return INVAR_OK;
     snprintf(name, sizeof name, "%s.compiler", compiler->identity);
     invar_cache_open(&cache);
     invar_status status = INVAR_OK;
@@ -74,12 +89,8 @@ invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const c
         invar_cache_put(&cache, name, compiler->version, strlen(compiler->version));
     }
     invar_cache_close(&cache);
-    if (status != INVAR_OK) return status;
-    pthread_mutex_lock(&lock);
-    memcpy(known, compiler->identity, sizeof known);
-    memcpy(version, compiler->version, sizeof version);
-    pthread_mutex_unlock(&lock);
-    return INVAR_OK;
+    if (status == INVAR_OK) remember_version(compiler);
+    return status;
 }
 
 /* ---- from text to a loaded program -------------------------------------------------------------------- */
@@ -209,13 +220,27 @@ static invar_status check_shared(const invar_kernel *kernel, const invar_loaded 
                       (unsigned long long)bytes);
 }
 
+/* A child that was forked while another thread held the lock has a lock that nobody will give back. */
+static void lock_programs(invar_kernel *kernel) {
+    int self = (int)getpid(), maker = atomic_load(&kernel->maker);
+    if (maker && maker != self && atomic_compare_exchange_strong(&kernel->maker, &maker, 0))
+        pthread_mutex_init(&kernel->lock, NULL);
+    pthread_mutex_lock(&kernel->lock);
+    atomic_store(&kernel->maker, self);
+}
+
+static void unlock_programs(invar_kernel *kernel) {
+    atomic_store(&kernel->maker, 0);
+    pthread_mutex_unlock(&kernel->lock);
+}
+
 invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *context, const invar_array_key *arrays,
                                   const invar_launch_options *options, bool check, const invar_loaded **loaded) {
     uint8_t bytes[KEY_BYTES];
     size_t size = launch_key(bytes, kernel, context, arrays, options, check);
     *loaded = find_program(kernel, bytes, size);
     if (*loaded) return INVAR_OK;
-    pthread_mutex_lock(&kernel->lock);
+    lock_programs(kernel);
     invar_status status = INVAR_OK;
     *loaded = find_program(kernel, bytes, size); /* another thread may just have made it */
     if (!*loaded) {
@@ -226,6 +251,6 @@ invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *con
         if (status == INVAR_OK) status = add_program(kernel, bytes, size, *loaded);
         invar_text_free(&program);
     }
-    pthread_mutex_unlock(&kernel->lock);
+    unlock_programs(kernel);
     return status;
 }
