@@ -319,7 +319,7 @@ static void read_swizzle(const invar_source *source, invar_file *file, int32_t i
     int places[4], count;
     if (!invar_token_is(file, i - 1, ".") && !invar_token_is(file, i - 1, "->")) return;
     int32_t code = invar_swizzle_code(file, i, places, &count);
-    if (code < 0 || source->bare_swizzles[code] || invar_token_is(file, i + 1, "(")) return;
+    if (code < 0 || source->members[code] || invar_token_is(file, i + 1, "(")) return;
     file->tokens[i].rule = is_assigned(file, i) ? INVAR_RULE_PUT : INVAR_RULE_TAKE;
 }
 

@@ -29,8 +29,8 @@ typedef struct invar_shim_part {
  * Swizzles. Vectors have members x y z w and r g b a; a longer swizzle is a method, so that its value is a true vector:
  *     v.xzy          ->  v.template invar_take<0, 2, 1>()      where it is read
  *     v.xz = u       ->  v.template invar_put<0, 2>() = u      before = += -= *= /= %= &= |= ^= <<= >>= ++ --
- * for two to four letters of xyzw or of rgba after a `.` or `->`, except where the kernel's text holds the same word
- * without one before it: then a type of the user's own has a member of that name. */
+ * for two to four letters of xyzw or of rgba after a `.` or `->`, except where a struct of the kernel's own has a member of
+ * that name. */
 
 extern const invar_shim_part invar_shim_parts[];
 extern const int32_t invar_shim_part_count;

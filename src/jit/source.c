@@ -94,6 +94,9 @@ static invar_status read_text(invar_source *source) {
     for (int32_t f = 0; f < INVAR_FILES; f++) {
         INVAR_TRY(invar_read_refusals(source, f));
         INVAR_TRY(invar_read_scopes(source, f));
+        invar_read_members(source, f);
+    }
+    for (int32_t f = 0; f < INVAR_FILES; f++) {
         INVAR_TRY(invar_read_storage(source, f));
         INVAR_TRY(invar_read_rules(source, f));
         if (invar_is_metal(source)) invar_read_arms(source, f);

@@ -123,7 +123,7 @@ struct invar_source {
     uint32_t positions; /* attributes in use, a bit each (jit/position.h) */
     uint32_t mode;
     uint64_t words[INVAR_WORD_BITS / 64];           /* a bit for the hash of each name in the text */
-    bool bare_swizzles[INVAR_SWIZZLE_CODES];        /* words like xy that stand without a `.` before them */
+    bool members[INVAR_SWIZZLE_CODES];              /* by invar_swizzle_code: a struct of the user's has a member like xy */
     invar_file files[INVAR_FILES];
     invar_function *functions;
     int32_t function_count, function_capacity;
@@ -176,6 +176,7 @@ uint32_t invar_word_hash(const char *word, size_t length);
  * swizzle of two letters or more. */
 int32_t invar_swizzle_code(const invar_file *file, int32_t i, int places[4], int *count);
 void invar_read_words(invar_source *source, int32_t file);
+void invar_read_members(invar_source *source, int32_t file);
 
 /* Appends a text, written by its tokens' rules for the target. Its lines stay. */
 void invar_lower(const invar_source *source, int32_t file, int32_t target, invar_text *text);

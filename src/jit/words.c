@@ -31,16 +31,22 @@ static bool is_member(const invar_file *file, int32_t i) {
     return invar_token_is(file, i - 1, ".") || invar_token_is(file, i - 1, "->");
 }
 
-/* Before the rules of either text are read. */
 void invar_read_words(invar_source *source, int32_t which) {
     const invar_file *file = &source->files[which];
     for (int32_t i = 0; i < file->count; i++) {
         if (file->tokens[i].kind != INVAR_TOKEN_NAME) continue;
         uint32_t bit = invar_word_hash(file->text + file->tokens[i].start, file->tokens[i].length) % INVAR_WORD_BITS;
         source->words[bit / 64] |= (uint64_t)1 << bit % 64;
+    }
+}
+
+/* A type of the user's own that has a member called xy: then .xy is that member everywhere. A variable of that name is none. */
+void invar_read_members(invar_source *source, int32_t which) {
+    const invar_file *file = &source->files[which];
+    for (int32_t i = 0; i < file->count; i++) {
         int places[4], count;
         int32_t code = invar_swizzle_code(file, i, places, &count);
-        if (code >= 0 && !is_member(file, i)) source->bare_swizzles[code] = true;
+        if (code >= 0 && file->tokens[i].scope == INVAR_SCOPE_STRUCT && !is_member(file, i)) source->members[code] = true;
     }
 }
 

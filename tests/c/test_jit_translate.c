@@ -162,6 +162,8 @@ static void test_metal_swizzles(void) {
            "invar_take<2, 1>();", "v.template invar_put<0, 1>() += 1", "v->template invar_take<0, 1, 2>() == "
            "w.template invar_take<0, 1, 2>()", "v.x = 1");
     EXPECT(METAL, "struct P { float xy; };", "P p; p.xy = 1;", "p.xy = 1");
+    EXPECT(METAL, "", "struct P { float xy; }; P p; p.xy = 1; p.xz;", "p.xy = 1; p.template invar_take<0, 2>()");
+    EXPECT(METAL, "", "uint2 xy = v.xy;", "uint2 xy = v.template invar_take<0, 1>();");
 }
 
 static void test_metal_templates(void) {
