@@ -283,8 +283,9 @@ _Noreturn void invar_group_stop(invar_fibre *self, invar_group_end end, int32_t 
 }
 
 /* The group that this thread of the machine runs. A waiting lane finds it here and not by way of its own memory: from one
- * switch to the next everything would hang on one chain of loads, each behind the lane that was just found. */
-static _Thread_local __attribute__((tls_model("initial-exec"))) invar_group *running;
+ * switch to the next everything would hang on one chain of loads, each behind the lane that was just found. The default model: initial-exec asks for static TLS, which a process that loads the
+ * library late, as Python does, may have none left of. */
+static _Thread_local invar_group *running;
 
 /* ---- services -------------------------------------------------------------------------------------- */
 
