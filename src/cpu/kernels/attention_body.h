@@ -16,7 +16,7 @@ static void attend(const invar_attention_call *call, const invar_attention_work 
         return;
     }
     element_open();
-    if (s.rows <= FEW) attend_few(&s);
+    if (FEW_APART && s.rows <= FEW) attend_few(&s); /* a tile of 16 rows costs the same for one */
     else attend_wide(&s);
     element_close();
     if (!work->parts) fold_finish(&s.fold, s.rows);

@@ -11,7 +11,7 @@
 #if defined(ATTENTION_PAIRS)
 enum { NUMBERS = 2 }; /* in an element */
 #if defined(VEC_TILES)
-enum { ROWS_TOGETHER = TILE_SIDE };
+enum { ROWS_TOGETHER = TILE_SIDE, FEW_APART = 0 };
 static void element_product(const product *x) { product_run_tiles(x); }
 static void element_open(void) { tiles_open(); }
 static void element_close(void) { tiles_close(); }
@@ -42,7 +42,7 @@ static void element_row(float *row, int64_t count) { (void)row, (void)count; }
 #endif
 
 #if !defined(VEC_TILES) || !defined(ATTENTION_PAIRS)
-enum { ROWS_TOGETHER = 12 }; /* rows on a diagonal that share a product: one or two register tiles */
+enum { ROWS_TOGETHER = 12, FEW_APART = 1 }; /* rows on a diagonal that share a product; whether few rows go their own way */
 static void element_open(void) {}
 static void element_close(void) {}
 #endif
