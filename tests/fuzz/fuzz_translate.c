@@ -4,7 +4,7 @@
  *     cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_FUZZ=ON \
  *         -DINVAR_SANITIZE=address,undefined,fuzzer-no-link
  *     cmake --build build-fuzz --target fuzz_translate
- *     build-fuzz/tests/fuzz_translate -dict=tests/fuzz/kernels.dict -max_len=4096 tests/c/kernels
+ *     build-fuzz/tests/fuzz_translate -dict=tests/fuzz/kernels.dict -max_len=4096 "$(mktemp -d)" tests/c/kernels
  *
  * The first byte chooses dialect, outputs and check mode; the text up to the line `// body` is the header. */
 #include "jit/generate.h"
