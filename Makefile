@@ -29,7 +29,7 @@ demo: package
 	@$(BIN)/python examples/demo.py
 
 check: library package
-	@$(BIN)/ctest --test-dir build --output-on-failure
+	@$(BIN)/ctest --test-dir build -j2 --output-on-failure
 	@$(BIN)/python -m pytest -q tests
 
 bench: library package
