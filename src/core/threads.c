@@ -20,13 +20,21 @@ static inline void relax(void) { __asm__ volatile("yield"); }
 
 enum { SPINS = 400 }; /* some 10 µs: longer than from one call of a model's layer to the next, shorter than a wake-up pays */
 
+struct worker {
+    pthread_t thread;
+    struct invar_pool *pool;
+    int asleep_on; /* the processor it went to sleep on; -1 while awake */
+    bool moved;    /* its affinity is narrowed, and to be restored from allowed */
+    cpu_set_t allowed;
+};
+
 struct invar_pool {
     atomic_int busy;       /* 1 while a caller owns the pool */
     atomic_int threads;    /* wanted, the caller included */
     atomic_uint generation; /* of fork: differs in a child, whose workers do not exist */
     int started;
     bool stop;
-    pthread_t *workers;    /* [started] */
+    struct worker *workers; /* [started] */
     pthread_mutex_t lock;  /* over the fields from stop to running, and the waits */
     pthread_cond_t wake, done;
     atomic_uint job;       /* counts jobs; workers spin on it */
@@ -96,13 +104,36 @@ static void run_tasks(invar_pool *pool) {
     invar_float_environment_restore(saved);
 }
 
+/* Linux often wakes a thread on the processor that it slept on. When that is the caller's, the worker waits behind the
+ * caller's own tasks and the call runs on one thread, call after call: on machines of few processors the kernel does not look
+ * for an idle one (its SIS_UTIL rule). So a sleeping worker is barred from the caller's processor until it is awake. */
+static void move_away(struct worker *worker, int processor) {
+    cpu_set_t others;
+    if (worker->asleep_on != processor || processor >= CPU_SETSIZE) return;
+    if (pthread_getaffinity_np(worker->thread, sizeof others, &others)) return;
+    if (!worker->moved) worker->allowed = others;
+    CPU_CLR(processor, &others);
+    if (CPU_COUNT(&others) && !pthread_setaffinity_np(worker->thread, sizeof others, &others)) worker->moved = true;
+}
+
+/* With the pool's lock held. */
+static void sleep_until_invited(struct worker *worker) {
+    invar_pool *pool = worker->pool;
+    worker->asleep_on = sched_getcpu();
+    while (!pool->invited && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+    worker->asleep_on = -1;
+    if (worker->moved) pthread_setaffinity_np(pthread_self(), sizeof worker->allowed, &worker->allowed);
+    worker->moved = false;
+}
+
 static void *work(void *argument) {
-    invar_pool *pool = argument;
+    struct worker *worker = argument;
+    invar_pool *pool = worker->pool;
     unsigned seen = 0;
     for (;;) {
         for (int i = 0; i < SPINS && atomic_load_explicit(&pool->job, memory_order_relaxed) == seen; i++) relax();
         pthread_mutex_lock(&pool->lock);
-        while (!pool->invited && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+        sleep_until_invited(worker);
         if (pool->stop) break;
         pool->invited--;
         pool->running++;
@@ -121,8 +152,11 @@ static void *work(void *argument) {
 }
 
 static void start(invar_pool *pool, int workers) {
-    for (; pool->started < workers; pool->started++)
-        if (pthread_create(&pool->workers[pool->started], NULL, work, pool)) return; /* fewer threads, same results */
+    for (; pool->started < workers; pool->started++) {
+        struct worker *worker = &pool->workers[pool->started];
+        *worker = (struct worker){ .pool = pool, .asleep_on = -1 };
+        if (pthread_create(&worker->thread, NULL, work, worker)) return; /* fewer threads, same results */
+    }
 }
 
 static void stop(invar_pool *pool) {
@@ -130,7 +164,7 @@ static void stop(invar_pool *pool) {
     pool->stop = true;
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i], NULL);
+    for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
     pool->started = 0;
     pool->stop = false;
 }
@@ -178,6 +212,8 @@ static void post(invar_pool *pool, int workers, int64_t count, invar_task task, 
     pool->count = count;
     atomic_store(&pool->next, 0);
     pool->invited = workers < pool->started ? workers : pool->started;
+    int processor = sched_getcpu();
+    for (int i = 0; i < pool->started; i++) move_away(&pool->workers[i], processor);
     atomic_fetch_add(&pool->job, 1);
     for (int i = 0; i < pool->invited; i++) pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -99,6 +100,29 @@ static void pool_runs_every_task_once(void) {
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
     all_done(&counted, 359);
     invar_pool_destroy(counted.pool);
+}
+
+static void note_processors(void *argument, int64_t i) {
+    cpu_set_t own;
+    int *least = argument;
+    usleep(100); /* long enough for the workers to be awake */
+    (void)i;
+    if (!sched_getaffinity(0, sizeof own, &own) && CPU_COUNT(&own) < __atomic_load_n(least, __ATOMIC_RELAXED))
+        __atomic_store_n(least, CPU_COUNT(&own), __ATOMIC_RELAXED);
+}
+
+/* A sleeping worker is kept off the caller's processor only until it wakes. */
+static void pool_restores_affinity(void) {
+    cpu_set_t own;
+    CHECK(!sched_getaffinity(0, sizeof own, &own), "sched_getaffinity: %s", strerror(errno));
+    invar_pool *pool = invar_pool_create(4);
+    int least = CPU_COUNT(&own);
+    for (int i = 0; i < 100; i++) {
+        invar_pool_run(pool, 4, 8, note_processors, &least);
+        usleep(200); /* long enough for the workers to sleep */
+    }
+    CHECK(least == CPU_COUNT(&own), "a task ran on a thread that may use %d of %d processors", least, CPU_COUNT(&own));
+    invar_pool_destroy(pool);
 }
 
 static void pool_survives_fork(void) {
@@ -218,6 +242,6 @@ static void halves_convert_exactly(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(status_names), CHECK_TEST(context_options), CHECK_TEST(environment_is_honoured_or_an_error),
-           CHECK_TEST(pool_runs_every_task_once), CHECK_TEST(pool_survives_fork),
+           CHECK_TEST(pool_runs_every_task_once), CHECK_TEST(pool_restores_affinity), CHECK_TEST(pool_survives_fork),
            CHECK_TEST(float_environment_is_set_and_restored), CHECK_TEST(bad_tensors_are_refused), CHECK_TEST(overlaps),
            CHECK_TEST(halves_convert_exactly))
