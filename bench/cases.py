@@ -89,12 +89,10 @@ def name(case):
     return " ".join([case["op"], case["dtype"], size, *extra])
 
 
-def share(case, seconds, roofs):
-    """The share of the roof that bounds this case, and that roof's name."""
+def work(case):
+    """What bounds this case, as bench/roofs.c names it, and the work to divide by that roof's rate."""
     if case["family"] in ("norms", "rope"):
-        return case["bytes"] / seconds / roofs["copy"], "copy"
+        return "copy", case["bytes"]
     if case["family"] == "decode":
-        return case["bytes"] / seconds / roofs["read"], "read"
-    if case["dtype"] == "bf16" and roofs["dot"]:
-        return case["flops"] / seconds / roofs["dot"], "bf16 dot"
-    return case["flops"] / seconds / roofs["fma"], "fma"
+        return "read", case["bytes"]
+    return "dot" if case["dtype"] == "bf16" else "fma", case["flops"]

@@ -1,8 +1,9 @@
 /* The machine's roofs, measured: copy and read bandwidth, float32 FMA peak, bfloat16 dot peak.
  *
- * usage: roofs THREADS; prints one line of JSON with totals over the threads: bytes/s (a copy counts what is read and
- * what is written) and FLOP/s (an FMA counts two, a bfloat16 pair product four). Rates that the processor has no
- * instruction for are 0. */
+ * usage: roofs THREADS reads names of rates (copy, read, fma, dot) from standard input, a line each, and answers each with
+ * the total over the threads in one round of some tens of milliseconds: bytes/s (a copy counts what is read and what is
+ * written) or FLOP/s (an FMA counts two, a bfloat16 pair product four); 0 where the processor has no instruction for it.
+ * So a benchmark can take a roof's rounds between the rounds of what it measures, on a machine whose speed wanders. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -18,15 +19,18 @@
 #endif
 
 enum { COPY, READ, FMA32, DOT16, RATES };
-enum { ROUNDS = 7, MAX_THREADS = 256 };
-static const size_t buffer_bytes = (size_t)256 << 20;
+enum { MAX_THREADS = 256 };
+static const char *const names[RATES] = { "copy", "read", "fma", "dot" };
+static const size_t buffer_bytes = (size_t)128 << 20;
+
+/* What the workers share: the rate of this round, and the barriers around it. */
+static pthread_barrier_t begun, ended;
+static int asked; /* RATES: no more rounds */
 
 struct worker {
     pthread_t thread;
-    pthread_barrier_t *barrier;
-    double rate[RATES][ROUNDS]; /* work of this thread in each round */
-    double begin[RATES][ROUNDS], end[RATES][ROUNDS];
     char *from, *to;
+    double work, seconds; /* of this round */
     float sink;
 };
 
@@ -98,8 +102,8 @@ static double read_all(const char *from, float *sink) {
     return (double)buffer_bytes;
 }
 
-static double work(struct worker *w, int rate) {
-    switch (rate) {
+static double work(struct worker *w) {
+    switch (asked) {
     case COPY: memcpy(w->to, w->from, buffer_bytes); return 2.0 * (double)buffer_bytes;
     case READ: return read_all(w->from, &w->sink);
     case FMA32: return fma_peak(&w->sink);
@@ -109,52 +113,61 @@ static double work(struct worker *w, int rate) {
 
 static void *run(void *argument) {
     struct worker *w = argument;
-    w->from = malloc(buffer_bytes);
-    w->to = malloc(buffer_bytes);
-    if (!w->from || !w->to) exit(1);
     memset(w->from, 1, buffer_bytes);
     memset(w->to, 2, buffer_bytes);
-    for (int rate = 0; rate < RATES; rate++)
-        for (int round = 0; round < ROUNDS; round++) {
-            pthread_barrier_wait(w->barrier);
-            w->begin[rate][round] = now();
-            w->rate[rate][round] = work(w, rate);
-            w->end[rate][round] = now();
-        }
-    free(w->from);
-    free(w->to);
-    return NULL;
+    for (;;) {
+        pthread_barrier_wait(&begun);
+        if (asked == RATES) return NULL;
+        double begin = now();
+        w->work = work(w);
+        w->seconds = now() - begin;
+        pthread_barrier_wait(&ended);
+    }
 }
 
-/* The best round: a roof is what the machine can do when left alone. */
-static double best(const struct worker *workers, int threads, int rate) {
-    double result = 0;
-    for (int round = 0; round < ROUNDS; round++) {
-        double total = 0, begin = workers[0].begin[rate][round], end = 0;
-        for (int t = 0; t < threads; t++) {
-            total += workers[t].rate[rate][round];
-            if (workers[t].begin[rate][round] < begin) begin = workers[t].begin[rate][round];
-            if (workers[t].end[rate][round] > end) end = workers[t].end[rate][round];
-        }
-        if (total / (end - begin) > result) result = total / (end - begin);
+/* The slowest worker's time counts, as it does for an operation that all threads share. */
+static double one_round(const struct worker *workers, int threads, int rate) {
+    asked = rate;
+    pthread_barrier_wait(&begun);
+    pthread_barrier_wait(&ended);
+    double total = 0, seconds = 0;
+    for (int t = 0; t < threads; t++) {
+        total += workers[t].work;
+        if (workers[t].seconds > seconds) seconds = workers[t].seconds;
     }
-    return result;
+    return total / seconds;
+}
+
+static void answer(const struct worker *workers, int threads) {
+    char line[16];
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        int rate = 0;
+        while (rate < RATES && strcmp(line, names[rate]) != 0) rate++;
+        printf("%.4g\n", rate < RATES ? one_round(workers, threads, rate) : 0.0);
+        fflush(stdout);
+    }
 }
 
 int main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : 1;
     if (threads < 1 || threads > MAX_THREADS) return 2;
     struct worker *workers = calloc((size_t)threads, sizeof *workers);
-    pthread_barrier_t barrier;
-    if (!workers || pthread_barrier_init(&barrier, NULL, (unsigned)threads)) return 1;
+    unsigned parties = (unsigned)threads + 1;
+    if (!workers || pthread_barrier_init(&begun, NULL, parties) || pthread_barrier_init(&ended, NULL, parties)) return 1;
     for (int t = 0; t < threads; t++) {
-        workers[t].barrier = &barrier;
-        if (pthread_create(&workers[t].thread, NULL, run, &workers[t])) return 1;
+        workers[t].from = malloc(buffer_bytes);
+        workers[t].to = malloc(buffer_bytes);
+        if (!workers[t].from || !workers[t].to || pthread_create(&workers[t].thread, NULL, run, &workers[t])) return 1;
     }
-    for (int t = 0; t < threads; t++) pthread_join(workers[t].thread, NULL);
-    printf("{\"threads\": %d, \"copy\": %.4g, \"read\": %.4g, \"fma\": %.4g, \"dot\": %.4g}\n", threads,
-           best(workers, threads, COPY), best(workers, threads, READ), best(workers, threads, FMA32),
-           best(workers, threads, DOT16));
+    answer(workers, threads);
+    asked = RATES;
+    pthread_barrier_wait(&begun);
+    for (int t = 0; t < threads; t++) {
+        pthread_join(workers[t].thread, NULL);
+        free(workers[t].from);
+        free(workers[t].to);
+    }
     free(workers);
     return 0;
 }

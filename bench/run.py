@@ -1,7 +1,8 @@
-"""Times this project beside its peers, case by case, interleaved in one process, as shares of roofs measured first.
+"""Times this project beside its peers, case by case, interleaved in one process, with the roof that bounds each case.
 
 usage: run.py [--threads N] [--cases REGEX] [--rounds N] [--roofs PROGRAM] [--json FILE] [--plot FOLDER] [PEER ...]
-A round runs every peer once for at least 20 ms; the median over the rounds is quoted, with the spread of the middle half.
+A round runs every peer once for at least 20 ms, and the machine's own rate (bench/roofs.c) likewise; medians over the rounds are
+quoted, with the spread of the middle half. A share above 1 means that the machine's mood changed, or that caches helped.
 """
 
 import argparse
@@ -16,11 +17,12 @@ import time
 from datetime import date
 
 import peers as peer_thunks
-from cases import cases, name, share
+from cases import cases, name, work
 from rich.console import Console
 from rich.table import Table
 
 SLICE = 0.02  # seconds a peer runs in a round
+REST = 0.06  # seconds until the threads of the peer before sleep: ONNX Runtime's spin for 20 to 50 ms after a call
 
 
 def arguments():
@@ -43,21 +45,40 @@ def repeats(thunk):
     return max(1, int(SLICE / max(time.perf_counter() - begin, 1e-7)))
 
 
-def interleave(thunks, rounds):
-    """peer → seconds a call, one a round."""
+class Roofs:
+    """The program of bench/roofs.c, asked for one round of a rate at a time."""
+
+    def __init__(self, program, threads):
+        self.program = subprocess.Popen([program, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def rate(self, name):
+        self.program.stdin.write(name + "\n")
+        self.program.stdin.flush()
+        return float(self.program.stdout.readline())
+
+
+def interleave(thunks, rounds, roof):
+    """peer → seconds a call, one a round; and the roof's rate, one a round."""
     counts = {peer: repeats(thunk) for peer, thunk in thunks.items()}
-    times = {peer: [] for peer in thunks}
+    times, rates = {peer: [] for peer in thunks}, []
     for _ in range(rounds):
+        time.sleep(REST)
+        rates.append(roof())
         for peer, thunk in thunks.items():
+            time.sleep(REST)
+            thunk()
             begin = time.perf_counter()
             for _ in range(counts[peer]):
                 thunk()
             times[peer].append((time.perf_counter() - begin) / counts[peer])
-    return times
+    return times, rates
 
 
-def measure(case, chosen, threads, rounds):
-    thunks, row = {}, dict(case=name(case), family=case["family"], times={})
+def measure(case, chosen, threads, rounds, roofs):
+    bound, amount = work(case)
+    if bound == "dot" and not roofs.rate("dot"):
+        bound = "fma"
+    thunks, row = {}, dict(case=name(case), family=case["family"], roof=bound, times={})
     for peer, build in chosen.items():
         try:
             thunk = build(case, threads)
@@ -66,24 +87,27 @@ def measure(case, chosen, threads, rounds):
                 thunks[peer] = thunk
         except Exception as error:  # a peer without the operation must not end the run
             row.setdefault("errors", {})[peer] = f"{type(error).__name__}: {error}"[:200]
-    for peer, times in interleave(thunks, rounds).items():
-        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
+    times, rates = interleave(thunks, rounds, lambda: roofs.rate(bound))
+    for peer, seconds in times.items():
+        quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
         row["times"][peer] = dict(median=quartiles[1], low=quartiles[0], high=quartiles[2])
+    row["roof_rate"] = statistics.median(rates)
+    judge(row, amount)
     return row
 
 
-def judge(row, case, roofs):
+def judge(row, amount):
     """Adds the share of the roof and the ratio to the best peer."""
     ours = row["times"].get("invar")
     others = {p: t["median"] for p, t in row["times"].items() if p != "invar"}
     if ours:
-        row["share"], row["roof"] = share(case, ours["median"], roofs)
+        row["share"] = amount / ours["median"] / row["roof_rate"]
         if others:
             best = min(others, key=others.get)
             row["best_peer"], row["ratio"] = best, others[best] / ours["median"]
 
 
-def describe(roofs, threads):
+def describe(threads):
     import importlib.metadata as metadata
 
     versions = {}
@@ -94,7 +118,7 @@ def describe(roofs, threads):
             pass
     import invar
 
-    return dict(date=date.today().isoformat(), machine=platform.machine(), threads=threads, roofs=roofs,
+    return dict(date=date.today().isoformat(), machine=platform.machine(), threads=threads,
                 versions=versions, info={k: v for k, v in invar.info().items() if isinstance(v, (str, int, float))})
 
 
@@ -106,7 +130,7 @@ def line(table, row):
     ours = row["times"].get("invar")
     spread = f"{(ours['high'] - ours['low']) / ours['median']:.0%}" if ours else "–"
     table.add_row(row["case"], *(cell(p) for p in table.peers), spread,
-                  f"{row['share']:.0%} {row['roof']}" if "share" in row else "–",
+                  f"{row['share']:.0%} of {row['roof_rate'] / 1e9:.0f} G/s {row['roof']}" if "share" in row else "–",
                   f"{row['ratio']:.2f} × {row['best_peer']}" if "ratio" in row else "–")
 
 
@@ -115,23 +139,20 @@ def main():
     peer_thunks.limit_threads(options.threads)
     available = peer_thunks.available()
     chosen = {p: available[p] for p in options.peers} if options.peers else available
-    roofs = json.loads(subprocess.run([options.roofs, str(options.threads)], check=True, capture_output=True).stdout)
+    roofs = Roofs(options.roofs, options.threads)
     console = Console(width=160)
-    console.print(f"{options.threads} threads; copy {roofs['copy'] / 1e9:.1f} GB/s, read {roofs['read'] / 1e9:.1f} GB/s, "
-                  f"float32 FMA {roofs['fma'] / 1e9:.0f}, bfloat16 dot {roofs['dot'] / 1e9:.0f} GFLOP/s")
     table = Table("case", *(f"{p} ms" for p in chosen), "spread", "share of roof", "against the best peer")
     table.peers = list(chosen)
     rows = []
     for case in cases():
         if not re.search(options.cases, name(case)):
             continue
-        row = measure(case, chosen, options.threads, options.rounds)
-        judge(row, case, roofs)
+        row = measure(case, chosen, options.threads, options.rounds, roofs)
         rows.append(row)
         line(table, row)
         print(f"{len(rows)} {row['case']}", row.get("errors", ""), file=sys.stderr, flush=True)
     console.print(table)
-    result = dict(**describe(roofs, options.threads), rows=rows)
+    result = dict(**describe(options.threads), rows=rows)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(result, file, indent=1)
