@@ -1,39 +1,75 @@
-/* Literals as arms of Metal's ?: operator. half and bfloat are classes of the shim that convert to and from float and int,
- * so that in `i < n ? x[i] : 0` C++ would not know which arm to convert. Beside a float literal, `invar_other = x[i]` makes
- * a float of the other arm, as Metal does; an assignment, since what follows it is the whole arm wherever that ends. An
- * integer literal that every type holds, 0 or 1, becomes invar_number(0), which takes the other arm's type. */
+/* Metal's ?: operator. half and bfloat are classes of the shim that convert to and from float and int, so that in
+ * `i < n ? x[i] : 0.5f` C++ would not know which arm to convert. So `c ? a : b` is written
+ *
+ *     invar_choice = c ? invar_arm = a : invar_arm = b
+ *
+ * where both are assignments, since what follows one is the whole of an arm or of a choice, wherever that ends. invar_arm
+ * makes of a 16-bit number a thing that converts one way only (shim/metal.h), and invar_choice a number of it again; they
+ * hand on everything else. Literals stay as they are: 0 may be a pointer. */
 #include "jit/source.h"
+
+enum { FARTHEST = 1024 }; /* tokens from a `:` back to its `?` and on to the condition, or a text of colons would take for ever */
 
 static bool is_mark(const invar_file *file, int32_t i, char mark) {
     return i >= 0 && i < file->count && file->tokens[i].kind == INVAR_TOKEN_MARK && file->tokens[i].length == 1 &&
            file->text[file->tokens[i].start] == mark;
 }
 
-enum { NO_LITERAL, FLOATING, SMALL_INTEGER };
-enum { FARTHEST = 1024 }; /* tokens from a `:` to its `?`, or a text of colons would take for ever */
-
-/* What token i is. */
-static int literal_kind(const invar_file *file, int32_t i) {
-    if (i >= file->count) return NO_LITERAL;
-    const invar_token *token = &file->tokens[i];
-    const char *text = file->text + token->start;
-    if (invar_token_is(file, i, "INFINITY") || invar_token_is(file, i, "NAN")) return FLOATING;
-    if (token->kind != INVAR_TOKEN_NUMBER || token->rule == INVAR_RULE_HALF || token->rule == INVAR_RULE_BFLOAT)
-        return NO_LITERAL;
-    char last = text[token->length - 1];
-    bool hex = token->length > 1 && (text[1] == 'x' || text[1] == 'X'); /* 0xf is no float */
-    if (token->rule == INVAR_RULE_FLOAT || (!hex && (last == 'f' || last == 'F'))) return FLOATING;
-    return token->length == 1 && (*text == '0' || *text == '1') ? SMALL_INTEGER : NO_LITERAL;
+/* Whether token i stands directly behind the one before it, as the `=` of `<=` does. */
+static bool adjoins(const invar_file *file, int32_t i) {
+    return i > 0 && i < file->count && file->tokens[i - 1].start + file->tokens[i - 1].length == file->tokens[i].start;
 }
 
 /* The `?` of the `:` at token i; -1 where the `:` is that of a label, a case, a bit-field, ... */
 static int32_t question_of(const invar_file *file, int32_t i) {
-    int32_t inner = 0, end = i > FARTHEST ? i - FARTHEST : 0;
-    for (i--; i >= end; i--) {
+    int32_t inner = 0, end = i > FARTHEST ? i - FARTHEST : 0, directive = file->tokens[i].directive;
+    for (i--; i >= end && file->tokens[i].directive == directive; i--) {
         if (file->tokens[i].partner >= 0 && file->tokens[i].partner < i) i = file->tokens[i].partner;
         else if (file->tokens[i].partner > i || is_mark(file, i, ';')) return -1;
         else if (is_mark(file, i, ':')) inner++;
         else if (is_mark(file, i, '?') && inner-- == 0) return i;
+    }
+    return -1;
+}
+
+/* Whether the `=` at token i assigns, and is not the end of == != <= >=. */
+static bool assigns(const invar_file *file, int32_t i) {
+    if (adjoins(file, i + 1) && is_mark(file, i + 1, '=')) return false;
+    if (!adjoins(file, i)) return true;
+    if (is_mark(file, i - 1, '=') || is_mark(file, i - 1, '!')) return false;
+    for (const char *c = "<>"; *c; c++)
+        if (is_mark(file, i - 1, *c)) return adjoins(file, i - 1) && is_mark(file, i - 2, *c); /* <<= and >>= */
+    return true;
+}
+
+/* The `<` of the template arguments that end at the `>` at token i; i where it ends none. */
+static int32_t before_angles(const invar_file *file, int32_t i) {
+    enum { LONGEST = 64 };
+    for (int32_t k = i - 1; k > 0 && k > i - LONGEST; k--) {
+        if (file->tokens[k].partner >= 0 && file->tokens[k].partner < k) k = file->tokens[k].partner;
+        else if (is_mark(file, k, '<') && invar_token_names(file, k - 1) && invar_after_angles(file, k) == i + 1) return k;
+    }
+    return i;
+}
+
+/* The first token of the condition before the `?` at token i; -1 where the choice is a statement by itself, whose value
+ * nobody uses and whose arms may be void. */
+static int32_t condition_begin(const invar_file *file, int32_t i) {
+    int32_t end = i > FARTHEST ? i - FARTHEST : 0, directive = file->tokens[i].directive;
+    for (i--; i >= end && file->tokens[i].directive == directive; i--) {
+        const invar_token *token = &file->tokens[i];
+        if (is_mark(file, i, '}')) return -1;
+        if (token->partner >= 0 && token->partner < i) i = token->partner;
+        else if (is_mark(file, i, '(') || is_mark(file, i, '[') || is_mark(file, i, ',') || is_mark(file, i, '?')) return i + 1;
+        else if (is_mark(file, i, '{')) return token->scope == INVAR_SCOPE_LIST || is_mark(file, i - 1, '=') ? i + 1 : -1;
+        else if (is_mark(file, i, '=') && assigns(file, i)) return i + 1;
+        else if (is_mark(file, i, '=') && adjoins(file, i) && is_mark(file, i - 1, '=')) i--;
+        else if (is_mark(file, i, ':')) return question_of(file, i) < 0 ? -1 : i + 1;
+        else if (is_mark(file, i, '>')) i = before_angles(file, i);
+        else if (invar_token_is(file, i, "return")) return i + 1;
+        else if (is_mark(file, i, ';') || invar_token_is(file, i, "else") || invar_token_is(file, i, "do") ||
+                 invar_token_is(file, i, "case"))
+            return -1;
     }
     return -1;
 }
@@ -44,45 +80,32 @@ static bool ends_arm(const invar_file *file, int32_t i) {
            is_mark(file, i, ']') || is_mark(file, i, '}') || is_mark(file, i, ':');
 }
 
-/* Whether the arm that begins at token i is itself a ?: of floats, in parentheses or not. */
-static bool is_floating_choice(const invar_file *file, int32_t i) {
-    while (is_mark(file, i, '(') && ends_arm(file, file->tokens[i].partner + 1)) i++;
-    for (int32_t end = i + FARTHEST; i < end && !ends_arm(file, i); i++) {
-        if (is_mark(file, i, '?')) return file->tokens[i].value == FLOATING;
-        if (file->tokens[i].partner > i) i = file->tokens[i].partner;
-    }
-    return false;
+/* Whether the arm that begins at token i is a literal that C++ has, sign included. */
+static bool is_literal(const invar_file *file, int32_t i) {
+    if (is_mark(file, i, '-') || is_mark(file, i, '+')) i++;
+    if (i >= file->count || !ends_arm(file, i + 1)) return false;
+    const invar_token *token = &file->tokens[i];
+    if (invar_token_is(file, i, "nullptr") || invar_token_is(file, i, "true") || invar_token_is(file, i, "false")) return true;
+    return token->kind == INVAR_TOKEN_NUMBER && token->rule != INVAR_RULE_HALF && token->rule != INVAR_RULE_BFLOAT;
 }
 
-/* What the arm which begins at token i is, if it is a literal or of literals; *literal is its token. A signed integer is
- * none: it would not fit in an unsigned arm. */
-static int arm_kind(const invar_file *file, int32_t i, int32_t *literal) {
-    bool is_signed = is_mark(file, i, '-') || is_mark(file, i, '+');
-    *literal = i + is_signed;
-    int kind = ends_arm(file, *literal + 1) ? literal_kind(file, *literal) : NO_LITERAL;
-    if (kind == NO_LITERAL && is_floating_choice(file, i)) return FLOATING;
-    return is_signed && kind == SMALL_INTEGER ? NO_LITERAL : kind;
-}
-
-/* An arm of that kind, and the `?` or `:` before the other arm. */
-static void set_rules(invar_file *file, int kind, int32_t literal, int32_t other) {
-    if (kind == FLOATING) file->tokens[other].rule = INVAR_RULE_OTHER;
-    if (kind == SMALL_INTEGER) file->tokens[literal].rule = INVAR_RULE_ARM;
-}
-
-static void read_arms(invar_file *file) {
-    for (int32_t i = 0; i < file->count; i++) {
-        int32_t question = is_mark(file, i, ':') && file->tokens[i].directive < 0 ? question_of(file, i) : -1, left, right;
-        if (question < 0) continue;
-        int left_kind = arm_kind(file, question + 1, &left), right_kind = arm_kind(file, i + 1, &right);
-        if (left_kind == FLOATING || right_kind == FLOATING) file->tokens[question].value = FLOATING;
-        if (left_kind && right_kind) continue; /* C++ knows what to make of two literals */
-        set_rules(file, left_kind, left, i);
-        set_rules(file, right_kind, right, question);
-    }
+/* A macro's text begins behind its name and parameters: a condition that is not in a bracket of it is left alone. */
+static bool is_in_macro_head(const invar_file *file, int32_t begin) {
+    int32_t directive = file->tokens[begin].directive;
+    return directive >= 0 && (begin <= directive + 2 || (is_mark(file, begin - 1, '(') && begin == directive + 4));
 }
 
 void invar_read_arms(invar_source *source, int32_t which) {
-    enum { DEPTH = 3 }; /* choices within choices: each reading knows of one more */
-    for (int depth = 0; depth < DEPTH && !source->files[which].conditional; depth++) read_arms(&source->files[which]);
+    invar_file *file = &source->files[which];
+    for (int32_t i = 0; i + 1 < file->count; i++) {
+        if (!is_mark(file, i, ':')) continue;
+        if (file->tokens[i].directive >= 0 && !invar_token_is(file, file->tokens[i].directive + 1, "define")) continue;
+        int32_t question = question_of(file, i), begin = question < 0 ? -1 : condition_begin(file, question);
+        if (begin < 0 || begin >= question || is_in_macro_head(file, begin)) continue;
+        bool left = is_literal(file, question + 1), right = is_literal(file, i + 1);
+        if (left && right) continue;
+        file->tokens[begin].before |= INVAR_BEFORE_CHOICE;
+        if (!left) file->tokens[question + 1].before |= INVAR_BEFORE_ARM;
+        if (!right) file->tokens[i + 1].before |= INVAR_BEFORE_ARM;
+    }
 }

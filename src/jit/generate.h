@@ -17,7 +17,7 @@
  *                              defines: `extern invar_shared invar_shared_table[INVAR_MAX_SHARED]`. Found by the fibre
  *     invar_dynamic_array<T>() T *: CUDA's dynamic shared memory. Found by the fibre
  *     invar_half_literal(x), invar_bfloat_literal(x)   Metal's 1.5h and 1.5bf; constexpr, x a double
- *     invar_number(0), invar_other = x   Metal: arms of ?: beside a literal (jit/arms.c)
+ *     invar_choice = c ? invar_arm = a : invar_arm = b   Metal's ?: (jit/arms.c)
  *     Metal                    namespace metal: uint3(x, y, z), float16_t, bfloat16_t, complex64_t, ...
  *     CUDA                     uint3, dim3 and their members; Shape and Strides, arrays of MAX_NDIM (int32_t, int64_t) with
  *                              operator[] and data(); threadIdx, blockIdx, blockDim, gridDim found by the fibre, for functions

@@ -32,6 +32,7 @@ typedef struct invar_token {
     uint8_t scope;          /* INVAR_SCOPE_... */
     uint8_t rule;           /* how it is written (jit/source.h) */
     uint8_t loop;           /* INVAR_LOOP_...: the loops around it */
+    uint8_t before;         /* what is written before it: INVAR_BEFORE_... */
     bool declares;          /* it is the name of a function where that is defined or declared */
 } invar_token;
 

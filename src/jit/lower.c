@@ -164,14 +164,14 @@ static bool is_marked(const writer *w) { return w->host || invar_is_metal(w->sou
 /* Writes token i, and what its rule takes along; returns the last token that was written. */
 static int32_t write_token(const writer *w, int32_t i) {
     const invar_token *token = &w->file->tokens[i];
+    if (token->before & INVAR_BEFORE_ARM) invar_text_string(w->text, "invar_arm = ");
+    if (token->before & INVAR_BEFORE_CHOICE) invar_text_string(w->text, "invar_choice = ");
     switch (token->rule) {
     case INVAR_RULE_DROP: invar_text_string(w->text, " "); return i;
     case INVAR_RULE_HOST_DROP: write_word(w, i, " "); return i;
     case INVAR_RULE_FLOAT: write_raw(w, i, 0), invar_text_string(w->text, "f"); return i;
     case INVAR_RULE_HALF: write_literal(w, i, "invar_half_literal", 1); return i;
     case INVAR_RULE_BFLOAT: write_literal(w, i, "invar_bfloat_literal", 2); return i;
-    case INVAR_RULE_ARM: write_literal(w, i, "invar_number", 0); return i;
-    case INVAR_RULE_OTHER: write_raw(w, i, 0), invar_text_string(w->text, " invar_other ="); return i;
     case INVAR_RULE_CONSTANT: invar_text_string(w->text, token->value ? "constexpr" : "static constexpr"); return i;
     case INVAR_RULE_STATIC: write_word(w, i, "static const"); return i;
     case INVAR_RULE_INLINE:

@@ -47,10 +47,11 @@ enum {
     INVAR_RULE_MARK,     /* a `(`: followed by invar_here of item `value` */
     INVAR_RULE_CALL,     /* a `(`: followed by the base number of item `value` */
     INVAR_RULE_DEFINE,   /* a `(`: followed by the parameter that takes such a base */
-    INVAR_RULE_ARM,      /* an integer literal as an arm of ?:, as invar_number(...) */
-    INVAR_RULE_OTHER,    /* the `?` or `:` before the arm beside a float literal: followed by invar_other = */
     INVAR_RULE_OVERLOAD  /* a `(`: followed by a parameter that takes any mark */
 };
+
+/* What is written before a token, in this order. */
+enum { INVAR_BEFORE_ARM = 1 /* invar_arm = */, INVAR_BEFORE_CHOICE = 2 /* invar_choice = */ };
 
 /* A function that the header or the body defines or declares. */
 typedef struct invar_function {
@@ -157,7 +158,7 @@ bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size);
 invar_status invar_read_scopes(invar_source *source, int32_t file);
 invar_status invar_read_refusals(const invar_source *source, int32_t file);
 invar_status invar_read_rules(invar_source *source, int32_t file);
-/* Metal, after the rules: literals as arms of ?:. */
+/* Metal, after the rules: the arms of ?:. */
 void invar_read_arms(invar_source *source, int32_t file);
 invar_status invar_read_storage(invar_source *source, int32_t file);
 invar_status invar_read_twins(invar_source *source);

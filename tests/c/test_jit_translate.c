@@ -142,19 +142,25 @@ static void test_metal_threadgroup(void) {
     EXPECT_DEVICE(METAL, "", "threadgroup float x[4];", "__shared__  float x[4];");
 }
 
-/* Beside a float literal the other arm is made float; 0 and 1 take the other arm's type; two literals stay. */
+/* Both arms and the choice are marked; literals, two literals, statements and labels are left alone. */
 static void test_metal_arms(void) {
-    EXPECT(METAL, "", "float x = b > 0 ? a[0] : 0; x = b > 1 ? 1.0 : a[1]; x = (b > 2 ? a[2] : -INFINITY) + 2;",
-           "? a[0] : invar_number(0);", "? 1.0f : invar_other = a[1];", "? invar_other = a[2] : -INFINITY) + 2;");
-    EXPECT(METAL, "", "float x = b > 0 ? a[0] : b > 1 ? a[1] : 0.5f; x = b > 3 ? 0.0 : 1.0; x = b > 4 ? a[4] : -1e30;",
-           "? invar_other = a[0] : b > 1 ? invar_other = a[1] : 0.5f;", "b > 3 ? 0.0f : 1.0f;", "? invar_other = a[4] : -1e30f;");
+    EXPECT(METAL, "", "float x = b > 0 ? a[0] : 0; x += b != 1 ? 1.0 : a[1]; x = (b <= 2 ? a[2] : -INFINITY) + 2;",
+           "x = invar_choice = b > 0 ? invar_arm = a[0] : 0;", "x += invar_choice = b != 1 ? 1.0f : invar_arm = a[1];",
+           "(invar_choice = b <= 2 ? invar_arm = a[2] : invar_arm = -INFINITY) + 2;");
+    EXPECT(METAL, "", "float x = b > 0 ? a[0] : b > 1 ? a[1] : 0.5f; x = b > 3 ? 0.0 : -1; f(b, a[4] ? a[4] : -1e30);",
+           "? invar_arm = a[0] : invar_arm = invar_choice = b > 1 ? invar_arm = a[1] : 0.5f;", "x = b > 3 ? 0.0f : -1;",
+           "f(b, invar_choice = a[4] ? invar_arm = a[4] : -1e30f);");
     EXPECT(METAL, "", "switch (int(b)) { case 0: out[0] = a[0] > 0 ? a[0] : 7; break; default: out[0] = 1.0; }",
-           "case 0: out[0] = a[0] > 0 ? a[0] : 7;", "default: out[0] = 1.0f;");
-    EXPECT(METAL, "", "float x = b > 0 ? (b > 1 ? a[1] : 0.5) : a[0]; x = b > 2 ? b > 3 ? 0.5 : a[3] : a[2];",
-           "? (b > 1 ? invar_other = a[1] : 0.5f) : invar_other = a[0];",
-           "b > 2 ? b > 3 ? 0.5f : invar_other = a[3] : invar_other = a[2];");
-    EXPECT(METAL, "", "int x = b > 0 ? -1 : int(b); x = b > 1 ? 0xf : int(b);", "? -1 : int(b);", "? 0xf : int(b);");
-    EXPECT(CUDA, "", "float x = b[0] > 0 ? a[0] : 0.0f;", "? a[0] : 0.0f;");
+           "case 0: out[0] = invar_choice = a[0] > 0 ? invar_arm = a[0] : 7;", "default: out[0] = 1.0f;");
+    EXPECT(METAL, "", "float x = b > 2 ? b > 3 ? 0.5 : a[3] : a[2]; if (b) { b > 4 ? f() : g(); }",
+           "x = invar_choice = b > 2 ? invar_arm = invar_choice = b > 3 ? 0.5f : invar_arm = a[3] : invar_arm = a[2];",
+           "{ b > 4 ? f() : g(); }");
+    EXPECT(METAL, "", "x = f<int, 3>(b) ? a[0] : 1h; x <<= p<b, q>(r) ? a[0] : a[1];",
+           "x = invar_choice = f<int, 3>(b) ? invar_arm = a[0] : invar_arm = invar_half_literal(1);",
+           "x <<= invar_choice = p<b, q>(r) ?");
+    EXPECT(METAL, "#define LESS(p, q) ((p) < (q) ? (p) : (q))\n#define BARE(p) p ? p : q\n#if 2 ? 1 : X\n#endif\n", "",
+           "(invar_choice = (p) < (q) ? invar_arm = (p) : invar_arm = (q))", "#define BARE(p) p ? p : q\n#if 2 ? 1 : X\n");
+    EXPECT(CUDA, "", "float x = b[0] > 0 ? a[0] : 0.0f;", "x = b[0] > 0 ? a[0] : 0.0f;");
 }
 
 static void test_metal_swizzles(void) {

@@ -128,26 +128,32 @@ static void literals() {
     CHECK(sizeof(narrow<F16>) == 2 && alignof(narrow<F16>) == 2, "layout");
 }
 
-/* What the translator makes of `yes ? x : 0` and `yes ? x : 0.0`. */
+/* What the translator makes of `c ? x : y`: for half, bfloat and other numbers C++'s rules for numbers, and references,
+ * pointers, vectors and constants as they are. */
+#define CHOOSE(c, x, y) (invar_choice = (c) ? invar_arm = x : invar_arm = y)
+#define BESIDE(c, x, literal) (invar_choice = (c) ? invar_arm = x : literal)
 static void arms() {
     using namespace metal;
     bool yes = true, no = false;
-    half h = 2.5f;
+    half h = 2.5f, other = 0.5f;
     bfloat b = 1.5f;
-    float f = 0.1f;
+    float f = 0.1f, *p = &f;
     uint u = 7;
-    CHECK((yes ? h : invar_number(0)) == h && (no ? invar_number(1) : b) == b &&
-          (yes ? invar_number(1) : b) == bfloat(1), "16 bits");
-    CHECK((yes ? f : invar_number(0)) == 0.1f && (no ? u : invar_number(1)) == 1 &&
-          (no ? int2(2) : invar_number(1)).y == 1, "others");
-    CHECK((yes ? invar_other = h : -1e30f) == 2.5f && (no ? invar_other = h : -1e30f) == -1e30f, "half beside float");
-    CHECK((no ? invar_other = 3 : 0.5f) == 0.5f && (yes ? 0.5f : invar_other = b) == 0.5f, "int and bfloat beside float");
-    CHECK((no ? invar_other = float4(2) : 1.0f).w == 1, "a vector");
-    static_assert(invar_same<decltype(yes ? h : invar_number(0)), half>, "half");
-    static_assert(invar_same<decltype(yes ? u : invar_number(1)), uint>, "uint");
-    static_assert(invar_same<decltype(yes ? invar_other = h : 0.0f), float>, "as Metal has it");
-    static_assert(invar_same<decltype(yes ? invar_other = f : 0.0f), float>, "float");
-    constexpr int largest = 3 > 2 ? invar_number(1) : sizeof(int);
+    CHECK(CHOOSE(yes, h, other) == h && CHOOSE(no, h, other) == other && CHOOSE(yes, b, b) == b, "16 bits");
+    CHECK(CHOOSE(yes, h, f) == 2.5f && CHOOSE(no, b, f) == 0.1f && CHOOSE(yes, f, h) == 0.1f, "beside float");
+    CHECK(CHOOSE(no, h, u) == half(7) && CHOOSE(yes, b, u) == b && CHOOSE(no, h, yes) == half(1), "beside integers");
+    CHECK(BESIDE(no, h, -1e30f) == -1e30f && BESIDE(no, h, 3) == half(3) && BESIDE(yes, b, 0) == b, "beside literals");
+    CHECK(BESIDE(no, float4(2), 1.0f).w == 1 && CHOOSE(yes, float4(2), float4(3)).w == 2, "vectors");
+    CHECK(*BESIDE(yes, p, 0) == f && BESIDE(no, p, nullptr) == nullptr, "pointers");
+    float4 v = 1.0f, w = 2.0f;
+    CHOOSE(yes, v, w) = float4(5);
+    CHECK(v.x == 5 && w.x == 2, "a choice of vectors can be assigned to");
+    static_assert(invar_same<decltype(CHOOSE(yes, h, other)), half>, "half");
+    static_assert(invar_same<decltype(CHOOSE(yes, h, u)), half>, "half beside uint");
+    static_assert(invar_same<decltype(CHOOSE(yes, h, f)), float>, "half beside float");
+    static_assert(invar_same<decltype(BESIDE(yes, b, 1)), bfloat>, "bfloat beside int");
+    static_assert(invar_same<decltype(BESIDE(yes, u, 1)), uint>, "uint beside int");
+    constexpr int largest = CHOOSE(3 > 2, 1, sizeof(int));
     static_assert(largest == 1, "constant expressions");
 }
 

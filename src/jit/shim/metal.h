@@ -79,22 +79,30 @@ constexpr uint UINT_MAX = 0xffffffffu;
 constexpr long LONG_MAX = 0x7fffffffffffffffl, LONG_MIN = -0x7fffffffffffffffl - 1;
 constexpr ulong ULONG_MAX = 0xfffffffffffffffful;
 
-/* 0 or 1 beside `? :`. half converts to and from int, so C++ would not know which arm to convert; this converts to the
- * other arm's type, and nothing converts to it. */
-struct invar_number {
-    int value;
-    explicit constexpr invar_number(int x) : value(x) {}
-    constexpr operator int() const { return value; }
-    template <class F> constexpr operator invar_narrow<F>() const { return value; }
-    template <class T, int N> constexpr operator vec<T, N>() const { return vec<T, N>(value); }
+/* What jit/arms.c makes of `c ? a : b`. An arm that is half or bfloat becomes an invar_armed, to which integers convert and
+ * which converts to float: then C++ knows what to do with half beside int, which gives half, and half beside float. */
+template <class F> struct invar_armed {
+    invar_narrow<F> value;
+    constexpr invar_armed(invar_narrow<F> x) : value(x) {}
+    template <class I, class = invar_if<invar_is_integer<I> || invar_same<I, bool>>>
+    constexpr invar_armed(I x) : value(x) {}
+    template <class T, class = invar_if<invar_same<T, float>>> constexpr operator T() const { return value; }
 };
-/* invar_other = x: what x is beside a float literal. A number is a float; everything else stays as it is. */
-struct invar_other_arm {
-    template <class T> constexpr invar_choose<invar_is_scalar<invar_plain<T>>, float, T> operator=(T &&x) const {
+struct invar_arm_of {
+    template <class F> constexpr invar_armed<F> operator=(invar_narrow<F> x) const { return x; }
+    template <class T, class = invar_if<invar_is_scalar<T> && !invar_is_narrow<T>>> constexpr T operator=(T x) const {
+        return x;
+    }
+    template <class T, class = invar_if<!invar_is_scalar<invar_plain<T>>>> constexpr T operator=(T &&x) const {
         return static_cast<T &&>(x);
     }
 };
-constexpr invar_other_arm invar_other{};
+struct invar_choice_of {
+    template <class F> constexpr invar_narrow<F> operator=(invar_armed<F> x) const { return x.value; }
+    template <class T> constexpr T operator=(T &&x) const { return static_cast<T &&>(x); }
+};
+constexpr invar_arm_of invar_arm{};
+constexpr invar_choice_of invar_choice{};
 
 /* The bits of one type as another of its size. */
 template <class To, class From> constexpr To as_type(const From &x) { return invar_bits<To>(x); }
