@@ -30,6 +30,7 @@ EMBED(limits, "shim/limits.h");
 EMBED(metal_common, "shim/metal_common.h");
 EMBED(metal_math, "shim/metal_math.h");
 EMBED(metal_geometric, "shim/metal_geometric.h");
+EMBED(metal_columns, "shim/metal_columns.h");
 EMBED(complex, "shim/complex.h");
 EMBED(indexing, "shim/indexing.h");
 EMBED(metal_utils, "shim/metal_utils.h");
@@ -66,6 +67,9 @@ EMBED(cuda_utils, "shim/cuda_utils.h");
     "sinpi sqrt tan tanh tanpi trunc"
 #define METAL_GEOMETRIC_WORDS \
     "dot cross length length_squared distance distance_squared normalize faceforward reflect refract"
+#define MATRIX_WORDS(type)                                                                                             \
+    type "2x2 " type "2x3 " type "2x4 " type "3x2 " type "3x3 " type "3x4 " type "4x2 " type "4x3 " type "4x4 "
+#define METAL_COLUMNS_WORDS MATRIX_WORDS("float") MATRIX_WORDS("half") "matrix"
 #define METAL_UTILS_WORDS                                                                                              \
     "elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd elem_to_loc_3_nd LoopedElemToLoc ceildiv " \
     "cast_to Limits"
@@ -126,6 +130,7 @@ const invar_shim_part invar_shim_parts[] = {
     PART(metal_common, METAL, BOTH, NULL),
     PART(metal_math, METAL, BOTH, METAL_MATH_WORDS),
     PART(metal_geometric, METAL, BOTH, METAL_GEOMETRIC_WORDS),
+    PART(metal_columns, METAL, BOTH, METAL_COLUMNS_WORDS),
     PART(narrow, CUDA, BOTH, CUDA_HALF_WORDS " numeric_limits " CUDA_STD_WORDS),
     PART(traits, METAL, BOTH, TRAIT_WORDS),
     PART(traits, CUDA, BOTH, TRAIT_WORDS " " CUDA_STD_WORDS),

@@ -33,6 +33,7 @@
 #include "jit/shim/metal_common.h"
 #include "jit/shim/metal_math.h"
 #include "jit/shim/metal_geometric.h"
+#include "jit/shim/metal_columns.h"
 #include "jit/shim/traits.h"
 #include "jit/shim/limits.h"
 #include "jit/shim/complex.h"
