@@ -1,10 +1,10 @@
 /* libFuzzer on the translator: whatever the text, it is refused with a sentence or becomes a program; nothing crashes,
  * hangs, leaks or reads outside its memory.
  *
- *     cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_FUZZ=ON \
- *         -DINVAR_SANITIZE=address,undefined,fuzzer-no-link
+ *     cmake -S . -B build-fuzz -DCMAKE_C_COMPILER=clang -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_FUZZ=ON
  *     cmake --build build-fuzz --target fuzz_translate
- *     build-fuzz/tests/fuzz_translate -dict=tests/fuzz/kernels.dict -max_len=4096 "$(mktemp -d)" tests/c/kernels
+ *     python tests/fuzz/seeds.py build-fuzz/seeds
+ *     build-fuzz/tests/fuzz_translate -dict=tests/fuzz/kernels.dict -max_len=4096 build-fuzz/seeds tests/c/kernels
  *
  * The first byte chooses dialect, outputs and check mode; the text up to the line `// body` is the header. */
 #include "jit/generate.h"
