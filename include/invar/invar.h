@@ -121,6 +121,18 @@ typedef struct invar_context_description {
 
 INVAR_API invar_status invar_context_info(invar_context *context, invar_context_description *description);
 
+/* What bounds a call from below: bytes / (read or copy), and flops / (the rate of its arithmetic). */
+typedef struct invar_roofs {
+    size_t size;                       /* sizeof(invar_roofs) */
+    double read, copy;                 /* bytes/s beyond the caches; a copy counts what it reads and what it writes */
+    double float32, bfloat16, float64; /* FLOP/s of multiply-adds; bfloat16: as attention multiplies it here */
+} invar_roofs;
+#define INVAR_ROOFS_INIT { sizeof(invar_roofs), 0, 0, 0, 0, 0 }
+
+/* Measures them on the context's threads with its instruction set, in some 0.2 s and up to 512 MiB; what else runs on the
+ * machine meanwhile lowers them. */
+INVAR_API invar_status invar_context_measure(invar_context *context, invar_roofs *roofs);
+
 /* ---- what every call's options carry ------------------------------------------------------------ */
 
 /* Runs task(argument, i) for every i in 0 … count-1, in any order, on any threads, and returns when all
@@ -140,8 +152,9 @@ typedef struct invar_plan {
     int32_t key_block;    /* attention: keys a block, which is also the unit of a split; otherwise 0 */
     int64_t key_splits;   /* attention: pieces that one row's keys are computed in at once; otherwise 1 */
     double flops, bytes;  /* work counted as in docs/performance.md */
+    char arithmetic[16];  /* what the flops are done in: the name of a field of invar_roofs */
 } invar_plan;
-#define INVAR_PLAN_INIT { sizeof(invar_plan), 0, "", "", 0, 0, 0, 0, 0, 0, 0 }
+#define INVAR_PLAN_INIT { sizeof(invar_plan), 0, "", "", 0, 0, 0, 0, 0, 0, 0, "" }
 
 typedef struct invar_execution {
     void *stream;                    /* CUDA: the CUstream to enqueue on. CPU: ignored */

@@ -148,10 +148,8 @@ static void describe(invar_plan *plan, const schedule *s, const invar_kernels *k
     plan->key_block = (int32_t)call->key_block;
     plan->key_splits = s->split ? s->blocks_at_once : 1;
     plan->flops = invar_attention_flops(call);
-    const double item = (double)invar_float_size(call->type);
-    plan->bytes = (double)call->batch * (double)(call->key_dim + call->value_dim) *
-                  ((double)(call->query_heads * call->query_len) * item +
-                   (double)call->kv_heads * (double)call->key_len * (double)invar_float_size(call->k.type));
+    snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", invar_attention_arithmetic(call));
+    plan->bytes = invar_attention_bytes(call);
 }
 
 static invar_status run(invar_context *context, const invar_attention_call *call, const invar_execution *execution) {

@@ -276,3 +276,14 @@ double invar_attention_flops(const invar_attention_call *call) {
         for (int64_t b = 0; b < call->batch; b++) pairs += pairs_of(call, invar_attention_length(call, b));
     return 2 * pairs * (double)call->query_heads * (double)(call->key_dim + call->value_dim);
 }
+
+double invar_attention_bytes(const invar_attention_call *call) {
+    const double queries = (double)call->query_heads * (double)call->query_len;
+    const double keys = (double)call->kv_heads * (double)call->key_len;
+    return (double)call->batch * (double)(call->key_dim + call->value_dim) *
+           (queries * (double)invar_float_size(call->type) + keys * (double)invar_float_size(call->k.type));
+}
+
+const char *invar_attention_arithmetic(const invar_attention_call *call) {
+    return call->type == INVAR_F64 ? "float64" : call->type == INVAR_BF16 ? "bfloat16" : "float32";
+}

@@ -33,6 +33,10 @@ invar_attention_operand invar_attention_operand_of(const invar_view *view);
 /* The work of the call as docs/performance.md counts it: 2·(Dk + Dv) FLOPs for each query and each key that position rules
  * leave it. */
 double invar_attention_flops(const invar_attention_call *call);
+/* q, k, v and out once each. */
+double invar_attention_bytes(const invar_attention_call *call);
+/* invar_plan's arithmetic. */
+const char *invar_attention_arithmetic(const invar_attention_call *call);
 
 /* Refuses an output that overlaps itself, one of the call's inputs, or one of `others` (at most 10; absent ones have data
  * NULL). */

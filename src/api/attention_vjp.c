@@ -148,6 +148,8 @@ static void describe(invar_plan *plan, const invar_attention_vjp_call *call, con
     plan->key_block = layout->key_block;
     plan->key_splits = 1;
     plan->flops = share * invar_attention_flops(forward);
+    plan->bytes = 2 * invar_attention_bytes(forward); /* the gradients besides */
+    snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", invar_attention_arithmetic(forward));
 }
 
 static invar_status run(invar_context *context, prepared *x, const invar_attention_options *options) {

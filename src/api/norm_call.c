@@ -171,6 +171,7 @@ void invar_norm_describe(const invar_norm_call *call, double flops_per_element) 
     plan->key_splits = 1;
     plan->flops = flops_per_element * (double)call->tensor[INVAR_NORM_X].count;
     plan->bytes = traffic(call);
+    snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", call->kernels != call->context->kernels ? "float64" : "float32");
 }
 
 char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run) {

@@ -154,6 +154,7 @@ static void describe(const rope_call *call) {
     plan->key_splits = 1;
     plan->flops = 3.0 * (double)call->x.count;
     plan->bytes = traffic(call);
+    snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", call->kernels != call->context->kernels ? "float64" : "float32");
 }
 
 /* ---- run ------------------------------------------------------------------------------------------------- */

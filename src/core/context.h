@@ -41,8 +41,8 @@ typedef struct invar_run {
 typedef void (*invar_scratch_task)(void *argument, int64_t index, void *scratch);
 
 /* Takes shared_bytes, and slot_bytes for each thread that `tasks` can keep busy, from the caller's workspace or the
- * context's; both are rounded up to whole cache lines. When execution->plan is set, fills plan->workspace, tasks and threads and sets *planned: the caller then
- * fills in the rest and returns. */
+ * context's; both are rounded up to whole cache lines. When execution->plan is set, fills plan->workspace, tasks and
+ * threads and sets *planned: the caller then fills in the rest and returns. */
 invar_status invar_run_begin(invar_run *run, invar_context *context, const invar_execution *execution, int64_t tasks,
                              size_t shared_bytes, size_t slot_bytes, const char *operation, bool *planned);
 void invar_run_tasks(invar_run *run, int64_t tasks, invar_scratch_task task, void *argument);

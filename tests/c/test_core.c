@@ -241,7 +241,17 @@ static void halves_convert_exactly(void) {
     CHECK(half == 0x3f81, "rounded twice: %#x", half);
 }
 
+static void roofs_are_measured(void) {
+    invar_roofs roofs = INVAR_ROOFS_INIT;
+    CHECK_OK(invar_context_measure(NULL, &roofs));
+    CHECK(roofs.read > 1e6 && roofs.copy > 1e6 && roofs.float32 > 1e6 && roofs.bfloat16 > 1e6 && roofs.float64 > 1e6,
+          "%g %g %g %g %g", roofs.read, roofs.copy, roofs.float32, roofs.bfloat16, roofs.float64);
+    roofs.size = 8;
+    CHECK(invar_context_measure(NULL, &roofs) == INVAR_ERROR_VALUE && roofs.size == 8, "%zu", roofs.size);
+    CHECK(invar_context_measure(NULL, NULL) == INVAR_ERROR_NULL, "NULL was taken");
+}
+
 CHECK_MAIN(CHECK_TEST(status_names), CHECK_TEST(context_options), CHECK_TEST(environment_is_honoured_or_an_error),
            CHECK_TEST(pool_runs_every_task_once), CHECK_TEST(pool_restores_affinity), CHECK_TEST(pool_survives_fork),
            CHECK_TEST(float_environment_is_set_and_restored), CHECK_TEST(bad_tensors_are_refused), CHECK_TEST(overlaps),
-           CHECK_TEST(halves_convert_exactly))
+           CHECK_TEST(halves_convert_exactly), CHECK_TEST(roofs_are_measured))

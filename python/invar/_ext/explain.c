@@ -1,12 +1,16 @@
 /* explain: the plan of a call, as a dict. */
 #include "operations.h"
 
+#include <string.h>
+
 const char explain_doc[] =
     "explain($module, op, /, *args, **kwargs)\n--\n\n"
     "What a call would do, without doing it: explain(\"rope\", x, 64) or explain(fast.rope, x, 64).\n\n"
     "op: one of the functions of invar.core.fast, or its name; the other arguments are that function's own.\n\n"
     "Returns a dict: operation; kernel (with its instruction set); reason (why this one, and why not a faster one);\n"
-    "tasks and threads; query_tile, key_block and key_splits (attention); workspace in bytes; flops and bytes of the work.\n"
+    "tasks and threads; query_tile, key_block and key_splits (attention); workspace in bytes; flops and bytes of the work;\n"
+    "bound, what bounds the call: memory or the arithmetic (float32, bfloat16, float64); bound_seconds, the least time that\n"
+    "leaves, at this machine's rates beyond the caches. Those are measured at the first explain in some 0.2 s.\n"
     "Raises whatever the call itself would raise.";
 
 static const operation *find_operation(PyObject *name) {
@@ -33,12 +37,49 @@ static const operation *operation_in(PyObject *op) {
     return found;
 }
 
+struct rates {
+    invar_roofs roofs;
+    int32_t threads;
+};
+
+/* The machine's rates, measured once, and again when the number of threads has changed. False with an exception set. */
+static bool measured_rates(struct rates *rates) {
+    static struct rates last = { INVAR_ROOFS_INIT, 0 }; /* read and written with the GIL held */
+    invar_context_description now = INVAR_CONTEXT_DESCRIPTION_INIT;
+    bool ok = true;
+    *rates = last;
+    INVAR_COMPUTE(ok, invar_context_info(NULL, &now));
+    if (ok && now.num_threads != rates->threads) {
+        INVAR_COMPUTE(ok, invar_context_measure(NULL, &rates->roofs));
+        rates->threads = now.num_threads;
+        if (ok) last = *rates;
+    }
+    return ok;
+}
+
+/* Attention mostly reads; the others write as much as they read. */
+static const char *find_bound(const invar_plan *plan, const struct rates *rates, double *seconds) {
+    const invar_roofs *roofs = &rates->roofs;
+    const bool reads = strstr(plan->kernel, "attention") || strstr(plan->kernel, "sdpa");
+    const double rate = !strcmp(plan->arithmetic, "bfloat16") ? roofs->bfloat16 :
+                        !strcmp(plan->arithmetic, "float64")  ? roofs->float64 :
+                                                                roofs->float32;
+    const double memory = plan->bytes / (reads ? roofs->read : roofs->copy);
+    const double arithmetic = plan->flops / rate * rates->threads / plan->threads;
+    *seconds = memory > arithmetic ? memory : arithmetic;
+    return memory > arithmetic ? "memory" : plan->arithmetic;
+}
+
 static PyObject *plan_dict(const operation *op, const invar_plan *plan) {
-    return Py_BuildValue("{s:s,s:s,s:s,s:L,s:i,s:i,s:i,s:L,s:n,s:d,s:d}", "operation", op->signature.operation, "kernel",
+    struct rates rates;
+    double seconds;
+    if (!measured_rates(&rates)) return NULL;
+    const char *bound = find_bound(plan, &rates, &seconds);
+    return Py_BuildValue("{s:s,s:s,s:s,s:L,s:i,s:i,s:i,s:L,s:n,s:d,s:d,s:s,s:d}", "operation", op->signature.operation, "kernel",
                          plan->kernel, "reason", plan->reason, "tasks", (long long)plan->tasks, "threads",
                          (int)plan->threads, "query_tile", (int)plan->query_tile, "key_block", (int)plan->key_block,
                          "key_splits", (long long)plan->key_splits, "workspace", (Py_ssize_t)plan->workspace, "flops",
-                         plan->flops, "bytes", plan->bytes);
+                         plan->flops, "bytes", plan->bytes, "bound", bound, "bound_seconds", seconds);
 }
 
 PyObject *explain(PyObject *module, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names) {

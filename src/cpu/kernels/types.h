@@ -5,6 +5,7 @@
 #include "cpu/kernels/attention.h"
 #include "cpu/kernels/attention_vjp.h"
 #include "cpu/kernels/norm.h"
+#include "cpu/kernels/peak.h"
 #include "cpu/kernels/rope.h"
 
 #endif
