@@ -262,7 +262,7 @@ static int run_compiler(const invar_compiler *compiler, const invar_compile_opti
     return run_step(compiler, flags, count, folder, "kernel.cpp", "kernel.so");
 }
 
-static invar_status compile_failure(const invar_compiler *compiler, int code, int error, const char *folder,
+static invar_status compile_failure(const invar_compiler *compiler, int code, int error, const char *folder, const char *program,
                                     const invar_user_text *texts, int text_count, const char *operation) {
     char path[INVAR_FILE_BYTES];
     size_t size;
@@ -272,7 +272,7 @@ static invar_status compile_failure(const invar_compiler *compiler, int code, in
                           strerror(error));
     snprintf(path, sizeof path, "%s/log", folder);
     char *log = invar_file_read(path, MAX_LOG, &size);
-    if (log) invar_compiler_log(&message, log, texts, text_count);
+    if (log) invar_compiler_log(&message, log, program, texts, text_count);
     free(log);
     invar_status status;
     if (message.length && !message.failed)
@@ -300,7 +300,7 @@ invar_status invar_compile(const invar_compiler *compiler, const invar_compile_o
         snprintf(path, sizeof path, "%s/kernel.so", folder);
         if (!code) *object = invar_file_read(path, MAX_OBJECT, object_size);
         if (!*object || !*object_size) {
-            status = compile_failure(compiler, code, error, folder, texts, text_count, operation);
+            status = compile_failure(compiler, code, error, folder, program, texts, text_count, operation);
             free(*object);
             *object = NULL;
         }

@@ -1,6 +1,8 @@
 /* Reading gcc's and clang's diagnostics: "file:line:column: kind: message", in the order in which each gives its context. */
 #include "jit/log.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,16 +11,18 @@ enum { MAX_ERRORS = 20, MAX_LINE = 2000 };
 /* A place in the user's text, and what the compiler said there. */
 typedef struct place {
     int text; /* index of the user's text; -1: a text of the library; -2: no place at all */
-    long line;
+    long line, column; /* from 1; column 0: unknown. In the program's text, not the user's */
     const char *rest;
 } place;
 
 typedef struct reader {
     invar_text *out;
+    const char *program; /* what was compiled; NULL */
     const invar_user_text *texts;
     int text_count;
     int errors;
     bool last_told;  /* the last message was an error that was told: its notes may follow */
+    bool last_marked; /* it names a call's marker, an argument that the user did not write */
     place origin;    /* gcc: the user's line that the next error comes from; text < 0: none */
     char pending[MAX_LINE]; /* clang: an error in the library's text that waits for the user's line */
 } reader;
@@ -35,15 +39,15 @@ static const char *error_message(const char *rest) {
 
 /* Splits "name:12:5: rest"; the column may be missing. */
 static place read_place(const reader *reader, const char *line) {
-    place none = { -2, 0, line };
+    place none = { -2, 0, 0, line };
     if (*line == ' ') return none; /* a quoted line of source */
     for (const char *colon = strchr(line, ':'); colon; colon = strchr(colon + 1, ':')) {
         char *end;
         long number = strtol(colon + 1, &end, 10);
         if (end == colon + 1 || *end != ':') continue;
-        place found = { -1, number, end + 1 };
+        place found = { -1, number, 0, end + 1 };
         long column = strtol(found.rest, &end, 10);
-        if (end != found.rest && *end == ':' && column >= 0) found.rest = end + 1;
+        if (end != found.rest && *end == ':' && column >= 0) found.rest = end + 1, found.column = column;
         while (*found.rest == ' ') found.rest++;
         for (int i = 0; i < reader->text_count; i++) {
             size_t length = strlen(reader->texts[i].file);
@@ -54,27 +58,97 @@ static place read_place(const reader *reader, const char *line) {
     return none;
 }
 
+/* Behind " {aka 'invar_two<float>'}" or clang's " (aka 'invar_two<float>')": what the library calls a type inside; NULL where
+ * no such thing stands here. */
+static const char *skip_alias(const char *message) {
+    const char *name = skip(message, " {aka '");
+    if (!name) name = skip(message, " (aka '");
+    size_t length = name ? strcspn(name, "'") : 0;
+    bool own = false;
+    for (size_t i = 0; i + 6 < length; i++) own |= !memcmp(name + i, "invar_", 6);
+    return own && name[length] && name[length + 1] ? name + length + 2 : NULL;
+}
+
 /* The message without the names of our own namespaces and the markers of calls, which the user did not write. */
 static void append_message(invar_text *out, const char *message) {
-    static const char *const noise[] = { "invar_shim::user::", "invar_shim::metal::", "invar_shim::", "invar_here_at, ",
-                                         "const invar_position, ", "invar_here, ", "invar_here" };
+    static const char *const noise[] = { "invar_shim::user::", "invar_shim::metal::", "invar_shim::",
+                                         "const invar_here_at&, ", "const invar_here_at &, ", "const invar_here_at&",
+                                         "invar_here_at, ", "const invar_position, ", "invar_here, ", "invar_here" };
     while (*message) {
         const char *after = NULL;
         for (size_t i = 0; !after && i < sizeof noise / sizeof noise[0]; i++) after = skip(message, noise[i]);
+        if (!after) after = skip_alias(message);
         if (after) message = after;
         else invar_text_append(out, message++, 1);
     }
 }
 
-static void append_line(invar_text *out, const char *text, long line) {
+/* Line number `line` of a text, *length bytes; NULL where it has fewer. */
+static const char *line_of(const char *text, long line, size_t *length) {
     for (long i = 1; i < line && text; i++) {
         text = strchr(text, '\n');
         if (text) text++;
     }
-    if (!text || line < 1) return;
-    size_t length = strcspn(text, "\r\n");
-    if (length && length < MAX_LINE) invar_text_format(out, "%5ld | %.*s\n", line, (int)length, text);
+    if (!text || line < 1) return NULL;
+    *length = strcspn(text, "\r\n");
+    return text;
 }
+
+/* ---- the mark below a line ---- */
+
+static bool is_word(char c) { return isalnum((unsigned char)c) || c == '_'; }
+
+/* What begins at or before `at` as one word, or is one character: its length, *begin its first byte. */
+static size_t word_at(const char *line, size_t length, size_t at, size_t *begin) {
+    size_t end = at + 1;
+    *begin = at;
+    if (!is_word(line[at])) return 1;
+    while (*begin > 0 && is_word(line[*begin - 1])) (*begin)--;
+    while (end < length && is_word(line[end])) end++;
+    return end - *begin;
+}
+
+/* How often the word occurs in a line before `end`; *last is where it begins for the occurrence number `wanted`. */
+static int count_word(const char *line, size_t length, size_t end, const char *word, size_t word_length, int wanted, size_t *last) {
+    int count = 0;
+    for (size_t i = 0; i + word_length <= length && i < end; i++) {
+        if (memcmp(line + i, word, word_length)) continue;
+        bool whole = !is_word(*word) || ((i == 0 || !is_word(line[i - 1])) &&
+                                         (i + word_length == length || !is_word(line[i + word_length])));
+        if (whole && ++count == wanted) *last = i;
+    }
+    return count;
+}
+
+/* Marks what the compiler means below the user's line. The program's line holds tokens that the user's does not, so the
+ * column is that of the same word, where both lines hold it equally often. gcc counts a tab as several columns: such a line
+ * is left without a mark. */
+static void append_mark(const reader *reader, place at, const char *user, size_t user_length) {
+    char directive[MAX_LINE];
+    size_t length = 0, begin = 0, found = 0, mark = at.column > 0 ? (size_t)at.column - 1 : 0;
+    snprintf(directive, sizeof directive, "\n#line 1 \"%s\"\n", reader->texts[at.text].file);
+    const char *text = reader->program && at.column > 0 ? strstr(reader->program, directive) : NULL;
+    const char *line = text ? line_of(text + strlen(directive), at.line, &length) : NULL;
+    if (!line || mark >= length || memchr(line, '\t', length) || line[mark] == ' ') return;
+    size_t word = word_at(line, length, mark, &begin);
+    int number = count_word(line, length, begin + 1, line + begin, word, 0, &found);
+    int all = count_word(line, length, length, line + begin, word, 0, &found);
+    if (count_word(user, user_length, user_length, line + begin, word, number, &found) != all) return;
+    invar_text_string(reader->out, "      | ");
+    for (size_t i = 0; i < found; i++) invar_text_string(reader->out, " ");
+    for (size_t i = 0; i < word; i++) invar_text_string(reader->out, i ? "~" : "^");
+    invar_text_string(reader->out, "\n");
+}
+
+static void append_line(const reader *reader, place at) {
+    size_t length = 0;
+    const char *line = line_of(reader->texts[at.text].text, at.line, &length);
+    if (!line || !length || length >= MAX_LINE) return;
+    invar_text_format(reader->out, "%5ld | %.*s\n", at.line, (int)length, line);
+    append_mark(reader, at, line, length);
+}
+
+/* ---- messages ---- */
 
 static void tell(reader *reader, place at, const char *kind, const char *message) {
     const invar_user_text *text = at.text >= 0 ? &reader->texts[at.text] : NULL;
@@ -82,7 +156,7 @@ static void tell(reader *reader, place at, const char *kind, const char *message
     invar_text_string(reader->out, kind);
     append_message(reader->out, message);
     invar_text_string(reader->out, "\n");
-    if (text) append_line(reader->out, text->text, at.line);
+    if (text) append_line(reader, at);
 }
 
 /* Whether the text that begins at `start` stands before it too: the linker names a missing function at each call. */
@@ -97,7 +171,9 @@ static bool is_repeated(const invar_text *out, size_t start) {
 static void tell_error(reader *reader, place at, const char *message) {
     size_t start = reader->out->length;
     reader->last_told = true;
+    reader->last_marked = strstr(message, "invar_here") != NULL;
     reader->origin.text = -2;
+    if (strstr(message, "<expression error>")) return; /* gcc, of what an error before it left behind */
     if (reader->errors++ >= MAX_ERRORS) return;
     tell(reader, at, "error: ", message);
     if (!is_repeated(reader->out, start)) return;
@@ -105,9 +181,23 @@ static void tell_error(reader *reader, place at, const char *message) {
     reader->out->data[reader->out->length = start] = 0;
 }
 
+/* gcc's "candidate expects 2 arguments, 1 provided" counts a call's marker. */
+static void tell_note(reader *reader, place at, const char *message) {
+    char counted[MAX_LINE];
+    int expected, provided;
+    if (strstr(message, "not derived from 'invar_") || strstr(message, "invar_if")) return; /* how the library chooses */
+    if (reader->last_marked && sscanf(message, " candidate expects %d argument%*[s,] %d provided", &expected, &provided) == 2) {
+        snprintf(counted, sizeof counted, "candidate expects %d argument%s, %d provided", expected - 1,
+                 expected == 2 ? "" : "s", provided - 1);
+        message = counted;
+    }
+    tell(reader, at, "note: ", message);
+}
+
 static void flush_pending(reader *reader) {
-    place nowhere = { -2, 0, "" };
-    if (*reader->pending) tell_error(reader, nowhere, reader->pending);
+    place nowhere = { -2, 0, 0, "" };
+    bool known = reader->errors && strstr(reader->pending, "invar_"); /* the library's part of an error that was told */
+    if (*reader->pending && !known) tell_error(reader, nowhere, reader->pending);
     *reader->pending = 0;
 }
 
@@ -122,7 +212,7 @@ static void read_user_line(reader *reader, place at) {
     } else if (strstr(at.rest, "required from") || strstr(at.rest, "required by")) {
         if (reader->origin.text < 0) reader->origin = at;
     } else if (reader->last_told && skip(at.rest, "note: ") && reader->errors <= MAX_ERRORS) {
-        tell(reader, at, "note: ", at.rest + strlen("note: "));
+        tell_note(reader, at, at.rest + strlen("note: "));
     }
 }
 
@@ -144,15 +234,15 @@ static void read_bare_line(reader *reader, const char *line) {
     if (!undefined) undefined = strstr(line, "undefined symbol: ");
     if (undefined) {
         flush_pending(reader);
-        tell_error(reader, (place){ -2, 0, "" }, undefined);
+        tell_error(reader, (place){ -2, 0, 0, "" }, undefined);
     } else if (message && !strstr(message, "linker command failed")) {
         flush_pending(reader);
-        tell_error(reader, (place){ -2, 0, "" }, message);
+        tell_error(reader, (place){ -2, 0, 0, "" }, message);
     }
 }
 
-void invar_compiler_log(invar_text *out, const char *log, const invar_user_text *texts, int text_count) {
-    reader reader = { out, texts, text_count, 0, false, { -2, 0, "" }, "" };
+void invar_compiler_log(invar_text *out, const char *log, const char *program, const invar_user_text *texts, int text_count) {
+    reader reader = { .out = out, .program = program, .texts = texts, .text_count = text_count, .origin = { -2, 0, 0, "" } };
     for (const char *line = log; *line;) {
         char copy[MAX_LINE];
         size_t length = strcspn(line, "\n"), kept = length < MAX_LINE - 1 ? length : MAX_LINE - 1;

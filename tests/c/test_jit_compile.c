@@ -3,6 +3,7 @@
 #include "check.h"
 #include "jit/cache.h"
 #include "jit/compile.h"
+#include "jit/log.h"
 
 #include <invar/kernel.h>
 
@@ -118,11 +119,40 @@ static void user_errors(void) {
         const char *log = invar_last_error();
         CHECK(!object, "an object from a failed compile");
         CHECK(!strncmp(log, "metal_kernel: k.metal:2: error: ", 32), "%s: %s", compiler_named(c), log);
-        CHECK(strstr(log, "nonsense") && strstr(log, "    2 | out[i] = nonsense;\n"), "%s: %s", compiler_named(c), log);
+        CHECK(strstr(log, "nonsense") && strstr(log, "    2 | out[i] = nonsense;\n      |          ^~~~~~~~\n"), "%s: %s", compiler_named(c), log);
         CHECK(strstr(log, "k.metal:3: error: no matching function for call to 'simd_sum"), "%s: %s", compiler_named(c), log);
         CHECK(strstr(log, "k.metal:5: error: ") && strstr(log, "too small"), "%s: %s", compiler_named(c), log);
         CHECK(!strstr(log, "kernel.cpp") && !strstr(log, "invar_shim") && !strstr(log, "/tmp"), "%s: %s", compiler_named(c), log);
     }
+}
+
+/* The mark below a line stands where the user's word does, not where the program's does; none where that is not known. What
+ * the compilers say of markers, of names inside the library and of errors that follow from errors is left out. */
+static void marks_and_noise(void) {
+    static const char user[] = "float x = b ? half_x : 0;\nx += pow(x) + pow(b);\n\tx = y;\n";
+    static const char program[] = "shim\n#line 1 \"k.metal\"\nfloat x = invar_choice = b ? invar_arm = half_x : 0;\n"
+                                  "x += pow(x) + pow(b);\n\tx = y;\n#line 1 \"x\"\n";
+    static const char log[] = "k.metal:1:42: error: 'half_x' was not declared in this scope; here 'float2' {aka 'invar_two<float>'}\n"
+                              "k.metal:1:11: error: nothing like 'invar_choice'\n"
+                              "k.metal:2:15: error: no matching function for call to 'pow(const invar_here_at&, float)'\n"
+                              "k.metal:2:15: note:   candidate expects 3 arguments, 2 provided\n"
+                              "k.metal:2:15: note:   'float' is not derived from 'invar_narrow<Format>'\n"
+                              "k.metal:2:1: error: no matching function for call to 'f(<expression error>)'\n"
+                              "invar/vector.h:9:9: error: no type named 'type' in 'struct invar_if_<false, void>'\n"
+                              "k.metal:3:6: error: 'y' was not declared\n";
+    static const char expected[] = "k.metal:1: error: 'half_x' was not declared in this scope; here 'float2'\n"
+                                   "    1 | float x = b ? half_x : 0;\n      |               ^~~~~~\n"
+                                   "k.metal:1: error: nothing like 'invar_choice'\n    1 | float x = b ? half_x : 0;\n"
+                                   "k.metal:2: error: no matching function for call to 'pow(float)'\n"
+                                   "    2 | x += pow(x) + pow(b);\n      |               ^~~\n"
+                                   "k.metal:2: note:   candidate expects 2 arguments, 1 provided\n"
+                                   "    2 | x += pow(x) + pow(b);\n      |               ^~~\n"
+                                   "k.metal:3: error: 'y' was not declared\n    3 | \tx = y;";
+    const invar_user_text texts[] = { { "k.metal", user } };
+    invar_text out = { 0 };
+    invar_compiler_log(&out, log, program, texts, 1);
+    CHECK(!strcmp(out.data, expected), "%s", out.data);
+    invar_text_free(&out);
 }
 
 static void undefined_names(void) {
@@ -223,6 +253,6 @@ static void flags(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(compile_and_load), CHECK_TEST(load_checks_nothing_into_a_crash), CHECK_TEST(load_from_noexec),
-           CHECK_TEST(user_errors), CHECK_TEST(undefined_names), CHECK_TEST(missing_compiler),
-           CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback), CHECK_TEST(signals_of_the_caller),
+           CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(undefined_names),
+           CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback), CHECK_TEST(signals_of_the_caller),
            CHECK_TEST(flags))
