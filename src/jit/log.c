@@ -71,8 +71,8 @@ static const char *skip_alias(const char *message) {
 
 /* The message without the names of our own namespaces and the markers of calls, which the user did not write. */
 static void append_message(invar_text *out, const char *message) {
-    static const char *const noise[] = { "invar_shim::user::", "invar_shim::metal::", "invar_shim::",
-                                         "const invar_here_at&, ", "const invar_here_at &, ", "const invar_here_at&",
+    static const char *const noise[] = { "const invar_shim::invar_here_at&, ", "invar_shim::user::", "invar_shim::metal::", "invar_shim::",
+                                         "const invar_here_at&, ", "const invar_here_at &, ",
                                          "invar_here_at, ", "const invar_position, ", "invar_here, ", "invar_here" };
     while (*message) {
         const char *after = NULL;
@@ -185,8 +185,9 @@ static void tell_error(reader *reader, place at, const char *message) {
 static void tell_note(reader *reader, place at, const char *message) {
     char counted[MAX_LINE];
     int expected, provided;
+    while (*message == ' ') message++;
     if (strstr(message, "not derived from 'invar_") || strstr(message, "invar_if")) return; /* how the library chooses */
-    if (reader->last_marked && sscanf(message, " candidate expects %d argument%*[s,] %d provided", &expected, &provided) == 2) {
+    if (reader->last_marked && sscanf(message, "candidate expects %d argument%*[s,] %d provided", &expected, &provided) == 2) {
         snprintf(counted, sizeof counted, "candidate expects %d argument%s, %d provided", expected - 1,
                  expected == 2 ? "" : "s", provided - 1);
         message = counted;

@@ -134,7 +134,7 @@ static void marks_and_noise(void) {
                                   "x += pow(x) + pow(b);\n\tx = y;\n#line 1 \"x\"\n";
     static const char log[] = "k.metal:1:42: error: 'half_x' was not declared in this scope; here 'float2' {aka 'invar_two<float>'}\n"
                               "k.metal:1:11: error: nothing like 'invar_choice'\n"
-                              "k.metal:2:15: error: no matching function for call to 'pow(const invar_here_at&, float)'\n"
+                              "k.metal:2:15: error: no matching function for call to 'pow(const invar_shim::invar_here_at&, float)'\n"
                               "k.metal:2:15: note:   candidate expects 3 arguments, 2 provided\n"
                               "k.metal:2:15: note:   'float' is not derived from 'invar_narrow<Format>'\n"
                               "k.metal:2:1: error: no matching function for call to 'f(<expression error>)'\n"
@@ -145,7 +145,7 @@ static void marks_and_noise(void) {
                                    "k.metal:1: error: nothing like 'invar_choice'\n    1 | float x = b ? half_x : 0;\n"
                                    "k.metal:2: error: no matching function for call to 'pow(float)'\n"
                                    "    2 | x += pow(x) + pow(b);\n      |               ^~~\n"
-                                   "k.metal:2: note:   candidate expects 2 arguments, 1 provided\n"
+                                   "k.metal:2: note: candidate expects 2 arguments, 1 provided\n"
                                    "    2 | x += pow(x) + pow(b);\n      |               ^~~\n"
                                    "k.metal:3: error: 'y' was not declared\n    3 | \tx = y;";
     const invar_user_text texts[] = { { "k.metal", user } };
