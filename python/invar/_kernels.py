@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from . import _ext
 from ._dtypes import as_numpy_dtype
 from ._ext import DeviceError, KernelCheckError
+from ._kernel_vjp import is_mlx, run_jax, run_mlx, run_torch, transformed
 
 __all__ = ["Kernel", "KernelReport", "cuda_kernel", "metal_kernel", "precompiled_cuda_kernel"]
 
@@ -139,15 +141,36 @@ class Kernel:
                             f"output_dtypes, grid and threadgroup, got no {', '.join(missing)}")
         if verbose:
             print(_ext.kernel_generate(self._handle, 1, inputs, output_shapes, output_dtypes, template, check))
+
+        def run(given: Sequence[Any]) -> list[Any]:
+            if short:
+                return _ext.kernel_elementwise(self._handle, given, template, init_value, check)
+            return _ext.kernel_launch(self._handle, given, output_shapes, output_dtypes, grid, threadgroup, template, init_value,
+                                      check)
+
         try:
-            if not short:
-                return _ext.kernel_launch(self._handle, inputs, output_shapes, output_dtypes, grid, threadgroup, template,
-                                          init_value, check)
-            outputs = _ext.kernel_elementwise(self._handle, inputs, template, init_value, check)
-            return outputs[0] if len(outputs) == 1 else outputs
+            if "mlx.core" in sys.modules and is_mlx(inputs):
+                outputs = run_mlx(inputs, run, self.gradients, self._operation)
+            else:
+                outputs = run(inputs)
         except KernelCheckError as error:
             error.reports = [KernelReport(*report) for report in error.reports]
             raise
+        except ValueError:  # arrays that a library differentiates or traces hand out no data
+            library = transformed(inputs) if isinstance(inputs, (list, tuple)) else None
+            if library is None:
+                raise
+            outputs = self._run_transformed(library, inputs, run, output_shapes, output_dtypes)
+        return outputs[0] if short and len(outputs) == 1 else outputs
+
+    def _run_transformed(self, library: str, inputs: Sequence[Any], run: Any, shapes: Any, dtypes: Any) -> list[Any]:
+        if library == "torch":
+            return run_torch(inputs, run, self.gradients, self._vjp is not None, f"{self._operation}: {self.name}")
+        if shapes is None:  # the short form
+            arrays = [x for x in inputs if not isinstance(x, (bool, int, float))]
+            shapes = [np.broadcast_shapes(*(x.shape for x in arrays))] * len(self.output_names)
+            dtypes = [np.result_type(*(x.dtype for x in arrays))] * len(self.output_names)
+        return run_jax(inputs, run, self.gradients, shapes, [as_numpy_dtype(dtype) for dtype in dtypes])
 
     def generate(self, *arrays: Any, inputs: Sequence[Any] | None = None, output_shapes: Any = None, output_dtypes: Any = None,
                  template: Any = None, target: str = "cpu", check: bool | str | None = None) -> str:
