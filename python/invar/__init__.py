@@ -10,7 +10,7 @@ from typing import Any
 
 from . import _ext
 from ._ext import CompileError, DeviceError, KernelCheckError, set_num_threads
-from ._kernels import KernelReport
+from ._kernels import KernelReport, cache_info
 from . import core
 
 __all__ = ["CompileError", "DeviceError", "KernelCheckError", "KernelReport", "core", "info", "set_num_threads"]
@@ -25,12 +25,14 @@ def info() -> dict[str, Any]:
 
     Returns a dict: version; cpu, the instruction set in use; cpu_available, the values INVAR_CPU may take here, and
     cpu_reason; processor; compiler, which built the library; num_threads; caches, their sizes in bytes (0 where unknown);
-    kept_bytes, memory kept for the next results; gpus, those that can be used.
+    kept_bytes, memory kept for the next results; kernels, where compiled custom kernels are kept (folder, or the reason why
+    there is none; entries, bytes, limit) and the C++ compiler that was found (compiler, version; empty where there is none);
+    gpus, those that can be used.
     Raises ValueError when an INVAR_* variable cannot be honoured.
     """
     found = _ext.context_info()
     caches = {name: found.pop(f"{name}_bytes") for name in ("l1d", "l2", "l3")}
-    return {**found, "caches": caches, "gpus": []}
+    return {**found, "caches": caches, "kernels": cache_info(), "gpus": []}
 
 
 __version__: str = _ext.__version__

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import _ext, _kernel_file
+from ._kernels import cache_info
 
 _WRONG, _UNUSABLE = 1, 2
 
@@ -110,11 +111,11 @@ def _reports_table(path: str, reports: Any) -> Table:
 
 def _cache(console: Console, clear: bool) -> int:
     if clear:
-        before = _ext.kernel_cache_info()["entries"]
+        before = cache_info()["entries"]
         _ext.kernel_cache_clear()
         console.print(f"removed {before} compiled {'kernel' if before == 1 else 'kernels'}")
         return 0
-    info = _ext.kernel_cache_info()
+    info = cache_info()
     table = Table(show_header=False)
     table.add_row("folder", escape(info["folder"] or f"none: {info['reason']}; compiled kernels are kept in memory"))
     table.add_row("compiled kernels", str(info["entries"]))

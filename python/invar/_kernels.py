@@ -326,6 +326,12 @@ def _create(operation: str, dialect: int, name: str, input_names: Any, output_na
     return Kernel(operation, handle, name, inputs, outputs, vjp)
 
 
+def cache_info() -> dict[str, Any]:
+    """Folder, reason, entries, bytes and limit of the cache; the compiler and its version."""
+    _offer_fallback_compiler()
+    return _ext.kernel_cache_info()
+
+
 _fallback_offered = False
 
 

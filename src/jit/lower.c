@@ -38,19 +38,31 @@ static void write_flat(const writer *w, int32_t begin, int32_t end) {
 
 /* ---- threadgroup arrays ---- */
 
-/* The declarator's type, written as a type: float[32][33], or float *[4]. */
-static void write_storage_type(const writer *w, const invar_storage *storage) {
-    write_flat(w, storage->type, storage->type_end);
-    write_flat(w, storage->dims, storage->dims_end);
+/* [..][..], each in parentheses, or a `>` in it would end the template arguments that it stands in. */
+static void write_dims(const writer *w, int32_t begin, int32_t end) {
+    while (begin < end) {
+        int32_t close = w->file->tokens[begin].partner;
+        bool empty = close == begin + 1;
+        invar_text_string(w->text, empty ? "[" : "[(");
+        write_flat(w, begin + 1, close);
+        invar_text_string(w->text, empty ? "]" : ")]");
+        begin = close + 1;
+    }
 }
 
-/* invar_dynamic_array<T[4]>() for `extern __shared__ T x[][4]` */
+/* The declarator's type, written as a type: float[(32)][(33)], or float *[(4)]. */
+static void write_storage_type(const writer *w, const invar_storage *storage) {
+    write_flat(w, storage->type, storage->type_end);
+    write_dims(w, storage->dims, storage->dims_end);
+}
+
+/* invar_dynamic_array<T[(4)]>() for `extern __shared__ T x[][4]` */
 static void write_dynamic_call(const writer *w, const invar_storage *storage) {
     int32_t inner = storage->dims; /* behind the first [] */
     if (inner < storage->dims_end) inner = w->file->tokens[inner].partner + 1;
     invar_text_string(w->text, "invar_dynamic_array<");
     write_flat(w, storage->type, storage->type_end);
-    write_flat(w, inner, storage->dims_end);
+    write_dims(w, inner, storage->dims_end);
     invar_text_string(w->text, ">()");
 }
 

@@ -134,11 +134,11 @@ static void test_metal_arrays(void) {
 
 static void test_metal_threadgroup(void) {
     EXPECT(METAL, "", "threadgroup float x[N + 1][33], y;\nthreadgroup float *p = x[0];\nif (1) { threadgroup uint z[2]; }",
-           "auto &x = invar_shared_array<0, float[N + 1][33]>();auto &y = invar_shared_array<1, float>();",
-           "\n  float *p = x[0];", "auto &z = invar_shared_array<2, uint[2]>();",
+           "auto &x = invar_shared_array<0, float[(N + 1)][(33)]>();auto &y = invar_shared_array<1, float>();",
+           "\n  float *p = x[0];", "auto &z = invar_shared_array<2, uint[(2)]>();",
            "{ \"x\", 0, 0 },\n    { \"y\", 0, 0 },\n    { \"z\", 0, 0 },");
     EXPECT(METAL, "", "threadgroup vec<float, 4> v[2]; threadgroup atomic_uint c;",
-           "invar_shared_array<0, vec<float, 4>[2]>()", "invar_shared_array<1, atomic_uint>()");
+           "invar_shared_array<0, vec<float, 4>[(2)]>()", "invar_shared_array<1, atomic_uint>()");
     EXPECT_DEVICE(METAL, "", "threadgroup float x[4];", "__shared__  float x[4];");
 }
 
@@ -238,8 +238,8 @@ static void test_cuda(void) {
            "", "inline float f(float x) { return  g(x); }", "struct __attribute__((aligned(16))) V",
            "static const float c[2]", "void           other() {}");
     EXPECT(CUDA, "", "extern __shared__ float s[];\n__shared__ alignas(16) float t[8][9]; static __shared__ int *q[2];",
-           "auto *s = invar_dynamic_array<float>();", "auto &t = invar_shared_array<1, float[8][9]>();",
-           "auto &q = invar_shared_array<2, int *[2]>();", "{ nullptr, 0, 0 },\n    { \"t\", 0, 0 },");
+           "auto *s = invar_dynamic_array<float>();", "auto &t = invar_shared_array<1, float[(8)][(9)]>();",
+           "auto &q = invar_shared_array<2, int *[(2)]>();", "{ nullptr, 0, 0 },\n    { \"t\", 0, 0 },");
     EXPECT(CUDA, "extern __shared__ float s[];", "s[0] = 1;", "operator decltype(invar_dynamic_array<float>())() const");
     EXPECT(CUDA, "#include <cuda_fp16.h>\n", "out[threadIdx.x] = a_shape[0] + b[0];", "const uint3 threadIdx",
            "const float *__restrict a, const Shape &a_shape, const float *__restrict b");

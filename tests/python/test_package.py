@@ -100,6 +100,22 @@ def test_info():
     assert info["gpus"] == []
 
 
+def test_info_tells_of_kernels(tmp_path, monkeypatch):
+    """The folder in use, what is in it, and the compiler; without either, why."""
+    monkeypatch.setenv("INVAR_CACHE_DIR", str(tmp_path))
+    kernels = invar.info()["kernels"]
+    assert kernels["folder"] == str(tmp_path) and kernels["entries"] == kernels["bytes"] == 0 and kernels["reason"] == ""
+    assert Path(kernels["compiler"].split()[0]).is_absolute() and kernels["version"]
+    kernel = fast.metal_kernel(name="one", input_names=["a"], output_names=["out"], source="out[0] = a[0];")
+    kernel(np.ones(1, np.float32))
+    kernels = invar.info()["kernels"]
+    assert kernels["entries"] == 1 and 1000 < kernels["bytes"] < kernels["limit"]
+    monkeypatch.setenv("INVAR_CXX", "/nowhere/c++")
+    monkeypatch.setenv("INVAR_CACHE_DIR", "/dev/null/cache")
+    kernels = invar.info()["kernels"]
+    assert kernels["compiler"] == kernels["version"] == kernels["folder"] == "" and kernels["reason"]
+
+
 def test_set_num_threads():
     before = invar.info()["num_threads"]
     for n in (1, 5, np.int64(2)):
