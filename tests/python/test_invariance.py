@@ -16,7 +16,7 @@ import invar
 import invar.core.fast as fast
 
 TYPES = pytest.mark.parametrize("dtype", [F32, F16, BF16, F64], ids=str)
-THREADS = (1, 2, 3, 7)
+THREADS = (1, 2, 3, 7, 16)
 
 
 @pytest.fixture(autouse=True)
