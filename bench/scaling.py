@@ -1,0 +1,84 @@
+"""How the operations scale with threads: the speed on 1, 2, 4, ... threads over that on one, interleaved in one process.
+
+usage: scaling.py [--rounds N] [--json FILE]
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+from peers import NUMPY
+from rich.console import Console
+from rich.table import Table
+
+import invar
+from invar.core import fast
+
+# what, heads, kv heads, queries, keys, head size, mask
+PREFILL = (
+    ("32/8 heads, causal", 32, 8, 2048, 2048, 128, "causal"),
+    ("8 heads", 8, 8, 2048, 2048, 64, None),
+    ("one head of 8192 queries", 1, 1, 8192, 8192, 64, None),
+    ("short prompt", 16, 16, 128, 128, 64, "causal"),
+)
+DECODE = (("32/8 heads", 32, 8, 1, 32768, 128, None), ("one head", 1, 1, 1, 32768, 128, None))
+
+
+def array(shape, dtype, seed):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32).astype(NUMPY[dtype])
+
+
+def attention_calls():
+    for family, rows in (("prefill", PREFILL), ("decode", DECODE)):
+        for what, heads, kv_heads, queries, keys, width, mask in rows:
+            for dtype in ("f32", "bf16"):
+                q = array((1, heads, queries, width), dtype, 1)
+                k, v = (array((1, kv_heads, keys, width), dtype, seed) for seed in (2, 3))
+                out = np.empty_like(q)
+                yield f"{family} {dtype} {what}", lambda q=q, k=k, v=v, out=out, mask=mask, width=width: (
+                    fast.scaled_dot_product_attention(q, k, v, scale=width**-0.5, mask=mask, out=out))
+
+
+def norm_calls():
+    x, w = array((65536, 512), "f32", 1), array((512,), "f32", 2)
+    y = np.empty_like(x)
+    yield "rms_norm f32 65536x512", lambda: fast.rms_norm(x, w, 1e-5, out=y)
+
+
+def seconds(call):
+    call()
+    begin, turns = time.perf_counter(), 0
+    while turns < 1 or time.perf_counter() - begin < 0.03:
+        call()
+        turns += 1
+    return (time.perf_counter() - begin) / turns
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    most = invar.info()["num_threads"]
+    counts = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n < most] + [most]
+    table = Table("call", "1 thread ms", *(f"{n} threads" for n in counts[1:]))
+    rows = []
+    for name, call in (*attention_calls(), *norm_calls()):
+        times = {n: [] for n in counts}
+        for _ in range(options.rounds):
+            for n in counts:
+                invar.set_num_threads(n)
+                times[n].append(seconds(call))
+        median = {n: statistics.median(t) for n, t in times.items()}
+        rows.append(dict(call=name, seconds=median))
+        table.add_row(name, f"{median[1] * 1e3:.4g}", *(f"{median[1] / median[n]:.2f} ×" for n in counts[1:]))
+    Console(width=120).print(table)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(dict(info={k: v for k, v in invar.info().items() if isinstance(v, (str, int))}, rows=rows), file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
