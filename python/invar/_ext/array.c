@@ -175,15 +175,17 @@ void output_release(output *out) {
     array_release(&out->array);
 }
 
-bool split_destinations(PyObject *out, int count, PyObject **destinations, const char *operation) {
+bool split_destinations(PyObject *out, int count, PyObject **destinations, const char *operation,
+                        const char *argument) {
     for (int i = 0; i < count; i++) destinations[i] = NULL;
     if (!out || out == Py_None) return true;
     bool tuple = PyTuple_Check(out);
     if (!tuple && !PyList_Check(out))
-        return raise_expected(PyExc_TypeError, operation, "out", "a tuple of arrays, one a result", out);
+        return raise_expected(PyExc_TypeError, operation, argument, "a tuple of arrays, one a result", out);
     Py_ssize_t length = tuple ? PyTuple_Size(out) : PyList_Size(out);
     if (length != count) {
-        PyErr_Format(PyExc_ValueError, "%s: out: expected %d arrays, one a result, got %zd", operation, count, length);
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected %d arrays, one a result, got %zd", operation, argument, count,
+                     length);
         return false;
     }
     for (int i = 0; i < count; i++) destinations[i] = tuple ? PyTuple_GetItem(out, i) : PyList_GetItem(out, i);

@@ -68,7 +68,7 @@ void output_release(output *out);
 
 /* Splits `out=` of an operation with `count` > 1 results: NULL or None, or a tuple or list of that length, whose None
  * entries stay NULL. The references are borrowed. */
-bool split_destinations(PyObject *out, int count, PyObject **destinations, const char *operation);
+bool split_destinations(PyObject *out, int count, PyObject **destinations, const char *operation, const char *argument);
 
 bool arrays_init(void);
 

@@ -111,7 +111,7 @@ static PyObject *run_scaled_dot_product_attention(PyObject *const *values, invar
     bool with_lse = false;
     in.options.execution.plan = plan;
     bool ok = inputs_in(&in, values, &at, op) && flag_in(&with_lse, values[RETURN_LSE], op, "return_lse") &&
-              (!with_lse || split_destinations(values[OUT], 2, destinations, op)) &&
+              (!with_lse || split_destinations(values[OUT], 2, destinations, op, "out")) &&
               results_begin(outputs, with_lse, destinations, &in, op);
     if (ok)
         INVAR_COMPUTE(ok, invar_scaled_dot_product_attention(NULL, &outputs[0].array.tensor, given(&outputs[1].array),
@@ -165,7 +165,7 @@ typedef struct attention_gradients {
 
 static bool gradients_begin(attention_gradients *g, const attention_inputs *in, PyObject *out, bool mask_grad,
                             const char *op) {
-    static const char *const names[5] = { "out[0]", "out[1]", "out[2]", "out[3]", "out[4]" };
+    static const char *const names[5] = { "gradients[0]", "gradients[1]", "gradients[2]", "gradients[3]", "gradients[4]" };
     const array none = ARRAY_EMPTY;
     const array *likes[5] = { &in->q, &in->k, &in->v, &in->sinks, mask_grad ? &in->mask : &none };
     PyObject *destinations[5];
@@ -173,7 +173,7 @@ static bool gradients_begin(attention_gradients *g, const attention_inputs *in, 
         PyErr_Format(PyExc_ValueError, "%s: mask_grad: expected False without an additive mask, got True", op);
         return false;
     }
-    if (!split_destinations(out, 5, destinations, op)) return false;
+    if (!split_destinations(out, 5, destinations, op, "gradients")) return false;
     for (int i = 0; i < 5; i++)
         if (!output_like(&g->d[i], destinations[i], likes[i], op, names[i])) return false;
     return true;

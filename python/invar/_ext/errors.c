@@ -1,6 +1,8 @@
 /* The exceptions of the package and the sentences they carry. */
 #include "errors.h"
 
+#include <string.h>
+
 PyObject *compile_error, *device_error, *kernel_check_error;
 
 static PyObject *new_exception(PyObject *module, const char *name, const char *qualified, const char *doc) {
@@ -32,9 +34,26 @@ static PyObject *exception_of(invar_status status) {
     }
 }
 
+/* What C's functions call y is out in Python. */
+static const char *const renamed[][2] = {
+    { "rms_norm: y: ", "rms_norm: out: " },
+    { "add_rms_norm: y: ", "add_rms_norm: out[0]: " },
+    { "add_rms_norm: sum: ", "add_rms_norm: out[1]: " },
+    { "layer_norm: y: ", "layer_norm: out: " },
+    { "rope: y: ", "rope: out: " },
+};
+
 bool status_ok(invar_status status) {
     if (status == INVAR_OK) return true;
-    PyErr_SetString(exception_of(status), invar_last_error());
+    const char *sentence = invar_last_error(), *begin = "";
+    for (size_t i = 0; i < sizeof renamed / sizeof *renamed; i++) {
+        const size_t length = strlen(renamed[i][0]);
+        if (strncmp(sentence, renamed[i][0], length) != 0) continue;
+        begin = renamed[i][1];
+        sentence += length;
+        break;
+    }
+    PyErr_Format(exception_of(status), "%s%s", begin, sentence);
     return false;
 }
 

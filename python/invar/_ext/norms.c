@@ -48,7 +48,7 @@ static PyObject *run_rms_norm_vjp(PyObject *const *values, invar_plan *plan) {
     bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
               number_in(&options.eps, values[EPS], op, "eps") && stream_in(values[STREAM], op) &&
-              split_destinations(values[OUT], 2, destinations, op) &&
+              split_destinations(values[OUT], 2, destinations, op, "out") &&
               output_like(&gradients[0], destinations[0], &x, op, "out[0]") &&
               output_like(&gradients[1], destinations[1], &weight, op, "out[1]");
     if (ok)
@@ -86,7 +86,7 @@ static PyObject *run_add_rms_norm(PyObject *const *values, invar_plan *plan) {
     bool ok = array_in(&x, values[X], op, "x") && array_in(&residual, values[RESIDUAL], op, "residual") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
               number_in(&options.eps, values[EPS], op, "eps") && stream_in(values[STREAM], op) &&
-              split_destinations(values[OUT], 2, destinations, op) &&
+              split_destinations(values[OUT], 2, destinations, op, "out") &&
               output_begin(&outputs[0], destinations[0], &x, x.tensor.ndim, x.shape, promoted(all, 3), op, "out[0]") &&
               output_begin(&outputs[1], destinations[1], &x, x.tensor.ndim, x.shape, promoted(all, 2), op, "out[1]");
     if (ok)
@@ -163,7 +163,7 @@ static PyObject *run_layer_norm_vjp(PyObject *const *values, invar_plan *plan) {
     bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
               array_in_optional(&bias, values[BIAS], op, "bias") && number_in(&options.eps, values[EPS], op, "eps") &&
-              stream_in(values[STREAM], op) && split_destinations(values[OUT], 3, destinations, op) &&
+              stream_in(values[STREAM], op) && split_destinations(values[OUT], 3, destinations, op, "out") &&
               output_like(&gradients[0], destinations[0], &x, op, "out[0]") &&
               output_like(&gradients[1], destinations[1], &weight, op, "out[1]") &&
               output_like(&gradients[2], destinations[2], &bias, op, "out[2]");
