@@ -118,23 +118,27 @@ static bool advance(invar_group *group) {
     return !stuck(group);
 }
 
-static inline bool pick(invar_group *group) {
-    for (;;) {
-        invar_simdgroup *simd = &group->simds[group->current];
-        if (simd->ready) {
-            group->picked = group->schedule.descending ? highest(simd->ready) : lowest(simd->ready);
-            simd->ready &= ~((uint32_t)1 << group->picked);
-            return true;
-        }
+__attribute__((noinline)) static bool advance_to_ready(invar_group *group) {
+    do {
         if (!advance(group)) return false;
-    }
+    } while (!group->simds[group->current].ready);
+    return true;
 }
 
-/* A lane's own bytes and the end of its stack lie side by side, and mostly outside the first cache; they are asked for one
- * switch ahead. */
+static inline bool pick(invar_group *group) {
+    if (!group->simds[group->current].ready && !advance_to_ready(group)) return false;
+    invar_simdgroup *simd = &group->simds[group->current];
+    group->picked = group->schedule.descending ? highest(simd->ready) : lowest(simd->ready);
+    simd->ready &= ~((uint32_t)1 << group->picked);
+    return true;
+}
+
+/* What a waiting lane reads of its own bytes, and the end of its stack below them, mostly lie outside the first cache; they
+ * are asked for one switch ahead. */
 static inline void fetch_ahead(const invar_lane *lane) {
     const char *line = (const char *)lane;
-    for (int i = -5; i < 3; i++) __builtin_prefetch(line + i * 64, 1);
+    __builtin_prefetch(line + 64, 1);
+    for (int i = -4; i < 0; i++) __builtin_prefetch(line + i * 64, 1);
 }
 
 /* ---- lanes ----------------------------------------------------------------------------------------- */
@@ -204,32 +208,34 @@ static invar_fibre *begin_on_free_stack(invar_group *group) {
 /* The picked lane; NULL when it has not begun. Asks for the memory of the one behind it. */
 static inline invar_fibre *picked_lane(invar_group *group) {
     invar_simdgroup *simd = &group->simds[group->current];
-    if (simd->ready) {
-        const invar_fibre *after = simd->fibres[lowest(simd->ready)];
+    uint32_t behind = simd->ready & (simd->ready - 1);
+    if (behind) {
+        const invar_fibre *after = simd->fibres[lowest(behind)];
         if (after) fetch_ahead(&after->lane);
     }
     return simd->fibres[group->picked];
 }
 
-/* Leaves `self` for the lane that is next, or for run_set when there is none. */
-static inline void leave(invar_group *group, invar_fibre *self) {
-    invar_fibre *next = NULL;
-    if (pick(group)) {
-        next = picked_lane(group);
-        if (!next) next = begin_on_free_stack(group);
-    }
-    if (next != self) invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next);
+/* The lane to go on with; NULL: none, so that run_set does. */
+static inline invar_fibre *next_lane(invar_group *group) {
+    if (!pick(group)) return NULL;
+    invar_fibre *next = picked_lane(group);
+    return next ? next : begin_on_free_stack(group);
 }
+
+/* What the wait of the picked lane gives it. */
+static inline uint32_t picked_result(const invar_group *group) { return group->simds[group->current].results[group->picked]; }
 
 static void open_barrier(invar_group *group) {
     group->turns += group->arrived;
-    group->arrived = 0;
-    group->vote_result = group->votes;
-    group->votes = 0;
     for (uint32_t i = 0; i < group->simd_count; i++) {
-        group->simds[i].ready |= group->simds[i].parked;
-        group->simds[i].parked = 0;
+        invar_simdgroup *simd = &group->simds[i];
+        for (uint32_t lane = 0; lane < INVAR_SIMD_WIDTH; lane++)
+            simd->results[lane] = simd->parked >> lane & 1 ? group->votes : simd->results[lane];
+        simd->ready |= simd->parked;
+        simd->parked = 0;
     }
+    group->arrived = group->votes = 0;
     if (group->observer) group->observer->opened(group);
     group->barrier_memory = INVAR_MEMORY_ALL;
 }
@@ -259,7 +265,8 @@ static void run_lanes(void) {
             continue;
         }
         group->stacks->free[group->stacks->free_count++] = &self->lane;
-        invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next); /* back when it has become another lane's */
+        invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next, more ? picked_result(group) : 0);
+        /* back when it has become another lane's */
     }
 }
 
@@ -267,11 +274,9 @@ _Noreturn void invar_group_kill(invar_fibre *self) {
     invar_group *group = self->group;
     end_lane(group, self);
     self->killed = 1;
-    bool more = pick(group);
-    invar_fibre *next = more ? picked_lane(group) : NULL;
-    if (more && !next) next = begin_on_free_stack(group);
+    invar_fibre *next = next_lane(group);
     group->stacks->free[group->stacks->free_count++] = &self->lane; /* after: nobody may begin on it while it runs */
-    for (;;) invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next);
+    for (;;) invar_fibre_switch(group->stacks, &self->lane, (invar_lane *)next, next ? picked_result(group) : 0);
 }
 
 _Noreturn void invar_group_stop(invar_fibre *self, invar_group_end end, int32_t site) {
@@ -279,7 +284,7 @@ _Noreturn void invar_group_stop(invar_fibre *self, invar_group_end end, int32_t 
     group->end = end;
     group->end_site = site;
     group->end_position = self->lane.position;
-    for (;;) invar_fibre_switch(group->stacks, &self->lane, NULL);
+    for (;;) invar_fibre_switch(group->stacks, &self->lane, NULL, 0);
 }
 
 /* The group that this thread of the machine runs. A waiting lane finds it here and not by way of its own memory: from one
@@ -289,9 +294,8 @@ static _Thread_local invar_group *running;
 
 /* ---- services -------------------------------------------------------------------------------------- */
 
-uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
+static inline void wait_for_lanes(invar_group *group, invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
     invar_fibre *self = (invar_fibre *)lane;
-    invar_group *group = running;
     invar_simdgroup *simd = &group->simds[group->current];
     uint32_t number = group->picked, bit = (uint32_t)1 << number;
     if (mask) mask |= bit;
@@ -303,23 +307,17 @@ uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, i
     else if (simd->common)
         simd->common = simd->sites[lowest(simd->waiting)] == site && simd->masks[lowest(simd->waiting)] == mask;
     simd->waiting |= bit;
-    leave(group, self);
-    return simd->results[number];
 }
 
-uint32_t invar_group_barrier(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
-    invar_fibre *self = (invar_fibre *)lane;
-    invar_group *group = running;
-    self->site = site;
+static inline void wait_for_group(invar_group *group, invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
+    ((invar_fibre *)lane)->site = site;
     group->simds[group->current].parked |= (uint32_t)1 << group->picked;
-    group->barrier_memory &= memory;
-    group->votes += vote != 0;
+    if (group->observer) group->barrier_memory &= memory;
+    if (vote) group->votes++;
     if (++group->arrived == group->live) {
         if (lane->idle < IDLE_LANE) group->quiet = 0;
         open_barrier(group);
     }
-    leave(group, self);
-    return group->vote_result;
 }
 
 /* A spinning group may be waiting for one that another thread runs. It is given up when every group that runs has been
@@ -353,14 +351,14 @@ static void no_longer_stalled(invar_group *group) {
     atomic_fetch_add(&group->stall->epoch, 1);
 }
 
-void invar_group_yield(invar_lane *lane, int32_t site) {
+/* False when the lane may go on. */
+static bool wait_for_turn(invar_group *group, invar_lane *lane, int32_t site) {
     invar_fibre *self = (invar_fibre *)lane;
-    invar_group *group = self->group;
     lane->patience = SPIN_PATIENCE;
     if (!lane->idle) {
         lane->patience = WORK_PATIENCE;
         group->turns += WORK_PATIENCE;
-        if (!self->working++) return; /* a lane that works through a few atomic operations needs no stack of its own */
+        if (!self->working++) return false; /* a lane that works through a few atomic operations needs no stack of its own */
         group->quiet = 0;
     } else if (++group->quiet > group->quiet_limit && group->quiet % STALL_TURNS == 0) {
         group->end_site = site;
@@ -370,8 +368,62 @@ void invar_group_yield(invar_lane *lane, int32_t site) {
     if (group->stalled && group->quiet < group->quiet_limit) no_longer_stalled(group);
     self->site = site;
     self->simd->yielded |= bit_of(lane);
-    leave(group, self);
+    return true;
 }
+
+#ifdef INVAR_FIBRE_ENTRIES
+
+static inline invar_next next_stack(invar_group *group) {
+    const invar_fibre *next = next_lane(group);
+    if (!next) return (invar_next){ group->stacks->home.stack_pointer, 0 };
+    return (invar_next){ invar_stack_state_of((invar_lane *)&next->lane)->stack_pointer, picked_result(group) };
+}
+
+invar_next invar_group_collective_step(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
+    invar_group *group = running;
+    wait_for_lanes(group, lane, site, mask, resolver);
+    return next_stack(group);
+}
+
+invar_next invar_group_barrier_step(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
+    invar_group *group = running;
+    wait_for_group(group, lane, site, memory, vote);
+    return next_stack(group);
+}
+
+invar_next invar_group_yield_step(invar_lane *lane, int32_t site) {
+    invar_group *group = running;
+    if (!wait_for_turn(group, lane, site)) return (invar_next){ invar_stack_state_of(lane)->stack_pointer, 0 };
+    return next_stack(group);
+}
+
+#else
+
+static uint32_t leave(invar_group *group, invar_lane *lane) {
+    invar_fibre *next = next_lane(group);
+    uint32_t result = next ? picked_result(group) : 0;
+    if ((invar_lane *)next == lane) return result;
+    return invar_fibre_switch(group->stacks, lane, (invar_lane *)next, result);
+}
+
+uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
+    invar_group *group = running;
+    wait_for_lanes(group, lane, site, mask, resolver);
+    return leave(group, lane);
+}
+
+uint32_t invar_group_barrier(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
+    invar_group *group = running;
+    wait_for_group(group, lane, site, memory, vote);
+    return leave(group, lane);
+}
+
+void invar_group_yield(invar_lane *lane, int32_t site) {
+    invar_group *group = running;
+    if (wait_for_turn(group, lane, site)) leave(group, lane);
+}
+
+#endif
 
 /* ---- a whole group --------------------------------------------------------------------------------- */
 
@@ -408,7 +460,7 @@ static void run_set(invar_group *group, uint32_t first, uint32_t threads) {
     group->current = group->schedule.descending ? group->simd_count - 1 : 0;
     pick(group);
     invar_fibre *fibre = begin_on_free_stack(group);
-    if (fibre) invar_fibre_switch(group->stacks, NULL, &fibre->lane);
+    if (fibre) invar_fibre_switch(group->stacks, NULL, &fibre->lane, 0);
 }
 
 static void abandon(invar_group *group) {

@@ -11,13 +11,15 @@ enum { INVAR_MAX_SIMDGROUPS = INVAR_MAX_THREADS / INVAR_SIMD_WIDTH };
 /* A lane and what the executor adds to it. */
 typedef struct invar_fibre {
     invar_lane lane; /* first: invar_lane_of finds it */
+    invar_stack_state stack;
+    int32_t site;    /* where it last waited */
     struct invar_group *group;
     struct invar_simdgroup *simd;
-    int32_t site;     /* where it last waited */
     uint32_t working; /* times that it gave way although it had changed something */
     uint32_t killed;  /* its stack stands in the middle of a lane that is no more */
 } invar_fibre;
-_Static_assert(sizeof(invar_fibre) <= INVAR_LANE_OWN_BYTES, "a lane's bytes hold it");
+_Static_assert(sizeof(invar_fibre) <= INVAR_LANE_BYTES && offsetof(invar_fibre, stack) == sizeof(invar_lane),
+               "a lane's bytes hold it, and invar_stack_state_of finds its stack");
 
 /* Each lane of a simdgroup is in one of the sets ready, waiting, parked and yielded, is running, or has ended. */
 typedef struct invar_simdgroup {
@@ -33,7 +35,7 @@ typedef struct invar_simdgroup {
     invar_fibre *fibres[INVAR_SIMD_WIDTH];
     int32_t sites[INVAR_SIMD_WIDTH];
     uint32_t masks[INVAR_SIMD_WIDTH];
-    uint32_t results[INVAR_SIMD_WIDTH]; /* the lanes that took part in the collective */
+    uint32_t results[INVAR_SIMD_WIDTH]; /* of the last wait: the lanes that took part, or the votes */
     invar_resolve resolves[INVAR_SIMD_WIDTH];
 } invar_simdgroup;
 
@@ -87,7 +89,7 @@ typedef struct invar_group {
     uint32_t simd_count; /* those that take part */
     uint32_t current;    /* the one whose lanes are running */
     uint32_t picked;     /* the lane of it to run next */
-    uint32_t live, arrived, votes, vote_result;
+    uint32_t live, arrived, votes;
     uint32_t barrier_memory; /* what every lane that has arrived asked for */
     uint32_t next_index, next_local[3]; /* position of the lane that is likely to begin next */
     uint64_t quiet, turns;
@@ -107,10 +109,13 @@ void invar_group_lay_out(invar_group *group, void *memory, uint32_t threads);
 /* Runs the group `id`. A module of SIMD mode has its simdgroups run one after another. */
 invar_group_end invar_group_run(invar_group *group, const uint32_t id[3], bool simdgroups_apart);
 
-/* The executor's services. */
+/* The executor's services, and what their entry points in assembler call. */
 uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolve);
 uint32_t invar_group_barrier(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote);
 void invar_group_yield(invar_lane *lane, int32_t site);
+invar_next invar_group_collective_step(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolve);
+invar_next invar_group_barrier_step(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote);
+invar_next invar_group_yield_step(invar_lane *lane, int32_t site);
 
 /* Ends the calling lane where it stands. Does not return. */
 _Noreturn void invar_group_kill(invar_fibre *fibre);

@@ -7,8 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(INVAR_FIBRE_UCONTEXT) || !(defined(__x86_64__) || defined(__aarch64__)) || defined(_WIN32)
-#define USE_UCONTEXT 1
+#ifdef INVAR_FIBRE_BY_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -16,13 +15,16 @@ enum { STACK_BYTES = 1 << INVAR_STACK_BITS, CHUNK_STACKS = 16 };
 
 /* ---- the switch ---------------------------------------------------------------------------------- */
 
-#ifdef USE_UCONTEXT
+#ifdef INVAR_FIBRE_BY_UCONTEXT
 
 /* The context lies on the stack it belongs to, so a pointer to it is a whole state here too. */
-void invar_fibre_swap(void **from, void *to) {
+uint32_t invar_fibre_swap(void **from, void *to, uint32_t result) {
+    static _Thread_local uint32_t handed_over;
     ucontext_t here;
     *from = &here;
+    handed_over = result;
     swapcontext(&here, to);
+    return handed_over;
 }
 
 void invar_fibre_prepare(invar_lane *lane, void (*entry)(void)) {
@@ -39,34 +41,47 @@ void invar_fibre_prepare(invar_lane *lane, void (*entry)(void)) {
 #else
 
 #ifdef __APPLE__
-#define SYMBOL "_invar_fibre_swap"
-#define DECLARE ".globl " SYMBOL "\n.private_extern " SYMBOL "\n"
+#define SYMBOL(name) "_" name
+#define DECLARE(name) ".p2align 6\n.globl _" name "\n.private_extern _" name "\n_" name ":\n"
 #else
-#define SYMBOL "invar_fibre_swap"
-#define DECLARE ".globl " SYMBOL "\n.hidden " SYMBOL "\n.type " SYMBOL ", %function\n"
+#define SYMBOL(name) name
+#define DECLARE(name) ".p2align 6\n.globl " name "\n.hidden " name "\n.type " name ", %function\n" name ":\n"
 #endif
 
-/* It ends in a true return: lanes mostly wait at one place of one function, so the processor, which foretells a return from
- * the calls it has seen, is right although the stack is another. */
+/* Every way onto another stack ends in a jump to where it was left, not in a return: the processor foretells a return from
+ * the calls it has seen, which were another lane's, and is wrong whenever that one waits elsewhere; a jump it foretells from
+ * where jumps before it went, and lanes one behind the other mostly wait at one place. */
 #ifdef __x86_64__
 enum { SAVED_WORDS = 6, ENTRY_WORD = 6 };
-__asm__(".text\n.p2align 6\n" DECLARE SYMBOL ":\n"
-        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
-        "movq %rsp, (%rdi)\nmovq %rsi, %rsp\n"
-        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\n"
-        "ret\n");
+#define SAVE "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+#define RESUME "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\npopq %rcx\njmp *%rcx\n"
+#define STEP(name)                                                                                            \
+    DECLARE(name) SAVE "movq %rsp, " STATE "(%rdi)\nsubq $8, %rsp\ncall " SYMBOL(name "_step") "\n" \
+                       "movq %rax, %rsp\nmovl %edx, %eax\n" RESUME
+__asm__(".text\n" DECLARE("invar_fibre_swap") SAVE "movq %rsp, (%rdi)\nmovq %rsi, %rsp\nmovl %edx, %eax\n" RESUME);
 #else
 enum { SAVED_WORDS = 20, ENTRY_WORD = 11 }; /* x30 is the 12th */
-__asm__(".text\n.p2align 6\n" DECLARE SYMBOL ":\n"
-        "sub sp, sp, #160\n"
-        "stp x19, x20, [sp]\nstp x21, x22, [sp, #16]\nstp x23, x24, [sp, #32]\nstp x25, x26, [sp, #48]\n"
-        "stp x27, x28, [sp, #64]\nstp x29, x30, [sp, #80]\n"
-        "stp d8, d9, [sp, #96]\nstp d10, d11, [sp, #112]\nstp d12, d13, [sp, #128]\nstp d14, d15, [sp, #144]\n"
-        "mov x9, sp\nstr x9, [x0]\nmov sp, x1\n"
-        "ldp x19, x20, [sp]\nldp x21, x22, [sp, #16]\nldp x23, x24, [sp, #32]\nldp x25, x26, [sp, #48]\n"
-        "ldp x27, x28, [sp, #64]\nldp x29, x30, [sp, #80]\n"
-        "ldp d8, d9, [sp, #96]\nldp d10, d11, [sp, #112]\nldp d12, d13, [sp, #128]\nldp d14, d15, [sp, #144]\n"
-        "add sp, sp, #160\nret\n");
+#define SAVE                                                                                              \
+    "sub sp, sp, #160\n"                                                                                  \
+    "stp x19, x20, [sp]\nstp x21, x22, [sp, #16]\nstp x23, x24, [sp, #32]\nstp x25, x26, [sp, #48]\n"     \
+    "stp x27, x28, [sp, #64]\nstp x29, x30, [sp, #80]\n"                                                  \
+    "stp d8, d9, [sp, #96]\nstp d10, d11, [sp, #112]\nstp d12, d13, [sp, #128]\nstp d14, d15, [sp, #144]\n" \
+    "mov x9, sp\n"
+#define RESUME                                                                                            \
+    "ldp x19, x20, [sp]\nldp x21, x22, [sp, #16]\nldp x23, x24, [sp, #32]\nldp x25, x26, [sp, #48]\n"     \
+    "ldp x27, x28, [sp, #64]\nldp x29, x30, [sp, #80]\n"                                                  \
+    "ldp d8, d9, [sp, #96]\nldp d10, d11, [sp, #112]\nldp d12, d13, [sp, #128]\nldp d14, d15, [sp, #144]\n" \
+    "add sp, sp, #160\nmov x16, x30\nbr x16\n" /* x16: a landing pad for calls takes a jump by way of it, too */
+#define STEP(name) \
+    DECLARE(name) SAVE "str x9, [x0, #" STATE "]\nbl " SYMBOL(name "_step") "\nmov sp, x0\nmov x0, x1\n" RESUME
+__asm__(".text\n" DECLARE("invar_fibre_swap") SAVE "str x9, [x0]\nmov sp, x1\nmov x0, x2\n" RESUME);
+#endif
+
+#ifdef INVAR_FIBRE_ENTRIES
+/* Where invar_stack_state_of finds the stack pointer. */
+#define STATE "104"
+_Static_assert(sizeof(invar_lane) == 104 && offsetof(invar_stack_state, stack_pointer) == 0, "STATE");
+__asm__(".text\n" STEP("invar_group_collective") STEP("invar_group_barrier") STEP("invar_group_yield"));
 #endif
 
 void invar_fibre_prepare(invar_lane *lane, void (*entry)(void)) {
@@ -99,19 +114,19 @@ static invar_stack_state *state_of(invar_stacks *stacks, invar_lane *lane) {
     return lane ? invar_stack_state_of(lane) : &stacks->home;
 }
 
-void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) {
+uint32_t invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to, uint32_t result) {
     invar_stack_state *left = state_of(stacks, from), *next = state_of(stacks, to);
     if (!from) left->sanitizer = __tsan_get_current_fiber();
     if (!next->sanitizer) next->sanitizer = __tsan_create_fiber(0);
     __tsan_switch_to_fiber(next->sanitizer, 0);
-    invar_fibre_swap(&left->stack_pointer, next->stack_pointer);
+    return invar_fibre_swap(&left->stack_pointer, next->stack_pointer, result);
 }
 void invar_fibre_arrived(void) {}
 #else
 void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t size);
 void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *size);
 
-void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) {
+uint32_t invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to, uint32_t result) {
     void *fake_stack;
     if (to) {
         uintptr_t bottom = (uintptr_t)to & ~(uintptr_t)(STACK_BYTES - 1);
@@ -125,9 +140,10 @@ void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) 
         pthread_attr_destroy(&attributes);
         __sanitizer_start_switch_fiber(&fake_stack, bottom, size);
     }
-    invar_fibre_swap(from ? &invar_stack_state_of(from)->stack_pointer : &stacks->home.stack_pointer,
-                     to ? invar_stack_state_of(to)->stack_pointer : stacks->home.stack_pointer);
+    uint32_t given = invar_fibre_swap(from ? &invar_stack_state_of(from)->stack_pointer : &stacks->home.stack_pointer,
+                     to ? invar_stack_state_of(to)->stack_pointer : stacks->home.stack_pointer, result);
     __sanitizer_finish_switch_fiber(fake_stack, NULL, NULL);
+    return given;
 }
 void invar_fibre_arrived(void) { __sanitizer_finish_switch_fiber(NULL, NULL, NULL); }
 #endif

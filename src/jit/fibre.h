@@ -4,12 +4,11 @@
 
 #include "jit/runtime.h"
 
-/* The end of a lane's bytes; the stack proper begins below them. */
+/* Behind a lane's own bytes, in the cache line of what a waiting lane reads; the stack proper begins below them all. */
 typedef struct invar_stack_state {
     void *stack_pointer; /* while it is switched away from */
     void *sanitizer;     /* what a thread sanitizer calls it */
 } invar_stack_state;
-enum { INVAR_LANE_OWN_BYTES = INVAR_LANE_BYTES - sizeof(invar_stack_state) }; /* invar_lane, and what its runner adds */
 
 /* The stacks that one thread of the machine keeps, so that a launch finds those of the launch before. */
 typedef struct invar_stacks {
@@ -32,15 +31,21 @@ void invar_stacks_reset(invar_stacks *stacks);
 int invar_stacks_grow(invar_stacks *stacks);
 
 static inline invar_stack_state *invar_stack_state_of(invar_lane *lane) {
-    return (invar_stack_state *)((char *)lane + INVAR_LANE_OWN_BYTES);
+    return (invar_stack_state *)(lane + 1);
 }
 
 /* Makes the next switch to the lane's stack call entry there, whose first act is invar_fibre_arrived. It never returns. */
 void invar_fibre_prepare(invar_lane *lane, void (*entry)(void));
 
-/* Leaves a state in *from and goes on from `to`, which such a call left, or invar_fibre_prepare. The floating-point
- * environment is not part of it: lanes share their thread's. */
-void invar_fibre_swap(void **from, void *to);
+/* Leaves a state in *from and goes on from `to`, which such a call left, or a wait, or invar_fibre_prepare. What goes on there
+ * gets `result` from its own call. The floating-point environment is not part of it: lanes share their thread's. */
+uint32_t invar_fibre_swap(void **from, void *to, uint32_t result);
+
+/* What a wait comes to: a stack to go on with, and what the call that left it gives there. */
+typedef struct invar_next {
+    void *stack_pointer;
+    uint64_t result;
+} invar_next;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define INVAR_FIBRE_SANITIZED 1
@@ -50,14 +55,24 @@ void invar_fibre_swap(void **from, void *to);
 #endif
 #endif
 
+#if defined(INVAR_FIBRE_UCONTEXT) || !(defined(__x86_64__) || defined(__aarch64__)) || defined(_WIN32)
+#define INVAR_FIBRE_BY_UCONTEXT 1
+#endif
+
+/* Where there is assembler, and no sanitizer wants to be told, the executor's services (exec_group.h) are entry points
+ * written in it, which call a function of the same name with _step behind it: it says which stack comes next. */
+#if !defined(INVAR_FIBRE_SANITIZED) && !defined(INVAR_FIBRE_BY_UCONTEXT)
+#define INVAR_FIBRE_ENTRIES 1
+#endif
+
 /* Swap with the sanitizers told, where the build has one. from, to: NULL is the thread's own stack. */
 #ifdef INVAR_FIBRE_SANITIZED
-void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to);
+uint32_t invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to, uint32_t result);
 void invar_fibre_arrived(void);
 #else
-static inline void invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to) {
-    invar_fibre_swap(from ? &invar_stack_state_of(from)->stack_pointer : &stacks->home.stack_pointer,
-                     to ? invar_stack_state_of(to)->stack_pointer : stacks->home.stack_pointer);
+static inline uint32_t invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to, uint32_t result) {
+    return invar_fibre_swap(from ? &invar_stack_state_of(from)->stack_pointer : &stacks->home.stack_pointer,
+                            to ? invar_stack_state_of(to)->stack_pointer : stacks->home.stack_pointer, result);
 }
 static inline void invar_fibre_arrived(void) {}
 #endif
