@@ -224,7 +224,9 @@ static inline invar_fibre *next_lane(invar_group *group) {
 }
 
 /* What the wait of the picked lane gives it. */
-static inline uint32_t picked_result(const invar_group *group) { return group->simds[group->current].results[group->picked]; }
+static inline uint32_t picked_result(const invar_group *group) {
+    return group->simds[group->current].results[group->picked];
+}
 
 static void open_barrier(invar_group *group) {
     group->turns += group->arrived;
@@ -288,13 +290,15 @@ _Noreturn void invar_group_stop(invar_fibre *self, invar_group_end end, int32_t 
 }
 
 /* The group that this thread of the machine runs. A waiting lane finds it here and not by way of its own memory: from one
- * switch to the next everything would hang on one chain of loads, each behind the lane that was just found. The default model: initial-exec asks for static TLS, which a process that loads the
- * library late, as Python does, may have none left of. */
+ * switch to the next everything would hang on one chain of loads, each behind the lane that was just found. The default
+ * model: initial-exec asks for static TLS, which a process that loads the library late, as Python does, may have none left
+ * of. */
 static _Thread_local invar_group *running;
 
 /* ---- services -------------------------------------------------------------------------------------- */
 
-static inline void wait_for_lanes(invar_group *group, invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
+static inline void wait_for_lanes(invar_group *group, invar_lane *lane, int32_t site, uint32_t mask,
+                                  invar_resolve resolver) {
     invar_fibre *self = (invar_fibre *)lane;
     invar_simdgroup *simd = &group->simds[group->current];
     uint32_t number = group->picked, bit = (uint32_t)1 << number;

@@ -37,8 +37,8 @@ static inline invar_stack_state *invar_stack_state_of(invar_lane *lane) {
 /* Makes the next switch to the lane's stack call entry there, whose first act is invar_fibre_arrived. It never returns. */
 void invar_fibre_prepare(invar_lane *lane, void (*entry)(void));
 
-/* Leaves a state in *from and goes on from `to`, which such a call left, or a wait, or invar_fibre_prepare. What goes on there
- * gets `result` from its own call. The floating-point environment is not part of it: lanes share their thread's. */
+/* Leaves a state in *from and goes on from `to`, which such a call left, or a wait, or invar_fibre_prepare. What goes on
+ * there gets `result` from its own call. The floating-point environment is not part of it: lanes share their thread's. */
 uint32_t invar_fibre_swap(void **from, void *to, uint32_t result);
 
 /* What a wait comes to: a stack to go on with, and what the call that left it gives there. */

@@ -51,7 +51,7 @@ static void put_user_text(const invar_generator *g) {
     put_macro_uses(g);
     if (source->files[INVAR_HEADER].length) {
         put_line(g, "header");
-        invar_lower(source, INVAR_HEADER, target, g->text);
+        invar_lower(source, INVAR_HEADER, target, g->check, g->text);
         put_line(g, "generated");
     }
     invar_put_template_head(g);
@@ -64,7 +64,7 @@ static void put_user_text(const invar_generator *g) {
     if (g->host && source->macro_count) put(g, "constexpr int invar_text = 1; ");
     put(g, "{"); /* a scope of its own: the body may declare what a parameter is called */
     put_line(g, invar_source_suffix(source, INVAR_BODY));
-    invar_lower(source, INVAR_BODY, target, g->text);
+    invar_lower(source, INVAR_BODY, target, g->check, g->text);
     put(g, "\n\n"); /* the text may end in a backslash */
     put_line(g, "generated");
     put(g, "} }\n");

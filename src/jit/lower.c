@@ -8,6 +8,7 @@ typedef struct writer {
     const invar_file *file;
     int32_t which;
     bool host;
+    bool check;
     bool flat; /* one line: gaps become blanks */
     invar_text *text;
 } writer;
@@ -148,6 +149,64 @@ static int32_t write_mark(const writer *w, int32_t i) {
     return write_open(w, i, first);
 }
 
+/* ---- lane loops ---- */
+
+static void write_lane_index(const writer *w, const invar_lane_loop *loop) {
+    invar_text_string(w->text, "const invar_lane_index<");
+    write_flat(w, loop->keyword + 2, loop->counter);
+    invar_text_string(w->text, "> ");
+    write_raw(w, loop->counter, 0);
+}
+
+/* The counter's `=` and first value, by way of a call that does the turns that lanes do side by side. Returns the last token
+ * of the value. */
+static int32_t write_lane_loop(const writer *w, int32_t i) {
+    const invar_lane_loop *loop = &w->source->lane_loops[w->file->tokens[i].value];
+    int32_t first_end = loop->bound - (loop->closed ? 4 : 3);
+    if (!w->host || w->check) {
+        write_raw(w, i, 0);
+        return i;
+    }
+    invar_text_string(w->text, "= invar_lane_loop<");
+    write_flat(w, loop->keyword + 2, loop->counter);
+    invar_text_format(w->text, ", %s>(%d, ", loop->closed ? "true" : "false", -1 - (int)w->file->tokens[i].value);
+    write_flat(w, loop->first, first_end);
+    invar_text_string(w->text, ", ");
+    write_flat(w, loop->bound, loop->step - 4);
+    invar_text_string(w->text, ", ");
+    write_flat(w, loop->step, loop->body - 1);
+    invar_text_string(w->text, ", [=](");
+    write_lane_index(w, loop);
+    invar_text_string(w->text, ") { return true");
+    for (int32_t k = 0; k < loop->subscript_count; k++) {
+        invar_text_string(w->text, " && invar_keeps_order(");
+        write_flat(w, loop->subscripts[k] + 1, w->file->tokens[loop->subscripts[k]].partner);
+        invar_text_string(w->text, ")");
+    }
+    invar_text_string(w->text, "; }, [=");
+    for (int32_t k = 0; k < loop->shared_count; k++) { /* they would be copied */
+        invar_text_string(w->text, ", &");
+        write_raw(w, loop->shared[k], 0);
+    }
+    invar_text_string(w->text, "](");
+    write_lane_index(w, loop);
+    for (int32_t k = 0; k < loop->varied_count; k++) {
+        invar_text_string(w->text, ", decltype(");
+        write_raw(w, loop->varied[k], 0);
+        invar_text_string(w->text, ") &");
+        write_raw(w, loop->varied[k], 0);
+    }
+    invar_text_string(w->text, ") { ");
+    write_flat(w, loop->body, loop->end);
+    invar_text_string(w->text, " }");
+    for (int32_t k = 0; k < loop->varied_count; k++) {
+        invar_text_string(w->text, ", ");
+        write_raw(w, loop->varied[k], 0);
+    }
+    invar_text_string(w->text, ")");
+    return first_end - 1;
+}
+
 /* ---- tokens ---- */
 
 static void write_swizzle(const writer *w, int32_t i) {
@@ -204,6 +263,7 @@ static int32_t write_token(const writer *w, int32_t i) {
     case INVAR_RULE_MARK:
     case INVAR_RULE_CALL: if (is_marked(w)) return write_mark(w, i); break;
     case INVAR_RULE_DEFINE: if (is_marked(w)) return write_open(w, i, "const int invar_at"); break;
+    case INVAR_RULE_LANES: return write_lane_loop(w, i);
     case INVAR_RULE_OVERLOAD: if (is_marked(w)) return write_open(w, i, "invar_any_here"); break;
     default: break;
     }
@@ -211,8 +271,8 @@ static int32_t write_token(const writer *w, int32_t i) {
     return i;
 }
 
-void invar_lower(const invar_source *source, int32_t file, int32_t target, invar_text *text) {
-    writer w = { source, &source->files[file], file, target == INVAR_TARGET_CPU, false, text };
+void invar_lower(const invar_source *source, int32_t file, int32_t target, bool check, invar_text *text) {
+    writer w = { source, &source->files[file], file, target == INVAR_TARGET_CPU, check, false, text };
     for (int32_t i = 0; i < w.file->count; i++) {
         write_gap(&w, i);
         i = write_token(&w, i);
@@ -223,7 +283,7 @@ void invar_lower(const invar_source *source, int32_t file, int32_t target, invar
 void invar_lower_pointers(const invar_source *source, invar_text *text) {
     for (int32_t k = 0; k < source->storage_count; k++) {
         const invar_storage *storage = &source->storage[k];
-        writer w = { source, &source->files[storage->file], storage->file, true, true, text };
+        writer w = { source, &source->files[storage->file], storage->file, true, false, true, text };
         if (!is_outside(source, storage)) continue;
         write_dynamic_pointer(&w, storage);
         invar_text_string(text, " ");

@@ -33,6 +33,7 @@ static void collect_words(const invar_source *source, const invar_program_key *k
     for (int32_t k = 0; k < invar_position_count; k++)
         if (source->positions & 1u << k) add_word(words, invar_position_names[k].type, strlen(invar_position_names[k].type));
     if (source->atomic_outputs) add_word(words, "atomic", strlen("atomic"));
+    if (source->lane_loop_count) add_word(words, "invar_lane_loop", strlen("invar_lane_loop"));
     for (int32_t k = 0; k < source->array_count; k++) {
         if (source->uses[k] & INVAR_USES_SHAPE) add_word(words, "Shape", strlen("Shape"));
         if (source->uses[k] & INVAR_USES_STRIDES) add_word(words, "Strides", strlen("Strides"));

@@ -37,6 +37,7 @@ EMBED(metal_utils, "shim/metal_utils.h");
 EMBED(reduce, "shim/reduce.h");
 EMBED(lanes, "shim/lanes.h");
 EMBED(lanes_gpu, "shim/lanes_gpu.h");
+EMBED(lane_loops, "shim/lane_loops.h");
 EMBED(metal_simd, "shim/metal_simd.h");
 EMBED(metal_matrix, "shim/metal_matrix.h");
 EMBED(atomic, "shim/atomic.h");
@@ -143,6 +144,7 @@ const invar_shim_part invar_shim_parts[] = {
     PART(reduce, METAL, BOTH, METAL_LANES_WORDS),
     PART(lanes, METAL, CPU, METAL_LANES_WORDS),
     PART(lanes_gpu, METAL, NVRTC, METAL_LANES_WORDS),
+    PART(lane_loops, ANY, CPU, "invar_lane_loop"),
     PART(metal_simd, METAL, BOTH, METAL_LANES_WORDS),
     PART(metal_matrix, METAL, BOTH, METAL_MATRIX_WORDS),
     PART(atomic, METAL, CPU, METAL_ATOMIC_WORDS),

@@ -107,6 +107,7 @@ static invar_status read_text(invar_source *source) {
     INVAR_TRY(invar_read_marks(source));
     INVAR_TRY(invar_read_numbers(source));
     invar_read_mode(source);
+    invar_read_lane_loops(source);
     return INVAR_OK;
 }
 

@@ -11,6 +11,7 @@
  *     marks.c    collectives and atomics, in functions and macros
  *     numbers.c  their numbers
  *     mode.c     how the threads are run
+ *     lane_loops.c loops that lanes walk through side by side
  *     lower.c    writes one text by its rules
  *     generate.c, signature.c, parts.c, entry.c   the program around it (jit/program.h)
  */
@@ -47,7 +48,8 @@ enum {
     INVAR_RULE_MARK,     /* a `(`: followed by invar_here of item `value` */
     INVAR_RULE_CALL,     /* a `(`: followed by the base number of item `value` */
     INVAR_RULE_DEFINE,   /* a `(`: followed by the parameter that takes such a base */
-    INVAR_RULE_OVERLOAD  /* a `(`: followed by a parameter that takes any mark */
+    INVAR_RULE_OVERLOAD, /* a `(`: followed by a parameter that takes any mark */
+    INVAR_RULE_LANES     /* the `=` of lane loop `value`: followed by its walk (lane_loops.c) */
 };
 
 /* What is written before a token, in this order. */
@@ -110,6 +112,18 @@ typedef struct invar_group {
     bool overload;    /* its name is a marked one */
 } invar_group;
 
+enum { INVAR_MAX_VARIED = 3, INVAR_MAX_INNER = 16, INVAR_MAX_SUBSCRIPTS = 16, INVAR_MAX_LANE_LOOPS = 16 };
+
+/* for (T counter = first...; counter < bound...; counter += step...) body: tokens of the body's text. */
+typedef struct invar_lane_loop {
+    int32_t keyword, counter, first, bound, step, body, end;
+    bool closed; /* <= */
+    int32_t varied[INVAR_MAX_VARIED], varied_count; /* locals from outside that it assigns to */
+    int32_t inner[INVAR_MAX_INNER], inner_count;    /* its own */
+    int32_t shared[INVAR_MAX_VARIED], shared_count; /* threadgroup arrays that it reads */
+    int32_t subscripts[INVAR_MAX_SUBSCRIPTS], subscript_count; /* the `[` of each that the counter stands in */
+} invar_lane_loop;
+
 enum { INVAR_USES_SHAPE = 1, INVAR_USES_STRIDES = 2, INVAR_USES_NDIM = 4, INVAR_USES_SIZE = 8 };
 enum { INVAR_MAX_ARRAYS = 128, INVAR_MAX_SITES = 1 << 16, INVAR_WORD_BITS = 1 << 15, INVAR_SWIZZLE_CODES = 2048 };
 
@@ -136,6 +150,8 @@ struct invar_source {
     int32_t macro_count, macro_capacity;
     invar_group *groups;
     int32_t group_count, group_capacity;
+    invar_lane_loop lane_loops[INVAR_MAX_LANE_LOOPS];
+    int32_t lane_loop_count;
     int32_t *places; /* item, by number; 0 is none */
     int32_t place_count, place_capacity;
     char *strings; /* what name, arrays and texts point into */
@@ -167,6 +183,7 @@ invar_status invar_read_marks(invar_source *source);
 invar_status invar_read_numbers(invar_source *source);
 void invar_read_names(invar_source *source, int32_t file);
 void invar_read_mode(invar_source *source);
+void invar_read_lane_loops(invar_source *source); /* after the mode */
 
 static inline bool invar_is_metal(const invar_source *source) { return source->dialect == INVAR_DIALECT_METAL; }
 
@@ -179,8 +196,8 @@ int32_t invar_swizzle_code(const invar_file *file, int32_t i, int places[4], int
 void invar_read_words(invar_source *source, int32_t file);
 void invar_read_members(invar_source *source, int32_t file);
 
-/* Appends a text, written by its tokens' rules for the target. Its lines stay. */
-void invar_lower(const invar_source *source, int32_t file, int32_t target, invar_text *text);
+/* Appends a text, written by its tokens' rules for the target. Its lines stay. check: for check mode. */
+void invar_lower(const invar_source *source, int32_t file, int32_t target, bool check, invar_text *text);
 /* For the host, at the head of the body: pointers to the dynamic shared memory that the header declares. */
 void invar_lower_pointers(const invar_source *source, invar_text *text);
 
