@@ -153,6 +153,7 @@ static void run_group(invar_checker *checker, const uint32_t id[3]) {
 /* Groups always in order: a kernel may rely on those before its own having begun. */
 static void run_schedule(invar_checker *checker, invar_schedule schedule) {
     const uint32_t *groups = checker->launch.groups;
+    checker->run++;
     invar_check_reset(checker);
     invar_order_run(checker);
     checker->group.schedule = schedule;

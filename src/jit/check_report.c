@@ -73,13 +73,14 @@ invar_finding *invar_check_find(invar_checker *checker, const invar_finding *fin
         if (known->kind != finding->kind || known->region != finding->region || !same_place(known->place, finding->place) ||
             !same_place(known->other_place, finding->other_place))
             continue;
-        known->count++;
+        known->count += known->run == checker->run;
         return NULL;
     }
     if (checker->finding_count == INVAR_MAX_FINDINGS) return NULL;
     invar_finding *made = &checker->findings[checker->finding_count++];
     *made = *finding;
     made->count = 1;
+    made->run = checker->run;
     return made;
 }
 
@@ -105,7 +106,7 @@ void invar_check_race(invar_checker *checker, const invar_region *region, const 
         if (known->kind != INVAR_KIND_RACE || known->region != region || !same_place(known->place, turned.place) ||
             !same_place(known->other_place, turned.other_place))
             continue;
-        known->count++;
+        known->count += known->run == checker->run;
         return;
     }
     invar_check_find(checker, &finding);

@@ -93,7 +93,8 @@ typedef struct invar_finding {
     int64_t thread[3], group[3], other_thread[3], other_group[3];
     const char *did, *other_did; /* RACE: "read", "write", "atomic operation" */
     char detail[256];
-    int64_t count; /* alike */
+    int64_t count; /* alike, in the first schedule that shows them */
+    uint32_t run;  /* that schedule */
     bool dropped;
 } invar_finding;
 

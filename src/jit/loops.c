@@ -66,10 +66,35 @@ static bool is_counted(const invar_file *file, int32_t i) {
     return true;
 }
 
+/* A constexpr function may hold no assembler, and cannot turn for ever where it is one. */
+static bool is_constexpr(const invar_source *source, const invar_token *token) {
+    if (token->function < 0) return false;
+    const invar_function *function = &source->functions[token->function];
+    for (int32_t i = function->begin; i >= 0 && i < function->open; i++)
+        if (invar_token_is(&source->files[function->file], i, "constexpr")) return true;
+    return false;
+}
+
+/* The loop or goto at token i: marks what it repeats. */
+static void mark_turn(const invar_source *source, invar_file *file, int32_t i) {
+    int32_t at = invar_token_is(file, i, "goto") ? i : invar_token_is(file, i, "do") ? i + 1 : after_parenthesis(file, i + 1);
+    if (at < 0 || at >= file->count || is_constexpr(source, &file->tokens[i])) return;
+    bool marked = at == i || invar_token_is(file, at, "{") || invar_token_is(file, at, ";") ||
+                  invar_token_is(file, at, "continue");
+    if (marked && file->tokens[at].rule == INVAR_RULE_KEEP) file->tokens[at].rule = INVAR_RULE_TURN;
+}
+
+/* The token `while` of a do, which repeats nothing; -1 where token i is no do. */
+static int32_t do_end(const invar_file *file, int32_t i) {
+    return invar_token_is(file, i, "do") ? statement_end(file, i + 1, 0) : -1;
+}
+
 void invar_read_loops(invar_source *source, int32_t which) {
     invar_file *file = &source->files[which];
     int32_t ends[3] = { 0, 0, 0 }; /* by kind: loops of it are open up to here */
     for (int32_t i = 0; i < file->count; i++) {
+        int32_t last = do_end(file, i);
+        if (invar_token_is(file, last, "while")) file->tokens[last].value = last;
         bool loop = invar_token_is(file, i, "for") || invar_token_is(file, i, "while") || invar_token_is(file, i, "do");
         if (loop && file->tokens[i].directive < 0) {
             int kind = invar_token_is(file, i, "for") && is_counted(file, i) ? INVAR_LOOP_COUNTED : INVAR_LOOP_WAITING;
@@ -78,6 +103,8 @@ void invar_read_loops(invar_source *source, int32_t which) {
         } else if (loop || invar_token_is(file, i, "goto")) {
             ends[INVAR_LOOP_WAITING] = file->count; /* a loop in a macro may be anywhere */
         }
+        bool repeats = loop && !(invar_token_is(file, i, "while") && file->tokens[i].value == i);
+        if (repeats || invar_token_is(file, i, "goto")) mark_turn(source, file, i);
         if (i < ends[INVAR_LOOP_WAITING]) file->tokens[i].loop = INVAR_LOOP_WAITING;
         else if (i < ends[INVAR_LOOP_COUNTED]) file->tokens[i].loop = INVAR_LOOP_COUNTED;
     }

@@ -149,6 +149,15 @@ static int32_t write_mark(const writer *w, int32_t i) {
     return write_open(w, i, first);
 }
 
+/* g++ tells check mode of no block without a statement: one that does nothing makes an empty loop's turns seen. Before what
+ * is no block it is the operand of a switch, which takes a continue or an else behind it for what they are. */
+static void write_turn(const writer *w, int32_t i) {
+    bool block = invar_token_is(w->file, i, "{"), told = w->host && w->check;
+    if (told && !block) invar_text_string(w->text, "switch (({ __asm__ volatile(\"\"); 0; })) default: ");
+    write_raw(w, i, 0);
+    if (told && block) invar_text_string(w->text, " __asm__ volatile(\"\"); ");
+}
+
 /* ---- lane loops ---- */
 
 static void write_lane_index(const writer *w, const invar_lane_loop *loop) {
@@ -263,6 +272,7 @@ static int32_t write_token(const writer *w, int32_t i) {
     case INVAR_RULE_MARK:
     case INVAR_RULE_CALL: if (is_marked(w)) return write_mark(w, i); break;
     case INVAR_RULE_DEFINE: if (is_marked(w)) return write_open(w, i, "const int invar_at"); break;
+    case INVAR_RULE_TURN: write_turn(w, i); return i;
     case INVAR_RULE_LANES: return write_lane_loop(w, i);
     case INVAR_RULE_OVERLOAD: if (is_marked(w)) return write_open(w, i, "invar_any_here"); break;
     default: break;

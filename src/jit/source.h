@@ -49,6 +49,7 @@ enum {
     INVAR_RULE_CALL,     /* a `(`: followed by the base number of item `value` */
     INVAR_RULE_DEFINE,   /* a `(`: followed by the parameter that takes such a base */
     INVAR_RULE_OVERLOAD, /* a `(`: followed by a parameter that takes any mark */
+    INVAR_RULE_TURN,     /* check mode: what a loop repeats, or a goto, after a statement that does nothing (loops.c) */
     INVAR_RULE_LANES     /* the `=` of lane loop `value`: followed by its walk (lane_loops.c) */
 };
 

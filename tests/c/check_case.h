@@ -23,6 +23,7 @@ typedef struct check_case {
     int cuda, atomic_outputs, init, strict, shared_memory;
     int size;              /* elements of out; 0: threads of the grid */
     int integers;          /* a, b and out are int32, not float32 */
+    const char *says;      /* NULL, or what the report's sentence must hold */
     int returned;          /* the defect is the store of a structure that a function returns, which g++ has no hook for */
 } check_case;
 
@@ -45,7 +46,7 @@ static inline void listen(void *argument, const invar_kernel_report *report) {
     snprintf(file, sizeof file, "%s.%s", c->name, c->cuda ? "cu" : "metal");
     bool place = (straight || turned) && !strcmp(report->file, c->file ? c->file : file);
     bool names = !c->array || !strcmp(report->array, c->array);
-    h->right += place && names && strstr(report->text, report->file) == report->text;
+    h->right += place && names && (!c->says || strstr(report->text, c->says)) && strstr(report->text, report->file) == report->text;
 }
 
 /* The text with the bad or the good part of each @bad|good@. To be freed. */

@@ -131,6 +131,29 @@ static const check_case cases[] = {
                 "float x = a[i];\n"
                 "for (uint k = 0; k < 16; k @+= 0|++@) x = x * 0.5 + 1.0;\n"
                 "out[i] = x;\n" },
+    { .name = "counted", .kind = "out-of-bounds read", .line = 2, .array = "a", .grid = { 32 }, .threadgroup = { 32 },
+      .says = "; 2 more like it",
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "out[i] = a[i@ + 3|@];\n" },
+    { .name = "races_counted", .kind = "race", .line = 2, .array = "out", .grid = { 4 }, .threadgroup = { 4 }, .size = 4,
+      .says = "; 2 more like it",
+      .source = "uint i = thread_position_in_grid.x; out[i] = 0; threadgroup_barrier(mem_flags::mem_device);\n"
+                "out[@0|i@] = i;\n" },
+    { .name = "nothing_for_ever", .kind = "endless loop", .line = 2, .grid = { 4 }, .threadgroup = { 4 },
+      .source = "uint i = thread_position_in_grid.x; out[i] = a[i];\n"
+                "while (@true|false@) {}\n" },
+    { .name = "nothing_ends", .kind = "endless loop", .line = 2, .grid = { 4 }, .threadgroup = { 4 },
+      .source = "uint i = thread_position_in_grid.x; out[i] = a[i];\n"
+                "@for (;;);|if (i) do ; while (false); else do {} while (false);@\n" },
+    { .name = "goes_on", .kind = "endless loop", .line = 2, .grid = { 4 }, .threadgroup = { 4 },
+      .header = "constexpr int bits(int n) { int k = 0; for (int i = 1; i < n; i *= 2) { k++; } return k; }\n",
+      .source = "uint i = thread_position_in_grid.x; threadgroup float tile[bits(64)]; tile[0] = 1;\n"
+                "if (i == 3) for (;@|false@;) continue; else out[i] = 0;\n"
+                "out[i] = a[i] + tile[0] * 0;\n" },
+    { .name = "goes_back", .kind = "endless loop", .line = 2, .grid = { 4 }, .threadgroup = { 4 }, .cuda = 1,
+      .source = "int i = threadIdx.x; out[i] = a[i];\n"
+                "again: if (@true|false@) goto again; else if (i == 5) goto end;\n"
+                "end: ;\n" },
     { .name = "other_group", .kind = "race", .line = 3, .other_line = 4, .array = "out", .grid = { 64 },
       .threadgroup = { 32 },
       .source = "uint i = thread_position_in_grid.x;\n"
