@@ -160,7 +160,8 @@ static const char *const metal[] = {
     "s = simd_sum(s); m = simd_max(m);\n"
     "if (thread_index_in_simdgroup == 0) part[simdgroup_index_in_threadgroup] = s + m;\n"
     "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
-    "for (uint i = t; i < 2048; i += size) { out[4096 * row + i] = a[row * n + i] / part[0]; %s }",
+    "uint to = 2048 * threadgroup_position_in_grid.x; /* at most ten groups, each with a place of its own */\n"
+    "for (uint i = t; i < 2048; i += size) { out[to + i] = a[row * n + i] / part[0]; %s }",
 
     "int t = thread_position_in_threadgroup.x, size = threads_per_threadgroup.x; float s = 0; float4 v = 1; int turns = 0;\n"
     "if (t %% 7 == 3) { out[thread_position_in_grid.x] = 5; return; }\n"
@@ -183,7 +184,8 @@ static const char *const cuda[] = {
     "for (int i = threadIdx.x; i < n; i += blockDim.x) { s += a[row * n + i]; %s }\n"
     "for (int d = 16; d; d /= 2) s += __shfl_xor_sync(0xffffffff, s, d);\n"
     "if (t %% 32 == 0) part[t / 32] = s;\n__syncthreads();\n"
-    "for (int i = t; i < 3000; i += blockDim.x) { out[4096 * row + i] = part[0] * a[i] + b[row * n + i]; %s }",
+    "int to = 2048 * blockIdx.x;\n"
+    "for (int i = t; i < 2048; i += blockDim.x) { out[to + i] = part[0] * a[i] + b[row * n + i]; %s }",
 };
 
 static void run(int32_t dialect, const char *source, float *to, int64_t threads, int64_t group) {
