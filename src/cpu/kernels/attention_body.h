@@ -2,12 +2,18 @@
  * key blocks (Milakov & Gimelshein, 2018; Dao et al., 2022; block partials and their merge: Dao, Flash-Decoding, 2023).
  *
  * For each block of keys: S = Q Kᵀ (product.h), weights in place (attention_softmax.h), O = P V (product.h), folded into
- * the running state (attention_fold.h). Few rows and many go through different register tiles, and share every bit. */
+ * the running state (attention_fold.h). Few rows and many go through different register tiles, and share every bit; on AMX
+ * tiles 16 rows cost the same as one, so that both go one way. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_BODY_H
 #define INVAR_CPU_KERNELS_ATTENTION_BODY_H
 
+#include "cpu/kernels/attention_element.h"
+#if defined(ATTENTION_TILES)
+#include "cpu/kernels/attention_tiles.h"
+#else
 #include "cpu/kernels/attention_few.h"
 #include "cpu/kernels/attention_wide.h"
+#endif
 
 static void attend(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
     kernel_state s = open_state(call, work, scratch);
@@ -15,10 +21,12 @@ static void attend(const invar_attention_call *call, const invar_attention_work 
         fold_merge(&s.fold, s.rows);
         return;
     }
-    element_open();
-    if (FEW_APART && s.rows <= FEW) attend_few(&s); /* a tile of 16 rows costs the same for one */
+#if defined(ATTENTION_TILES)
+    attend_tiles(&s);
+#else
+    if (s.rows <= FEW) attend_few(&s);
     else attend_wide(&s);
-    element_close();
+#endif
     if (!work->parts) fold_finish(&s.fold, s.rows);
 }
 

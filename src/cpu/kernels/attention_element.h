@@ -4,17 +4,15 @@
 #define INVAR_CPU_KERNELS_ATTENTION_ELEMENT_H
 
 #include "cpu/kernels/attention_pack.h"
-#if defined(VEC_TILES)
+#if defined(VEC_TILES) && defined(ATTENTION_PAIRS)
 #include "cpu/kernels/product_tiles.h"
 #endif
 
 #if defined(ATTENTION_PAIRS)
 enum { NUMBERS = 2 }; /* in an element */
 #if defined(VEC_TILES)
-enum { ROWS_TOGETHER = TILE_SIDE, FEW_APART = 0 };
+#define ATTENTION_TILES
 static void element_product(const product *x) { product_run_tiles(x); }
-static void element_open(void) { tiles_open(); }
-static void element_close(void) { tiles_close(); }
 #else
 static void element_product(const product *x) { product_run_pairs(x); }
 VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_dot_pairs(a, b, c); }
@@ -26,7 +24,7 @@ static bool element_masked(float element, int number) {
     return (invar_bits_from_float(element) >> 16 * number & 0xffff) == 0x8000;
 }
 /* A row of count (a multiple of VW) weights becomes elements, in place. */
-static void element_row(float *row, int64_t count) {
+static inline void element_row(float *row, int64_t count) {
     for (int64_t j = 0; j < count; j += VW) vf_store_bf16((uint16_t *)(void *)row + j, vf_load(row + j));
 }
 #else
@@ -38,13 +36,7 @@ VEC_INLINE vf element_keep(vf x, bool first, bool second) { return (void)first, 
 static bool element_masked(float element, int number) {
     return (void)number, invar_bits_from_float(element) == 0x80000000u;
 }
-static void element_row(float *row, int64_t count) { (void)row, (void)count; }
-#endif
-
-#if !defined(VEC_TILES) || !defined(ATTENTION_PAIRS)
-enum { ROWS_TOGETHER = 12, FEW_APART = 1 }; /* rows on a diagonal that share a product; whether few rows go their own way */
-static void element_open(void) {}
-static void element_close(void) {}
+static inline void element_row(float *row, int64_t count) { (void)row, (void)count; }
 #endif
 
 static inline int64_t element_count(int64_t numbers) { return (numbers + NUMBERS - 1) / NUMBERS; }
@@ -82,15 +74,15 @@ static void element_pack_rows(float *to, int64_t stride, const pack_source *x, i
 /* VW columns of two rows, NULL for zeros. */
 static vf element_pair(const pack_source *x, const char *low, const char *high, int64_t column, int count) {
     uint16_t a[VW] = { 0 }, b[VW] = { 0 };
-    const bool whole = count == VW && pack_contiguous(x);
+    const bool contiguous = pack_contiguous(x);
     const uint16_t *p = a, *q = b;
-    if (whole && low) p = (const uint16_t *)(const void *)low + column;
-    if (whole && high) q = (const uint16_t *)(const void *)high + column;
-    for (int i = 0; !whole && i < count; i++) {
+    if (contiguous && low) p = (const uint16_t *)(const void *)low + column;
+    if (contiguous && high) q = (const uint16_t *)(const void *)high + column;
+    for (int i = 0; !contiguous && i < count; i++) {
         if (low) memcpy(a + i, low + (column + i) * x->column_stride, 2);
         if (high) memcpy(b + i, high + (column + i) * x->column_stride, 2);
     }
-    return vf_pairs_load(p, q);
+    return count == VW ? vf_pairs_load(p, q) : vf_pairs_load_n(p, q, count);
 }
 
 /* Rows start + first … start + last-1 as pairs of neighbouring rows, counted from row `start`; a partner outside is 0. */
@@ -107,7 +99,7 @@ static void element_pack_pairs(float *to, int64_t stride, const pack_source *x, 
 
 /* Rows start + first … start + last-1 as elements of neighbouring rows, row j (from start) in element row j / NUMBERS: the
  * factor that is summed over rows. Columns are filled up with zeros to whole vectors. */
-static element_rows element_columns(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
+static inline element_rows element_columns(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
     const int64_t stride = pack_width(columns);
 #if defined(ATTENTION_PAIRS)
     element_pack_pairs(packed, stride, x, start, first, last, columns);
@@ -120,7 +112,7 @@ static element_rows element_columns(float *packed, const pack_source *x, int64_t
 }
 
 /* Rows start + first … as elements of neighbouring columns; row 0 is `start`. */
-static element_rows element_block(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
+static inline element_rows element_block(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
     if (element_in_place(x, columns))
         return (element_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
     const int64_t stride = pack_width(element_count(columns));
@@ -132,7 +124,7 @@ static element_rows element_block(float *packed, const pack_source *x, int64_t s
  * nothing, and the others add up as they do elsewhere. weight: element j at weight[j * step], from … to-1. */
 static void element_selected(float *out, const float *weight, int64_t step, const float *b, int64_t b_row, int64_t from,
                              int64_t to) {
-#if defined(VEC_TILES) && defined(ATTENTION_PAIRS)
+#if defined(ATTENTION_TILES)
     float kept[TILE_SIDE][VW];
     for (int64_t j = from, next; j < to; j = next) {
         next = (j / TILE_SIDE + 1) * TILE_SIDE < to ? (j / TILE_SIDE + 1) * TILE_SIDE : to;

@@ -94,7 +94,7 @@ VEC_INLINE void pack_panel(const invar_float_type type, const bool contiguous, f
 }
 
 /* The same for any type and stride. */
-static void pack_transposed(float *to, int64_t width, const pack_source *x, int64_t first, int64_t last, int64_t depth) {
+static inline void pack_transposed(float *to, int64_t width, const pack_source *x, int64_t first, int64_t last, int64_t depth) {
     if (!pack_contiguous(x)) {
         pack_panel(x->type, false, to, width, x, first, last, depth);
         return;

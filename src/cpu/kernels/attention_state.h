@@ -6,7 +6,6 @@
 #include "cpu/kernels/attention_fold.h"
 #include "cpu/kernels/attention_softmax.h"
 
-/* Rows on a diagonal that share a product: one or two register tiles. */
 enum { TILE = INVAR_ATTENTION_TILE };
 
 typedef struct kernel_state {
@@ -14,7 +13,6 @@ typedef struct kernel_state {
     const invar_attention_work *work;
     int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
     int64_t depth;               /* elements of a row of q or k */
-    bool uniform;                /* every query sees every key, mask apart */
     pack_source k, v;
     float *keys, *values, *queries, *query_rows, *scores, *mask;
     fold_state fold;
@@ -38,7 +36,6 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
         .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
         .mask = scratch + at.mask,
     };
-    s.uniform = !call->causal && call->window_left < 0 && call->window_right < 0;
     s.k = pack_source_of(call, &call->k, work->batch, work->kv_head);
     s.v = pack_source_of(call, &call->v, work->batch, work->kv_head);
     fold_open(&s.fold, call, work, scratch + at.out, scratch + at.stats, scratch + at.part, s.width);
@@ -73,12 +70,43 @@ static void pack_queries(const kernel_state *s, int64_t row, int64_t count, floa
     }
 }
 
-/* Additive mask of a row for its keys first … last-1, at to[first …]. False: it hides them all. */
-static bool mask_row(const kernel_state *s, int64_t row, int64_t start, int first, int last, float *to) {
+/* A row of the work's mask: its element of key 0. */
+static const char *mask_of_row(const kernel_state *s, int64_t row) {
     const invar_attention_call *call = s->call;
     const int64_t r = s->work->row_first + row, head = s->work->kv_head * call->group + r % call->group;
-    return invar_attention_mask_row(call, invar_attention_row(call, &call->mask, s->work->batch, head, r / call->group),
-                                    start + first, last - first, to + first);
+    return invar_attention_row(call, &call->mask, s->work->batch, head, r / call->group);
+}
+
+/* Additive mask of a row for its keys first … last-1, at to[first …]. False: it hides them all. */
+static inline bool mask_row(const kernel_state *s, int64_t row, int64_t start, int first, int last, float *to) {
+    return invar_attention_mask_row(s->call, mask_of_row(s, row), start + first, last - first, to + first);
+}
+
+/* The mask's kind where mask_load has a form of its own for it, NONE elsewhere. */
+static invar_attention_mask_kind mask_form(const invar_attention_call *call) {
+    const invar_attention_mask_kind kind = call->mask_kind;
+    const int64_t step = call->mask.column_stride;
+    const bool whole = kind == INVAR_MASK_F32 ? step == 4 : kind == INVAR_MASK_BOOL ? step == 1 : step == 2;
+    return whole && (kind == INVAR_MASK_BOOL || kind == INVAR_MASK_F32 || kind == INVAR_MASK_F16 || kind == INVAR_MASK_BF16)
+               ? kind : INVAR_MASK_NONE;
+}
+
+/* n <= VW mask elements at p as additive values. form, of mask_form, is a constant where this is inlined. */
+VEC_INLINE vf mask_load(const kernel_state *s, const invar_attention_mask_kind form, const char *p, int n) {
+    const void *address = p;
+    float lane[VW] = { 0 };
+    switch (form) {
+    case INVAR_MASK_F32: return n == VW ? vf_load(address) : vf_load_n(address, n);
+    case INVAR_MASK_F16: return n == VW ? vf_load_f16(address) : vf_load_f16_n(address, n);
+    case INVAR_MASK_BF16: return n == VW ? vf_load_bf16(address) : vf_load_bf16_n(address, n);
+    case INVAR_MASK_BOOL:
+        if (n < VW) {
+            memcpy(lane, p, (size_t)n);
+            address = lane;
+        }
+        return vf_select(vm_load_bytes(address), vf_zero(), vf_set1(-INFINITY));
+    default: invar_attention_mask_row(s->call, p, 0, n, lane); return vf_load(lane);
+    }
 }
 
 /* Keys that rows first … first+count-1 of a tile see. False: none. */
@@ -97,11 +125,14 @@ static bool rows_span(const row_tile *tile, int first, int count, int *low, int 
 static void open_tile(const kernel_state *s, row_tile *tile, int64_t start, int64_t row, int rows) {
     tile->row = row;
     tile->rows = rows;
+    int first, last;
     key_span(s, row, start, &tile->first[0], &tile->last[0]);
+    key_span(s, row + rows - 1, start, &first, &last);
+    const bool uniform = first == tile->first[0] && last == tile->last[0]; /* both grow with the row */
     for (int r = 1; r < rows; r++) {
-        tile->first[r] = tile->first[0];
-        tile->last[r] = tile->last[0];
-        if (!s->uniform) key_span(s, row + r, start, &tile->first[r], &tile->last[r]);
+        tile->first[r] = first;
+        tile->last[r] = last;
+        if (!uniform) key_span(s, row + r, start, &tile->first[r], &tile->last[r]);
     }
 }
 

@@ -10,8 +10,8 @@
 
 #include "cpu/kernels/attention_state.h"
 
-/* Keys that are left out or computed together on a diagonal: two register tiles. */
-enum { KEYS_TOGETHER = ROWS_TOGETHER, PANEL_VECTORS = PANEL / VW };
+/* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. */
+enum { TOGETHER = 12, PANEL_VECTORS = PANEL / VW };
 
 /* A tile, its panel and the block it works on. */
 typedef struct wide_tile {
@@ -20,79 +20,71 @@ typedef struct wide_tile {
     const float *queries;                      /* [depth][width] */
     float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
     int low[PANEL_VECTORS], high[PANEL_VECTORS]; /* keys that some row of each vector sees */
-    bool limits;                               /* not every column sees the same keys, the mask apart */
+    bool apart[PANEL_VECTORS];                 /* not every column of a vector sees all of them, the mask apart */
+    bool limits;                               /* not every column of the tile sees the same keys, the mask apart */
 } wide_tile;
 
-/* n <= VW mask elements at p as additive values. kind is a constant where this is inlined; NONE stands for any other. */
-VEC_INLINE vf wide_mask_load(const kernel_state *s, const invar_attention_mask_kind kind, const char *p, int n) {
-    const void *address = p;
-    float lane[VW] = { 0 };
-    switch (kind) {
-    case INVAR_MASK_F32: return n == VW ? vf_load(address) : vf_load_n(address, n);
-    case INVAR_MASK_F16: return n == VW ? vf_load_f16(address) : vf_load_f16_n(address, n);
-    case INVAR_MASK_BF16: return n == VW ? vf_load_bf16(address) : vf_load_bf16_n(address, n);
-    case INVAR_MASK_BOOL:
-        if (n < VW) {
-            memcpy(lane, p, (size_t)n);
-            address = lane;
-        }
-        return vf_select(vm_load_bytes(address), vf_zero(), vf_set1(-INFINITY));
-    default: invar_attention_mask_row(s->call, p, 0, n, lane); return vf_load(lane);
-    }
-}
+/* Keys low … high-1 of a vector of rows. */
+typedef struct wide_range {
+    int low, high;
+} wide_range;
 
-/* Mask rows (each given by its element of the block's first key) as columns of the grid at s->mask, keys low … high-1.
- * Returns the columns that have a key which is not hidden. */
+/* Mask rows (each given by its element of the block's first key) as columns of the grid at s->mask, the keys of *range, which
+ * shrinks to those that some row sees. Returns the columns that have a key which is not hidden. */
 VEC_INLINE vm wide_mask_columns(const kernel_state *s, const invar_attention_mask_kind kind, const char *const *rows,
-                                float *grid, int64_t width, int low, int high) {
+                                float *grid, int64_t width, wide_range *range) {
     const vf hidden = vf_set1(-INFINITY);
     const int64_t step = s->call->mask.column_stride;
+    wide_range kept = { range->high, range->low };
     vm seen = vm_not(vf_eq(hidden, hidden));
-    for (int j = low; j < high; j += VW) {
-        const int n = high - j < VW ? high - j : VW;
+    for (int j = range->low; j < range->high; j += VW) {
+        const int n = range->high - j < VW ? range->high - j : VW;
         vf x[VW];
 #pragma GCC unroll 16
-        for (int i = 0; i < VW; i++) x[i] = rows[i] ? wide_mask_load(s, kind, rows[i] + j * step, n) : hidden;
+        for (int i = 0; i < VW; i++) x[i] = rows[i] ? mask_load(s, kind, rows[i] + j * step, n) : hidden;
         vf_transpose(x);
         float *to = grid + j * width;
         for (int c = 0; c < n; c++) {
+            const vm some = vm_not(vf_eq(x[c], hidden));
             vf_store(to + c * width, x[c]);
-            seen = vm_or(seen, vm_not(vf_eq(x[c], hidden)));
+            seen = vm_or(seen, some);
+            if (!vm_any(some)) continue;
+            if (kept.low > j + c) kept.low = j + c;
+            kept.high = j + c + 1;
         }
     }
+    *range = kept;
     return seen;
 }
 
-static vm wide_mask_any(const kernel_state *s, const char *const *rows, float *grid, int64_t width, int low, int high) {
-    const int64_t step = s->call->mask.column_stride;
-    switch (s->call->mask_kind) {
-    case INVAR_MASK_F32: if (step == 4) return wide_mask_columns(s, INVAR_MASK_F32, rows, grid, width, low, high); break;
-    case INVAR_MASK_F16: if (step == 2) return wide_mask_columns(s, INVAR_MASK_F16, rows, grid, width, low, high); break;
-    case INVAR_MASK_BF16: if (step == 2) return wide_mask_columns(s, INVAR_MASK_BF16, rows, grid, width, low, high); break;
-    case INVAR_MASK_BOOL: if (step == 1) return wide_mask_columns(s, INVAR_MASK_BOOL, rows, grid, width, low, high); break;
-    default: break;
+static vm wide_mask_any(const kernel_state *s, const char *const *rows, float *grid, int64_t width, wide_range *range) {
+    switch (mask_form(s->call)) {
+    case INVAR_MASK_F32: return wide_mask_columns(s, INVAR_MASK_F32, rows, grid, width, range);
+    case INVAR_MASK_F16: return wide_mask_columns(s, INVAR_MASK_F16, rows, grid, width, range);
+    case INVAR_MASK_BF16: return wide_mask_columns(s, INVAR_MASK_BF16, rows, grid, width, range);
+    case INVAR_MASK_BOOL: return wide_mask_columns(s, INVAR_MASK_BOOL, rows, grid, width, range);
+    default: return wide_mask_columns(s, INVAR_MASK_NONE, rows, grid, width, range);
     }
-    return wide_mask_columns(s, INVAR_MASK_NONE, rows, grid, width, low, high);
 }
 
-/* The additive masks of a vector of rows; rows that the mask hides wholly see no key. */
+/* The additive masks of a vector of rows; rows that the mask hides wholly see no key, nor do others see the keys at either end
+ * that it hides from all of them. */
 static void wide_mask(const kernel_state *s, wide_tile *tile, int64_t start, int vector) {
-    const invar_attention_call *call = s->call;
     const int left = tile->rows.rows - vector * VW, rows = left < VW ? left : VW;
     const char *row[VW] = { NULL };
     float lane[VW];
-    int low, high;
-    if (!rows_span(&tile->rows, vector * VW, rows, &low, &high)) return;
-    for (int i = 0; i < rows; i++) {
-        const int64_t r = s->work->row_first + tile->rows.row + vector * VW + i;
-        const int64_t head = s->work->kv_head * call->group + r % call->group;
-        row[i] = invar_attention_row(call, &call->mask, s->work->batch, head, r / call->group) +
-                 start * call->mask.column_stride;
-    }
-    const vm seen = wide_mask_any(s, row, s->mask + vector * VW, tile->width, low, high);
-    vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
+    wide_range range;
+    if (!rows_span(&tile->rows, vector * VW, rows, &range.low, &range.high)) return;
     for (int i = 0; i < rows; i++)
-        if (lane[i] == 0) tile->rows.last[vector * VW + i] = tile->rows.first[vector * VW + i];
+        row[i] = mask_of_row(s, tile->rows.row + vector * VW + i) + start * s->call->mask.column_stride;
+    const vm seen = wide_mask_any(s, row, s->mask + vector * VW, tile->width, &range);
+    vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
+    for (int i = 0; i < rows; i++) {
+        int *first = &tile->rows.first[vector * VW + i], *last = &tile->rows.last[vector * VW + i];
+        if (*first < range.low) *first = range.low;
+        if (*last > range.high) *last = range.high;
+        if (lane[i] == 0) *last = *first;
+    }
 }
 
 static void wide_limits(wide_tile *tile) {
@@ -105,7 +97,11 @@ static void wide_limits(wide_tile *tile) {
         tile->limits |= tile->first[r] != (float)tile->rows.low || tile->last[r] != (float)tile->rows.high;
     for (int v = 0; v < tile->width / VW; v++) {
         const int left = tile->rows.rows - v * VW;
-        if (!rows_span(&tile->rows, v * VW, left < VW ? left : VW, &tile->low[v], &tile->high[v])) tile->high[v] = 0;
+        if (!rows_span(&tile->rows, v * VW, left < VW ? left : VW, &tile->low[v], &tile->high[v]))
+            tile->low[v] = tile->high[v] = tile->rows.low;
+        tile->apart[v] = false;
+        for (int r = v * VW; r < (v + 1) * VW; r++)
+            tile->apart[v] |= tile->first[r] != (float)tile->low[v] || tile->last[r] != (float)tile->high[v];
     }
 }
 
@@ -126,8 +122,8 @@ static void wide_scores(const kernel_state *s, const wide_tile *tile, const elem
         wide_product(s, tile, k, tile->rows.low, tile->rows.high, 0, vectors);
         return;
     }
-    for (int from = tile->rows.low; from < tile->rows.high; from += KEYS_TOGETHER) {
-        const int to = from + KEYS_TOGETHER < tile->rows.high ? from + KEYS_TOGETHER : tile->rows.high;
+    for (int from = tile->rows.low; from < tile->rows.high; from += TOGETHER) {
+        const int to = from + TOGETHER < tile->rows.high ? from + TOGETHER : tile->rows.high;
         int first = 0, last = vectors;
         while (first < last && (tile->high[first] <= from || tile->low[first] >= to)) first++;
         while (last > first && (tile->high[last - 1] <= from || tile->low[last - 1] >= to)) last--;
@@ -140,11 +136,11 @@ typedef struct wide_sum {
     vf shift, sum;
 } wide_sum;
 
-/* The weights of key j, which are summed; of a key outside the tile, masked. plain: scores stand in the grid, not logits. */
-VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, const float *grid, int j, const bool plain,
-                          const bool mark, wide_sum *total) {
-    if (NUMBERS > 1 && (j < tile->rows.low || j >= tile->rows.high)) return vf_set1(-0.0f);
-    vf t = vf_load(grid + (int64_t)j * tile->width);
+/* The weights of key j, which are summed; of a key that no row sees, masked. plain: scores stand in the grid, not logits. */
+VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, int vector, int j, const bool plain, const bool mark,
+                          wide_sum *total) {
+    if (NUMBERS > 1 && (j < tile->low[vector] || j >= tile->high[vector])) return vf_set1(-0.0f);
+    vf t = vf_load(s->scores + vector * VW + (int64_t)j * tile->width);
     if (plain) t = vf_mul(t, vf_set1(s->call->score_scale));
     const vf p = softmax_weight(t, total->shift);
     total->sum = vf_add(total->sum, p);
@@ -155,12 +151,17 @@ VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, const fl
 VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, int vector, vf most, const bool plain,
                                   const bool mark) {
     float *grid = s->scores + vector * VW;
+    const vf masked = vf_set1(-0.0f);
     wide_sum total = { softmax_shift(most), vf_zero() };
-    for (int j = tile->rows.low / NUMBERS * NUMBERS; j < tile->rows.high; j += NUMBERS) {
-        vf first = wide_weight(s, tile, grid, j, plain, mark, &total), second = first;
-        if (NUMBERS > 1) second = wide_weight(s, tile, grid, j + 1, plain, mark, &total);
-        vf_store(grid + (int64_t)(j / NUMBERS) * tile->width, element_of(first, second));
+    int64_t element = tile->rows.low / NUMBERS;
+    for (; element < tile->low[vector] / NUMBERS; element++) vf_store(grid + element * tile->width, element_of(masked, masked));
+    for (int j = tile->low[vector] / NUMBERS * NUMBERS; j < tile->high[vector]; j += NUMBERS, element++) {
+        vf first = wide_weight(s, tile, vector, j, plain, mark, &total), second = first;
+        if (NUMBERS > 1) second = wide_weight(s, tile, vector, j + 1, plain, mark, &total);
+        vf_store(grid + element * tile->width, element_of(first, second));
     }
+    for (; element < element_count(tile->rows.high); element++)
+        vf_store(grid + element * tile->width, element_of(masked, masked));
     vf_store(s->fold.part_m + vector * VW, most);
     vf_store(s->fold.part_l + vector * VW, total.sum);
 }
@@ -189,7 +190,7 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
     const int64_t step = tile->width;
     const vf first = vf_load(tile->first + vector * VW), last = vf_load(tile->last + vector * VW);
     vf most = vf_set1(-INFINITY);
-    for (int j = tile->rows.low; j < tile->rows.high; j++) {
+    for (int j = tile->low[vector]; j < tile->high[vector]; j++) {
         const vf key = vf_set1((float)j);
         vf t = softmax_scaled(s->call, vf_load(grid + j * step));
         if (add) t = softmax_added(t, added + j * step);
@@ -208,13 +209,13 @@ static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark
             else wide_masked(s, tile, vector, true, false, true);
         } else if (!tile->rows.masked && s->call->softcap == 0) wide_whole(s, tile, vector);
         else if (!add) wide_masked(s, tile, vector, true, false, false);
-        else if (tile->limits) wide_masked(s, tile, vector, true, true, false);
+        else if (tile->apart[vector]) wide_masked(s, tile, vector, true, true, false);
         else wide_masked(s, tile, vector, false, true, false);
     }
 }
 
 static void wide_sums(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
-    const int together = tile->limits ? ROWS_TOGETHER : tile->rows.rows;
+    const int together = tile->limits ? TOGETHER : tile->rows.rows;
     for (int r = 0; r < tile->rows.rows; r += together) {
         const int count = tile->rows.rows - r < together ? tile->rows.rows - r : together;
         int low, high;

@@ -4,7 +4,7 @@
  *   vf_dot_pairs(a, b, c)       c plus both products of each lane, as VDPBF16PS rounds them; denormals count as 0
  *   vf_pairs(low, high)         lane i: low[i] and high[i], each rounded to nearest even; denormals become 0
  *   vf_pairs_row(a, b)          the 2·VW floats of a, then b, as VW pairs of neighbours
- *   vf_pairs_load(low, high)    lane i: the bfloat16 numbers low[i] and high[i]
+ *   vf_pairs_load(low, high)    lane i: the bfloat16 numbers low[i] and high[i]; _n(low, high, n): of n lanes, the rest 0
  *   vf_pairs_keep(a, l, h)      a with its lower halves 0 unless l, its higher ones unless h
  */
 #define VEC_PAIRS 1
@@ -23,6 +23,12 @@ VEC_INLINE vf vf_pairs(vf low, vf high) {
 VEC_INLINE vf vf_pairs_load(const uint16_t *low, const uint16_t *high) {
     const __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)low));
     const __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)high));
+    return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+
+VEC_INLINE vf vf_pairs_load_n(const uint16_t *low, const uint16_t *high, int n) {
+    const __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), low));
+    const __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), high));
     return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
 }
 
