@@ -1,5 +1,8 @@
 /* The thread pool. A caller posts a job, takes tasks from it like every worker, and when none is left withdraws the
- * invitations that no worker has taken up yet: it waits for threads that run a task, never for one that is waking up. */
+ * invitations that no worker has taken up yet: it waits for threads that run a task, never for one that is waking up.
+ *
+ * Workers join and leave through one atomic word; the lock is for sleeping alone. A worker spins for its next job before it
+ * sleeps, and one that is woken wakes two more, so that the caller need not wake them all. */
 #define _GNU_SOURCE
 #include "core/threads.h"
 
@@ -18,7 +21,15 @@ static inline void relax(void) { _mm_pause(); }
 static inline void relax(void) { __asm__ volatile("yield"); }
 #endif
 
-enum { SPINS = 400 }; /* some 10 µs: longer than from one call of a model's layer to the next, shorter than a wake-up pays */
+enum { SPINS = 2000 }; /* 30 to 100 µs: longer than from one call of a model's layer to the next, about what a wake-up takes */
+
+/* The word: number of the job, workers that may still join it, workers in it. */
+#define ONE_RUNNING ((uint64_t)1)
+#define ONE_INVITED ((uint64_t)1 << 16)
+#define ONE_JOB ((uint64_t)1 << 32)
+static unsigned running(uint64_t state) { return (unsigned)(state & 0xffff); }
+static unsigned invited(uint64_t state) { return (unsigned)(state >> 16 & 0xffff); }
+static uint32_t job(uint64_t state) { return (uint32_t)(state >> 32); }
 
 struct worker {
     pthread_t thread;
@@ -33,13 +44,13 @@ struct invar_pool {
     atomic_int threads;    /* wanted, the caller included */
     atomic_uint generation; /* of fork: differs in a child, whose workers do not exist */
     int started;
-    bool stop;
     struct worker *workers; /* [started] */
-    pthread_mutex_t lock;  /* over the fields from stop to running, and the waits */
+    _Atomic uint64_t state; /* the word above; a job's task, argument and count stand before it is changed */
+    pthread_mutex_t lock;  /* around the waits, which see every change of state made before it was taken */
     pthread_cond_t wake, done;
-    atomic_uint job;       /* counts jobs; workers spin on it */
-    int invited, running;  /* workers that may still join this job; workers in it */
-    atomic_int left;       /* running, for the caller to spin on */
+    atomic_int sleepers;   /* workers in, or about to begin, a wait */
+    atomic_bool waiting;   /* the same of the caller */
+    atomic_bool stop;
     invar_task task;
     void *argument;
     int64_t count;
@@ -75,9 +86,11 @@ static void reset(invar_pool *pool) {
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->done, NULL);
-    pool->started = pool->invited = pool->running = 0;
-    pool->stop = false;
-    atomic_store(&pool->left, 0);
+    pool->started = 0;
+    atomic_store(&pool->stop, false);
+    atomic_store(&pool->waiting, false);
+    atomic_store(&pool->sleepers, 0);
+    atomic_store(&pool->state, 0);
     atomic_store(&pool->busy, 0);
     atomic_store(&pool->generation, atomic_load(&fork_generation));
 }
@@ -104,6 +117,30 @@ static void run_tasks(invar_pool *pool) {
     invar_float_environment_restore(saved);
 }
 
+/* Whether a worker that last joined job `last` is wanted. */
+static bool wanted(uint64_t state, uint32_t last) { return invited(state) && job(state) != last; }
+
+static bool join(invar_pool *pool, uint32_t *last) {
+    uint64_t state = atomic_load(&pool->state);
+    while (wanted(state, *last)) {
+        if (!atomic_compare_exchange_weak(&pool->state, &state, state - ONE_INVITED + ONE_RUNNING)) continue;
+        *last = job(state);
+        return true;
+    }
+    return false;
+}
+
+static void leave(invar_pool *pool) {
+    if (running(atomic_fetch_sub(&pool->state, ONE_RUNNING)) > 1 || !atomic_load(&pool->waiting)) return;
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_signal(&pool->done);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void wake(invar_pool *pool, unsigned workers) {
+    for (unsigned i = 0; i < 2 && i < workers; i++) pthread_cond_signal(&pool->wake);
+}
+
 /* Linux often wakes a thread on the processor that it slept on. When that is the caller's, the worker waits behind the
  * caller's own tasks and the call runs on one thread, call after call: on machines of few processors the kernel does not look
  * for an idle one (its SIS_UTIL rule). So a sleeping worker is barred from the caller's processor until it is awake. */
@@ -116,38 +153,32 @@ static void move_away(struct worker *worker, int processor) {
     if (CPU_COUNT(&others) && !pthread_setaffinity_np(worker->thread, sizeof others, &others)) worker->moved = true;
 }
 
-/* With the pool's lock held. */
-static void sleep_until_invited(struct worker *worker) {
+/* Until there is a job, or the pool stops. */
+static void sleep_for_job(struct worker *worker, uint32_t last) {
     invar_pool *pool = worker->pool;
+    pthread_mutex_lock(&pool->lock);
     worker->asleep_on = sched_getcpu();
-    while (!pool->invited && !pool->stop) pthread_cond_wait(&pool->wake, &pool->lock);
+    atomic_fetch_add(&pool->sleepers, 1);
+    while (!wanted(atomic_load(&pool->state), last) && !atomic_load(&pool->stop)) pthread_cond_wait(&pool->wake, &pool->lock);
+    const int others = atomic_fetch_sub(&pool->sleepers, 1) - 1;
     worker->asleep_on = -1;
     if (worker->moved) pthread_setaffinity_np(pthread_self(), sizeof worker->allowed, &worker->allowed);
     worker->moved = false;
+    pthread_mutex_unlock(&pool->lock);
+    if (others > 0 && invited(atomic_load(&pool->state)) > 1) wake(pool, invited(atomic_load(&pool->state)) - 1);
 }
 
 static void *work(void *argument) {
     struct worker *worker = argument;
     invar_pool *pool = worker->pool;
-    unsigned seen = 0;
-    for (;;) {
-        for (int i = 0; i < SPINS && atomic_load_explicit(&pool->job, memory_order_relaxed) == seen; i++) relax();
-        pthread_mutex_lock(&pool->lock);
-        sleep_until_invited(worker);
-        if (pool->stop) break;
-        pool->invited--;
-        pool->running++;
-        atomic_store(&pool->left, pool->running);
-        seen = atomic_load(&pool->job);
-        pthread_mutex_unlock(&pool->lock);
-        run_tasks(pool);
-        pthread_mutex_lock(&pool->lock);
-        pool->running--;
-        atomic_store(&pool->left, pool->running);
-        if (!pool->running) pthread_cond_signal(&pool->done);
-        pthread_mutex_unlock(&pool->lock);
+    uint32_t last = 0;
+    while (!atomic_load(&pool->stop)) {
+        for (int i = 0; i < SPINS && !wanted(atomic_load_explicit(&pool->state, memory_order_relaxed), last); i++) relax();
+        if (join(pool, &last)) {
+            run_tasks(pool);
+            leave(pool);
+        } else sleep_for_job(worker, last);
     }
-    pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
 
@@ -161,12 +192,12 @@ static void start(invar_pool *pool, int workers) {
 
 static void stop(invar_pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    pool->stop = true;
+    atomic_store(&pool->stop, true);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
     for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
     pool->started = 0;
-    pool->stop = false;
+    atomic_store(&pool->stop, false);
 }
 
 /* In a child the workers are gone, and the lock may have been held by one. The child's threads may all come here at once. */
@@ -206,26 +237,30 @@ int invar_pool_threads(const invar_pool *pool) { return atomic_load(&pool->threa
 
 static void post(invar_pool *pool, int workers, int64_t count, invar_task task, void *argument) {
     start(pool, workers);
-    pthread_mutex_lock(&pool->lock);
+    const unsigned wanted_workers = (unsigned)(workers < pool->started ? workers : pool->started);
+    const uint32_t number = job(atomic_load(&pool->state)) + 1;
     pool->task = task;
     pool->argument = argument;
     pool->count = count;
     atomic_store(&pool->next, 0);
-    pool->invited = workers < pool->started ? workers : pool->started;
-    int processor = sched_getcpu();
+    atomic_store(&pool->state, number * ONE_JOB + wanted_workers * ONE_INVITED);
+    if (!atomic_load(&pool->sleepers)) return;
+    const int processor = sched_getcpu();
+    pthread_mutex_lock(&pool->lock); /* from here on a worker that has seen no job waits */
     for (int i = 0; i < pool->started; i++) move_away(&pool->workers[i], processor);
-    atomic_fetch_add(&pool->job, 1);
-    for (int i = 0; i < pool->invited; i++) pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
+    wake(pool, wanted_workers);
 }
 
 static void finish(invar_pool *pool) {
+    uint64_t state = atomic_load(&pool->state);
+    while (!atomic_compare_exchange_weak(&pool->state, &state, state - invited(state) * ONE_INVITED)) {}
+    for (int i = 0; i < SPINS && running(atomic_load_explicit(&pool->state, memory_order_relaxed)); i++) relax();
+    if (!running(atomic_load(&pool->state))) return;
     pthread_mutex_lock(&pool->lock);
-    pool->invited = 0;
-    pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->left, memory_order_relaxed); i++) relax();
-    pthread_mutex_lock(&pool->lock);
-    while (pool->running) pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->waiting, true);
+    while (running(atomic_load(&pool->state))) pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->waiting, false);
     pthread_mutex_unlock(&pool->lock);
 }
 
