@@ -57,6 +57,7 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
         s.chunk_rows -= INVAR_ATTENTION_TILE;
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
+    if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);
     s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
     const bool few = s.unit_rows <= FEW_ROWS || s.tasks < ENOUGH_TASKS / 2;

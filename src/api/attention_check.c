@@ -75,7 +75,7 @@ static invar_status fill_sizes(invar_attention_call *call, const invar_attention
     call->key_dim = dim_from_end(q, 1);
     call->value_dim = dim_from_end(v, 1);
     call->type = invar_promote(invar_promote(q->type, k->type), v->type);
-    call->key_block = invar_attention_key_block(call->key_dim, call->value_dim);
+    call->key_block = invar_attention_key_block(call->type, call->key_dim, call->value_dim);
     call->q = invar_attention_operand_of(q);
     call->k = invar_attention_operand_of(k);
     call->v = invar_attention_operand_of(v);

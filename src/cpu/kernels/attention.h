@@ -76,11 +76,12 @@ typedef struct invar_key_range {
     int64_t first, last;
 } invar_key_range;
 
-/* Keys a block: as many as keep K and V of a block within 64 Ki floats, a power of two from 32 to 256. The same for every
- * instruction set, and for every type: the half types are widened. */
-static inline int64_t invar_attention_key_block(int64_t key_dim, int64_t value_dim) {
+/* Keys a block: as many as keep K and V of a block within 64 Ki floats, or 128 Ki bfloat16 numbers, a power of two from 32 to
+ * 256. The same for every instruction set; float16 is widened, so counts as float. */
+static inline int64_t invar_attention_key_block(invar_float_type type, int64_t key_dim, int64_t value_dim) {
+    const int64_t most = type == INVAR_BF16 ? 131072 : 65536;
     int64_t block = 256;
-    while (block > 32 && block * (key_dim + value_dim) > 65536) block /= 2;
+    while (block > 32 && block * (key_dim + value_dim) > most) block /= 2;
     return block;
 }
 
@@ -89,10 +90,16 @@ enum {
     INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */
 };
 
-/* Most query rows that share one block of K and V while it is in cache: their q and out keep within 64 Ki floats. */
+/* Most query rows that share one block of K and V while it is in cache: their q and out keep within 64 Ki floats; of bfloat16,
+ * whose blocks of K and V are packed for them, within three times as many. */
 static inline int64_t invar_attention_chunk_rows(const invar_attention_call *call) {
-    int64_t tiles = 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
+    int64_t tiles = (call->type == INVAR_BF16 ? 3 : 1) * 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
     return INVAR_ATTENTION_TILE * (tiles < 1 ? 1 : tiles > 10 ? 10 : tiles);
+}
+
+/* Whole tiles that hold so many rows. */
+static inline int64_t invar_attention_tile_rows(int64_t rows) {
+    return (rows + INVAR_ATTENTION_TILE - 1) / INVAR_ATTENTION_TILE * INVAR_ATTENTION_TILE;
 }
 
 static inline int64_t invar_attention_units(const invar_attention_call *call) { return call->batch * call->kv_heads; }

@@ -3,28 +3,35 @@
  * Work goes by tiles of up to 32 query rows against one block of keys: S = Q Kᵀ, weights in place of scores, O = P V. A tile's
  * scores, 32 KiB, stay in the first-level cache. Pairs of features of K are turned to rows and rows of V paired once a block,
  * for all tiles of the work; after that Q, P and masks are used as they stand, since a row of P is a row of a left factor.
+ * Both right factors lie in panels of 32 columns, the last one perhaps of 16, so that a product reads ascending addresses.
  *
- * Registers: 2×2 accumulators (0–3), two tiles of the left factor (4, 5), two of the right (6, 7). A step is 4 loads of 16 rows,
- * two of them from the second-level cache, and 4 products of 16 cycles each: bound by the products. For 32 rows, 256 keys and
- * D = 128 that is 4096 cycles; the weights of 512 vectors take some 7 cycles each beside them. */
+ * Registers: 2×2 accumulators (0–3), two tiles of the left factor (4, 5), two of the right (6, 7). A step is 4 loads of 16 rows
+ * and 4 products of 16 cycles each. Two of the loads, 2 KiB in one piece, would come from the second-level cache at some 10
+ * cycles a line and be the bound; a step calls what the next ones read into the first level. For 32 rows, 256 keys and D = 128
+ * the products are 4096 cycles; the weights of 512 vectors take 7 cycles each at least. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
 #include "cpu/kernels/attention_state.h"
+#include "cpu/vec/stream.h"
 
-enum { TILES_ROWS = 2 * TILE_SIDE, TILES_KEYS = 2 * TILE_SIDE }; /* of a tile; that a product of S or a group of O takes */
+/* Rows of a tile; keys that a product of S or a group of O takes; columns of a panel; steps that its lines are called ahead. */
+enum { TILES_ROWS = 2 * TILE_SIDE, TILES_KEYS = 2 * TILE_SIDE, TILES_PANEL = 2 * TILE_SIDE, TILES_AHEAD = 1 };
 
 static int tiles_up(int key) { return (key + TILES_KEYS - 1) / TILES_KEYS * TILES_KEYS; }
 static int tiles_down(int key) { return key / TILES_KEYS * TILES_KEYS; }
 /* Pairs of a row of Q or K, filled up to whole tiles: the stride of Q's copy, and the rows of K turned. */
 static int64_t tiles_depth(const kernel_state *s) { return (s->depth + TILE_SIDE - 1) / TILE_SIDE * TILE_SIDE; }
 
+/* Columns of the panel at column c of `columns`, and where it begins, in panels of so many rows. */
+static int64_t tiles_panel_width(int64_t c, int64_t columns) { return columns - c < TILES_PANEL ? columns - c : TILES_PANEL; }
+static float *tiles_panel(float *panels, int64_t rows, int64_t c) { return panels + c / TILES_PANEL * TILES_PANEL * rows; }
+
 /* ---- packing ----------------------------------------------------------------------------------------- */
 
-/* Keys first … last-1 of the block at `start` into columns of K turned, whose stride is key_block; the columns beside them, to
- * whole products, are 0. */
+/* Keys first … last-1 of the block at `start` as columns of K turned; the columns beside them, to whole panels, are 0. */
 static void tiles_keys(const kernel_state *s, int64_t start, int first, int last) {
-    const int64_t width = s->call->key_block, stride = pack_width(s->depth);
+    const int64_t stride = pack_width(s->depth);
     const bool in_place = element_in_place(&s->k, s->call->key_dim);
     for (int key = tiles_down(first); key < tiles_up(last); key += VW) {
         const int rows = last - key > VW ? VW : last > key ? last - key : 0;
@@ -36,8 +43,9 @@ static void tiles_keys(const kernel_state *s, int64_t start, int first, int last
             from = (const char *)s->query_rows;
         }
         k.column_stride = 4;
+        float *to = tiles_panel(s->keys, tiles_depth(s), key) + key % TILES_PANEL;
         for (int64_t d = 0; d < s->depth; d += VW)
-            pack_square(INVAR_F32, true, s->keys + d * width + key, width, from + 4 * d, &k, rows,
+            pack_square(INVAR_F32, true, to + d * TILES_PANEL, TILES_PANEL, from + 4 * d, &k, rows,
                         s->depth - d < VW ? (int)(s->depth - d) : VW);
     }
 }
@@ -45,9 +53,16 @@ static void tiles_keys(const kernel_state *s, int64_t start, int first, int last
 /* The same keys of V as pairs of rows; those beside them, to whole groups, are 0. */
 static void tiles_values(const kernel_state *s, int64_t start, int first, int last) {
     const int from = tiles_down(first) / 2, to = tiles_up(last) / 2, low = first / 2, high = (last + 1) / 2;
-    memset(s->values + from * s->width, 0, sizeof(float) * (size_t)((low - from) * s->width));
-    element_pack_pairs(s->values, s->width, &s->v, start, first, last, s->call->value_dim);
-    memset(s->values + high * s->width, 0, sizeof(float) * (size_t)((to - high) * s->width));
+    const int64_t columns = s->call->value_dim;
+    for (int64_t c = 0; c < s->width; c += TILES_PANEL) {
+        const int64_t width = tiles_panel_width(c, s->width);
+        float *panel = tiles_panel(s->values, s->call->key_block / 2, c);
+        pack_source v = s->v;
+        v.data += c * v.column_stride;
+        memset(panel + from * width, 0, sizeof(float) * (size_t)((low - from) * width));
+        element_pack_pairs(panel, width, &v, start, first, last, columns - c < width ? columns - c : width);
+        memset(panel + high * width, 0, sizeof(float) * (size_t)((to - high) * width));
+    }
 }
 
 /* The work's queries; rows and pairs that fill up tiles are 0, in K's copy too. */
@@ -56,33 +71,45 @@ static void tiles_queries(const kernel_state *s) {
     if (depth != s->depth) memset(s->queries, 0, sizeof(float) * (size_t)(s->rows * depth));
     memset(s->queries + s->rows * depth, 0, sizeof(float) * (size_t)((rows - s->rows) * depth));
     pack_queries(s, 0, s->rows, s->queries, depth);
-    memset(s->keys + s->depth * s->call->key_block, 0, sizeof(float) * (size_t)((depth - s->depth) * s->call->key_block));
+    for (int64_t key = 0; key < s->call->key_block; key += TILES_PANEL)
+        memset(tiles_panel(s->keys, depth, key) + s->depth * TILES_PANEL, 0,
+               sizeof(float) * (size_t)((depth - s->depth) * TILES_PANEL));
 }
 
 /* ---- products ---------------------------------------------------------------------------------------- */
 
-/* A left factor's rows, a right factor's columns, and where their product goes: `steps` tiles of depth. The flags are constants
- * where this is inlined: whether there are 32 rows rather than 16, and 32 columns. */
+/* A left factor's rows, a right factor's panels, and where their product goes: `steps` tiles of depth. */
 typedef struct tiles_factors {
     const float *a, *b;
     float *c;
-    int64_t a_row, b_row, c_row, steps;
+    int64_t a_row, c_row, steps;
+    int64_t panel; /* floats from one panel of b to the next */
 } tiles_factors;
 
+/* Calls so many lines from p on into the first-level cache. */
+VEC_INLINE void tiles_call(const float *p, const int lines) {
+#pragma GCC unroll 16
+    for (int i = 0; i < lines; i++) vec_prefetch(p + i * TILE_SIDE, false);
+}
+
+/* One panel's product. The flags are constants where this is inlined: whether there are 32 rows rather than 16, and 32 columns. */
 VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bool beside) {
+    const int64_t b_row = beside ? 2 * TILE_SIDE : TILE_SIDE;
     const float *a = x->a, *b = x->b;
     TILE_ZERO(0);
     if (beside) TILE_ZERO(1);
     if (below) TILE_ZERO(2);
     if (below && beside) TILE_ZERO(3);
-    for (int64_t i = 0; i < x->steps; i++, a += TILE_SIDE, b += TILE_SIDE * x->b_row) {
-        TILE_LOAD(6, b, x->b_row);
+    for (int64_t i = 0; i < x->steps; i++, a += TILE_SIDE, b += TILE_SIDE * b_row) {
+        TILE_LOAD(6, b, b_row);
         TILE_LOAD(4, a, x->a_row);
         TILE_DOT(0, 4, 6);
+        tiles_call(b + TILES_AHEAD * TILE_SIDE * b_row, TILE_SIDE);
         if (below) TILE_LOAD(5, a + TILE_SIDE * x->a_row, x->a_row);
         if (below) TILE_DOT(2, 5, 6);
-        if (beside) TILE_LOAD(7, b + TILE_SIDE, x->b_row);
+        if (beside) TILE_LOAD(7, b + TILE_SIDE, b_row);
         if (beside) TILE_DOT(1, 4, 7);
+        if (beside) tiles_call(b + (TILES_AHEAD * TILE_SIDE + TILE_SIDE / 2) * b_row, TILE_SIDE);
         if (below && beside) TILE_DOT(3, 5, 7);
     }
     TILE_STORE(0, x->c, x->c_row);
@@ -94,7 +121,7 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
 /* `columns` columns of a product, a multiple of 16. */
 static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
     TILE_FENCE();
-    for (int64_t n = 0; n < columns; n += 2 * TILE_SIDE, x.b += 2 * TILE_SIDE, x.c += 2 * TILE_SIDE) {
+    for (int64_t n = 0; n < columns; n += TILES_PANEL, x.b += x.panel, x.c += TILES_PANEL) {
         if (n + TILE_SIDE == columns) {
             if (below) tiles_product(&x, true, false);
             else tiles_product(&x, false, false);
@@ -106,17 +133,22 @@ static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
 
 /* Scores of the tile's rows and keys from … to-1, whole products. */
 static void tiles_scores(const kernel_state *s, const row_tile *tile, int from, int to) {
-    const int64_t depth = tiles_depth(s), width = s->call->key_block;
-    tiles_columns((tiles_factors){ .a = s->queries + tile->row * depth, .a_row = depth, .b = s->keys + from, .b_row = width,
-                                   .c = s->scores + from, .c_row = width, .steps = depth / TILE_SIDE },
+    const int64_t depth = tiles_depth(s);
+    tiles_columns((tiles_factors){ .a = s->queries + tile->row * depth, .a_row = depth, .b = tiles_panel(s->keys, depth, from),
+                                   .panel = depth * TILES_PANEL, .c = s->scores + from, .c_row = s->call->key_block,
+                                   .steps = depth / TILE_SIDE },
                   tile->rows > TILE_SIDE, to - from);
 }
 
 /* The block's part of O from the weights of keys from … to-1, whole groups. */
 static void tiles_sums(const kernel_state *s, const row_tile *tile, int from, int to) {
-    tiles_columns((tiles_factors){ .a = s->scores + from / 2, .a_row = s->call->key_block, .b = s->values + from / 2 * s->width,
-                                   .b_row = s->width, .c = s->fold.part, .c_row = s->width, .steps = (to - from) / TILES_KEYS },
-                  tile->rows > TILE_SIDE, s->width);
+    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, pairs = s->call->key_block / 2;
+    tiles_factors x = { .a = s->scores + from / 2, .a_row = s->call->key_block, .b = s->values + from / 2 * TILES_PANEL,
+                        .panel = pairs * TILES_PANEL, .c = s->fold.part, .c_row = s->width, .steps = (to - from) / TILES_KEYS };
+    tiles_columns(x, tile->rows > TILE_SIDE, whole);
+    x.b = tiles_panel(s->values, pairs, whole) + from / 2 * TILE_SIDE;
+    x.c += whole;
+    tiles_columns(x, tile->rows > TILE_SIDE, s->width - whole);
 }
 
 /* ---- weights ----------------------------------------------------------------------------------------- */
@@ -252,7 +284,9 @@ static void tiles_repair(const kernel_state *s, const row_tile *tile, int from, 
         float *part = s->fold.part + r * s->width;
         if (s->fold.part_l[r] == 0 || !row_has_nan(part, s->width)) continue;
         for (int64_t c = 0; c < s->width; c += VW)
-            element_selected(part + c, s->scores + r * s->call->key_block, 1, s->values + c, s->width, from / 2, to / 2);
+            element_selected(part + c, s->scores + r * s->call->key_block, 1,
+                             tiles_panel(s->values, s->call->key_block / 2, c) + c % TILES_PANEL,
+                             tiles_panel_width(c / TILES_PANEL * TILES_PANEL, s->width), from / 2, to / 2);
     }
 }
 
