@@ -13,6 +13,7 @@ static const char operation[] = "scaled_dot_product_attention";
 
 enum {
     ENOUGH_TASKS = 32,         /* pieces that keep 16 threads busy */
+    ENOUGH_PACKED = 16,        /* where each of them packs the keys that it shares with the others */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
     PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
@@ -53,7 +54,8 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     const bool pairs = call->q.type == INVAR_BF16 && call->k.type == INVAR_BF16 && call->v.type == INVAR_BF16;
     s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
     s.chunk_rows = invar_attention_chunk_rows(call);
-    while (s.chunk_rows > INVAR_ATTENTION_TILE && s.units * ((s.unit_rows + s.chunk_rows - 1) / s.chunk_rows) < ENOUGH_TASKS)
+    const int64_t enough = call->type == INVAR_BF16 ? ENOUGH_PACKED : ENOUGH_TASKS;
+    while (s.chunk_rows > INVAR_ATTENTION_TILE && s.units * ((s.unit_rows + s.chunk_rows - 1) / s.chunk_rows) < enough)
         s.chunk_rows -= INVAR_ATTENTION_TILE;
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
