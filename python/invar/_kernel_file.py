@@ -20,8 +20,11 @@ _DIALECTS = {"metal": _kernels.metal_kernel, "cuda": _kernels.cuda_kernel}
 _ENDINGS = {".metal": "metal", ".cu": "cuda"}
 _OPENING = re.compile(r"\s*/\*\s*invar\b(.*?)\*/", re.S)
 _TOP = {"dialect", "name", "source", "source_file", "header", "header_file", "ensure_row_contiguous", "atomic_outputs",
-        "shared_memory", "math_mode", "grid", "threadgroup", "init_value", "seed", "template", "inputs", "outputs"}
+        "shared_memory", "math_mode", "grid", "threadgroup", "init_value", "seed", "allow", "template", "inputs",
+        "outputs"}
 _INPUT = {"shape", "dtype", "value", "data", "file", "random", "low", "high"}
+_KINDS = ("out-of-bounds read", "out-of-bounds write", "write to an input", "uninitialised read", "unwritten output", "race",
+          "barrier not reached", "schedule-dependent result", "endless loop", "deadlock")
 _OUTPUT = {"shape", "dtype", "expect", "expect_file", "rtol", "atol"}
 
 
@@ -37,6 +40,7 @@ class KernelFile:
     kernel: _kernels.Kernel
     call: dict[str, Any]
     expected: list[tuple[str, np.ndarray, float, float]] = field(default_factory=list)
+    allowed: tuple[str, ...] = ()  # kinds of reports that are no defects here
 
     def run(self, check: bool | str | None) -> list[np.ndarray]:
         return self.kernel(**self.call, check=check)
@@ -73,7 +77,13 @@ def load(path: str | Path, seed: int | None = None) -> KernelFile:
         "template": list(_section(table, "template", path, plain=True).items()) or None,
         "init_value": table.get("init_value"),
     }
-    return KernelFile(path, kernel, call, _expectations(path, outputs, dtypes))
+    return KernelFile(path, kernel, call, _expectations(path, outputs, dtypes), _allowed(path, table.get("allow", [])))
+
+
+def _allowed(path: Path, kinds: Any) -> tuple[str, ...]:
+    if not isinstance(kinds, list) or any(kind not in _KINDS for kind in kinds):
+        raise KernelFileError(f"{path}: allow: expected a list of {', '.join(map(repr, _KINDS))}, got {kinds!r}")
+    return tuple(kinds)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:

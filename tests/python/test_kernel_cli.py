@@ -51,6 +51,38 @@ def write(tmp_path, name, text):
     return str(path)
 
 
+COMPACTION = """/* invar
+init_value = 0
+threadgroup = [32, 1, 1]
+allow = ["schedule-dependent result"]
+
+[inputs.a]
+shape = [256]
+
+[outputs.out]
+shape = [256]
+
+[outputs.count]
+shape = [1]
+dtype = "int32"
+*/
+int i = blockIdx.x * blockDim.x + threadIdx.x;
+if (a[i] > 0) out[atomicAdd(&count[0], 1)] = a[i];
+"""
+
+
+def test_what_a_file_allows(tmp_path, capsys):
+    """An order that depends on the schedule is no defect where the file says so; another kind is one all the same."""
+    assert main(["check", write(tmp_path, "compact.cu", COMPACTION)]) == 0
+    assert "allows: schedule-dependent result" in capsys.readouterr().out
+    assert main(["check", write(tmp_path, "reported.cu", COMPACTION.replace("allow = [", "# ["))]) == 1
+    assert "schedule-dependent result" in capsys.readouterr().out
+    assert main(["check", write(tmp_path, "outside.cu", COMPACTION.replace("a[i] > 0", "a[i + 1] > 0"))]) == 1
+    assert "out-of-bounds read" in capsys.readouterr().out
+    assert main(["check", write(tmp_path, "unknown.cu", COMPACTION.replace("schedule-dependent", "odd"))]) == 2
+    assert "allow: expected a list of" in capsys.readouterr().err
+
+
 def test_run_prints_and_compares(tmp_path, capsys):
     assert main(["run", write(tmp_path, "scale.toml", GOOD)]) == 0
     assert "[3. 5. 7.]" in capsys.readouterr().out
