@@ -8,7 +8,8 @@
  * hand on everything else. Literals stay as they are: 0 may be a pointer. */
 #include "jit/source.h"
 
-enum { FARTHEST = 1024 }; /* tokens from a `:` back to its `?` and on to the condition, or a text of colons would take for ever */
+/* Tokens from a `:` back to its `?`, and on to the condition, or a text of colons would take for ever. */
+enum { FARTHEST = 1024 };
 
 static bool is_mark(const invar_file *file, int32_t i, char mark) {
     return i >= 0 && i < file->count && file->tokens[i].kind == INVAR_TOKEN_MARK && file->tokens[i].length == 1 &&
@@ -60,7 +61,8 @@ static int32_t condition_begin(const invar_file *file, int32_t i) {
         const invar_token *token = &file->tokens[i];
         if (is_mark(file, i, '}')) return -1;
         if (token->partner >= 0 && token->partner < i) i = token->partner;
-        else if (is_mark(file, i, '(') || is_mark(file, i, '[') || is_mark(file, i, ',') || is_mark(file, i, '?')) return i + 1;
+        else if (is_mark(file, i, '(') || is_mark(file, i, '[') || is_mark(file, i, ',') || is_mark(file, i, '?'))
+            return i + 1;
         else if (is_mark(file, i, '{')) return token->scope == INVAR_SCOPE_LIST || is_mark(file, i - 1, '=') ? i + 1 : -1;
         else if (is_mark(file, i, '=') && assigns(file, i)) return i + 1;
         else if (is_mark(file, i, '=') && adjoins(file, i) && is_mark(file, i - 1, '=')) i--;
@@ -85,7 +87,8 @@ static bool is_literal(const invar_file *file, int32_t i) {
     if (is_mark(file, i, '-') || is_mark(file, i, '+')) i++;
     if (i >= file->count || !ends_arm(file, i + 1)) return false;
     const invar_token *token = &file->tokens[i];
-    if (invar_token_is(file, i, "nullptr") || invar_token_is(file, i, "true") || invar_token_is(file, i, "false")) return true;
+    if (invar_token_is(file, i, "nullptr") || invar_token_is(file, i, "true") || invar_token_is(file, i, "false"))
+        return true;
     return token->kind == INVAR_TOKEN_NUMBER && token->rule != INVAR_RULE_HALF && token->rule != INVAR_RULE_BFLOAT;
 }
 

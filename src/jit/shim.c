@@ -46,6 +46,8 @@ EMBED(metal_atomic, "shim/metal_atomic.h");
 EMBED(cuda, "shim/cuda.h");
 EMBED(cuda_math, "shim/cuda_math.h");
 EMBED(cuda_bits, "shim/cuda_bits.h");
+EMBED(cuda_parts, "shim/cuda_parts.h");
+EMBED(cuda_directed, "shim/cuda_directed.h");
 EMBED(cuda_half, "shim/cuda_half.h");
 EMBED(cuda_warp, "shim/cuda_warp.h");
 EMBED(cuda_atomic, "shim/cuda_atomic.h");
@@ -96,10 +98,24 @@ EMBED(cuda_utils, "shim/cuda_utils.h");
 
 /* A kernel that uses an intrinsic of theirs without a type of theirs converts to or from one. */
 #define CUDA_HALF_WORDS                                                                                                \
+    "CUDART_INF_FP16 CUDART_NAN_FP16 CUDART_ONE_FP16 CUDART_ZERO_FP16 CUDART_MAX_NORMAL_FP16 CUDART_INF_BF16 "          \
+    "CUDART_NAN_BF16 CUDART_ONE_BF16 CUDART_ZERO_BF16 "                                                                 \
     "half __half half2 __half2 bfloat16 __nv_bfloat16 nv_bfloat16 __nv_bfloat162 nv_bfloat162 __float2half "           \
     "__float2half_rn __half2float __float2bfloat16 __float2bfloat16_rn __bfloat162float __ushort_as_half "             \
     "__ushort_as_bfloat16 __floats2half2_rn __floats2bfloat162_rn __float2half2_rn __float2bfloat162_rn "              \
     "__float22half2_rn __float22bfloat162_rn __int2half_rn __int2bfloat16_rn"
+/* Of the two halves and of the four bytes of a word. */
+#define CUDA_PARTS(name) "__v" name "2 __v" name "4 "
+#define CUDA_PARTS_WORDS \
+    CUDA_PARTS("add") CUDA_PARTS("sub") CUDA_PARTS("addss") CUDA_PARTS("addus") CUDA_PARTS("subss") \
+    CUDA_PARTS("subus") CUDA_PARTS("maxs") CUDA_PARTS("maxu") CUDA_PARTS("mins") CUDA_PARTS("minu") \
+    CUDA_PARTS("absdiffs") CUDA_PARTS("absdiffu") CUDA_PARTS("avgu") CUDA_PARTS("cmpeq") CUDA_PARTS("cmpne") \
+    CUDA_PARTS("cmpgts") CUDA_PARTS("cmpgtu") CUDA_PARTS("cmplts") CUDA_PARTS("cmpltu") CUDA_PARTS("cmpges") \
+    CUDA_PARTS("cmpgeu") "__vsadu4 __dp2a_lo __dp2a_hi"
+#define CUDA_ROUNDED(way)                                                                                              \
+    "__fadd_" way " __fsub_" way " __fmul_" way " __fdiv_" way " __frcp_" way " __fsqrt_" way " __fmaf_" way           \
+    " __double2float_" way " "
+#define CUDA_DIRECTED_WORDS CUDA_ROUNDED("rz") CUDA_ROUNDED("ru") CUDA_ROUNDED("rd") "erfinvf erfcinvf normcdfinvf"
 #define CUDA_LANES_WORDS                                                                                               \
     "__shfl_sync __shfl_up_sync __shfl_down_sync __shfl_xor_sync __ballot_sync __any_sync __all_sync __activemask "     \
     "__syncwarp __match_any_sync __match_all_sync __reduce_add_sync __reduce_min_sync __reduce_max_sync "              \
@@ -153,6 +169,8 @@ const invar_shim_part invar_shim_parts[] = {
     PART(cuda, CUDA, BOTH, NULL),
     PART(cuda_math, CUDA, CPU, NULL),
     PART(cuda_bits, CUDA, CPU, NULL),
+    PART(cuda_parts, CUDA, CPU, CUDA_PARTS_WORDS),
+    PART(cuda_directed, CUDA, CPU, CUDA_DIRECTED_WORDS),
     PART(cuda_half, CUDA, BOTH, CUDA_HALF_WORDS),
     PART(reduce, CUDA, CPU, CUDA_LANES_WORDS),
     PART(lanes, CUDA, CPU, CUDA_LANES_WORDS),

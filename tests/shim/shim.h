@@ -17,6 +17,8 @@
 #include "jit/shim/cuda.h"
 #include "jit/shim/cuda_math.h"
 #include "jit/shim/cuda_bits.h"
+#include "jit/shim/cuda_parts.h"
+#include "jit/shim/cuda_directed.h"
 #include "jit/shim/cuda_half.h"
 #include "jit/shim/reduce.h"
 #include "jit/shim/lanes.h"

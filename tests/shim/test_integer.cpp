@@ -112,6 +112,7 @@ static void others() {
     CHECK(madsat(~0ul, ~0ul, 1ul) == ~0ul && madsat(3l, -4l, 5l) == -7 && madsat(LONG_MAX, -3l, 0l) == LONG_MIN, "64 bits");
     CHECK(sign(-2.5f) == -1 && std::signbit(sign(-0.0f)) && sign(NAN) == 0 && sign(half(3)) == half(1) &&
           sign(-7) == -1, "sign");
+    CHECK(max(uint2(1, 5), 2).x == 2 && clamp(uint2(1, 9), 2, 4).y == 4, "a scalar beside a vector of the other sign");
     CHECK(max(1.0f, NAN) == 1 && max(NAN, 1.0f) == 1 && min(NAN, -2.0f) == -2 && max(2, 3.5f) == 3.5f, "max of a NaN");
     CHECK(clamp(NAN, 0.0f, 1.0f) == 0 && saturate(NAN) == 0 && clamp(half(3), half(0), half(1)) == half(1), "clamp");
     CHECK(isnan(NAN) && !isnan(1.0f) && isinf(-INFINITY) && !isfinite(INFINITY) && isfinite(3.0f), "classes");

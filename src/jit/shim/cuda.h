@@ -135,7 +135,10 @@ constexpr int warpSize = 32;
 
 constexpr int WARP_SIZE = 32, MAX_NDIM = 10;
 constexpr float CUDART_INF_F = invar_infinity, CUDART_NAN_F = invar_nan, CUDART_PI_F = 3.14159265358979323846f,
+                CUDART_MAX_NORMAL_F = 0x1.fffffep127f, CUDART_MIN_DENORM_F = 0x1p-149f, CUDART_LN2_F = 0.693147181f,
+                CUDART_L2E_F = 1.44269504f, CUDART_SQRT_TWO_F = 1.41421356f, CUDART_PIO2_F = 1.57079633f,
                 INFINITY = invar_infinity, NAN = invar_nan, HUGE_VALF = invar_infinity;
+constexpr double CUDART_INF = invar_infinity, CUDART_NAN = invar_nan, CUDART_PI = 3.14159265358979323846;
 constexpr float FLT_MAX = 0x1.fffffep127f, FLT_MIN = 0x1p-126f, FLT_EPSILON = 0x1p-23f;
 constexpr double DBL_MAX = 0x1.fffffffffffffp1023, DBL_MIN = 0x1p-1022, DBL_EPSILON = 0x1p-52;
 constexpr double M_E = 2.71828182845904523536, M_LOG2E = 1.44269504088896340736, M_LOG10E = 0.434294481903251827651,

@@ -29,6 +29,11 @@ template <class F> inline invar_pair<F> &operator/=(invar_pair<F> &a, invar_pair
 template <class F> inline bool operator==(invar_pair<F> a, invar_pair<F> b) { return a.x == b.x && a.y == b.y; }
 template <class F> inline bool operator!=(invar_pair<F> a, invar_pair<F> b) { return !(a == b); }
 
+constexpr __half CUDART_INF_FP16 = invar_infinity, CUDART_NAN_FP16 = __half::invar_exactly{ 0x7fff }, CUDART_ONE_FP16 = 1,
+                 CUDART_ZERO_FP16 = 0, CUDART_MAX_NORMAL_FP16 = 65504.0f;
+constexpr __nv_bfloat16 CUDART_INF_BF16 = invar_infinity, CUDART_NAN_BF16 = __nv_bfloat16::invar_exactly{ 0x7fff },
+                        CUDART_ONE_BF16 = 1, CUDART_ZERO_BF16 = 0;
+
 /* ---- conversions ---- */
 
 inline __half __float2half(float x) { return x; }
@@ -126,6 +131,10 @@ template <class F> inline invar_narrow<F> __hfma(invar_narrow<F> a, invar_narrow
 template <class F> inline invar_pair<F> __hfma2(invar_pair<F> a, invar_pair<F> b, invar_pair<F> c) {
     return { __hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y) };
 }
+template <class F> inline invar_narrow<F> __hfma_relu(invar_narrow<F> a, invar_narrow<F> b, invar_narrow<F> c) {
+    invar_narrow<F> sum = __hfma(a, b, c);
+    return sum < 0 ? invar_narrow<F>(0) : sum;
+}
 template <class F> inline invar_narrow<F> __hneg(invar_narrow<F> a) { return -a; }
 template <class F> inline invar_pair<F> __hneg2(invar_pair<F> a) { return -a; }
 template <class F> inline invar_narrow<F> __habs(invar_narrow<F> a) {
@@ -162,6 +171,24 @@ template <class F> inline bool __hgt(invar_narrow<F> a, invar_narrow<F> b) { ret
 template <class F> inline bool __hbgt2(invar_pair<F> a, invar_pair<F> b) { return __hgt(a.x, b.x) && __hgt(a.y, b.y); }
 template <class F> inline bool __hge(invar_narrow<F> a, invar_narrow<F> b) { return a >= b; }
 template <class F> inline bool __hbge2(invar_pair<F> a, invar_pair<F> b) { return __hge(a.x, b.x) && __hge(a.y, b.y); }
+template <class F> inline invar_pair<F> __heq2(invar_pair<F> a, invar_pair<F> b) {
+    return { __heq(a.x, b.x), __heq(a.y, b.y) };
+}
+template <class F> inline invar_pair<F> __hne2(invar_pair<F> a, invar_pair<F> b) {
+    return { __hne(a.x, b.x), __hne(a.y, b.y) };
+}
+template <class F> inline invar_pair<F> __hlt2(invar_pair<F> a, invar_pair<F> b) {
+    return { __hlt(a.x, b.x), __hlt(a.y, b.y) };
+}
+template <class F> inline invar_pair<F> __hle2(invar_pair<F> a, invar_pair<F> b) {
+    return { __hle(a.x, b.x), __hle(a.y, b.y) };
+}
+template <class F> inline invar_pair<F> __hgt2(invar_pair<F> a, invar_pair<F> b) {
+    return { __hgt(a.x, b.x), __hgt(a.y, b.y) };
+}
+template <class F> inline invar_pair<F> __hge2(invar_pair<F> a, invar_pair<F> b) {
+    return { __hge(a.x, b.x), __hge(a.y, b.y) };
+}
 template <class F> inline bool __hisnan(invar_narrow<F> a) { return a != a; }
 template <class F> inline int __hisinf(invar_narrow<F> a) {
     return (a.invar_pattern & 0x7fff) == F::infinity ? (a.invar_pattern >> 15 ? -1 : 1) : 0;

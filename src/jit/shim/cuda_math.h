@@ -242,6 +242,9 @@ inline float normf(int n, const float *x) {
     return (float)::sqrt(sum);
 }
 inline float norm3df(float x, float y, float z) { return (float)::sqrt((double)x * x + (double)y * y + (double)z * z); }
+inline float rnorm3df(float x, float y, float z) {
+    return (float)(1 / ::sqrt((double)x * x + (double)y * y + (double)z * z));
+}
 inline float rhypotf(float x, float y) { return 1.0f / ::hypotf(x, y); }
 inline float fdividef(float x, float y) { return x / y; }
 

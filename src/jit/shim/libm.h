@@ -26,6 +26,8 @@ double atan2(double, double) noexcept, copysign(double, double) noexcept, fdim(d
     fmod(double, double) noexcept, hypot(double, double) noexcept, nextafter(double, double) noexcept,
     pow(double, double) noexcept, remainder(double, double) noexcept, fma(double, double, double) noexcept,
     ldexp(double, int) noexcept, frexp(double, int *) noexcept, modf(double, double *) noexcept;
+float scalbnf(float, int) noexcept, j0f(float) noexcept, j1f(float) noexcept, y0f(float) noexcept, y1f(float) noexcept;
+double scalbn(double, int) noexcept;
 int ilogbf(float) noexcept, ilogb(double) noexcept;
 long lrintf(float) noexcept, lroundf(float) noexcept, lrint(double) noexcept, lround(double) noexcept;
 void *memcpy(void *, const void *, size_t) noexcept;

@@ -40,11 +40,13 @@ template <class F, class... A> constexpr auto invar_each(F f, const A &...a) {
     }
 }
 
-/* C++ would take a negative int to a large unsigned one without a word; Metal calls such a mixture ambiguous. */
+/* C++ would take a negative int to a large unsigned one without a word; Metal calls such a mixture of scalars ambiguous. Beside
+ * a vector it is a vector of its type. */
 template <class T, class A> constexpr bool invar_keeps_sign =
     invar_is_signed<T> || !invar_is_signed<invar_scalar_of<A>> || invar_same<T, bool>;
 template <class F, class... A> constexpr auto invar_each_alike(F f, const A &...a) {
-    static_assert((invar_keeps_sign<invar_leading<A...>, A> && ...), "signed and unsigned arguments: cast one of them");
+    static_assert(invar_width<A...> != 0 || (invar_keeps_sign<invar_leading<A...>, A> && ...),
+                  "signed and unsigned arguments: cast one of them");
     return invar_each(f, a...);
 }
 
