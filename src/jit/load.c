@@ -12,14 +12,21 @@
 #include <sys/mman.h>
 #endif
 
+/* Binary digits as "/." and "/", the lowest first. Returns the length. */
+static size_t write_digits(char *name, size_t length, size_t capacity, uint64_t number) {
+    for (; number; number >>= 1) length += (size_t)snprintf(name + length, capacity - length, number & 1 ? "/." : "/");
+    return length;
+}
+
 /* The loader takes a name that it has seen for the object that it has loaded under it, and descriptors are reused: so each
- * load spells /proc/self/fd/7 in its own way, a counter's binary digits as "/." and "/". */
+ * load spells /proc/self/fd/7 in its own way, by a counter, and each copy of this library in a process, as the Python package
+ * has one of its own, by where it lies. */
 static void *load_descriptor(int file) {
     static atomic_uint counter;
-    char name[128] = "/proc/self";
-    unsigned number = atomic_fetch_add(&counter, 1u);
-    size_t length = strlen(name);
-    for (; number; number >>= 1) length += (size_t)snprintf(name + length, sizeof name - length, number & 1 ? "/." : "/");
+    char name[256] = "/proc";
+    size_t length = write_digits(name, strlen(name), sizeof name, (uint64_t)(uintptr_t)&counter);
+    length += (size_t)snprintf(name + length, sizeof name - length, "/self");
+    length = write_digits(name, length, sizeof name, atomic_fetch_add(&counter, 1u));
     snprintf(name + length, sizeof name - length, "/fd/%d", file);
     return dlopen(name, RTLD_NOW | RTLD_LOCAL);
 }
