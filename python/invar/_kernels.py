@@ -316,6 +316,8 @@ def _create(operation: str, dialect: int, name: str, input_names: Any, output_na
             contiguous: bool, atomic: bool, math_mode: int, shared_memory: int, vjp: Any) -> Kernel:
     for argument, text in (("name", name), ("source", source), ("header", header)):
         _expect(isinstance(text, str), operation, argument, "a string", text)
+        if "\0" in text:
+            raise ValueError(f"{operation}: {argument}: expected text without a null character, got one at {text.index(chr(0))}")
     for argument, flag in (("ensure_row_contiguous", contiguous), ("atomic_outputs", atomic)):
         _expect(isinstance(flag, (bool, np.bool_)), operation, argument, "True or False", flag)
     _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
