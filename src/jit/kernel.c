@@ -12,11 +12,34 @@ bool invar_is_identifier(const char *name) {
     return length && !name[length] && length < INVAR_KERNEL_MAX_NAME && !isdigit((unsigned char)*name);
 }
 
+bool invar_is_keyword(const char *name, int32_t dialect) {
+    static const char *const words[] = {
+        "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "const", "constexpr",
+        "continue", "decltype", "default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern", "false",
+        "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not",
+        "nullptr", "operator", "or", "private", "protected", "public", "register", "return", "short", "signed", "sizeof",
+        "static", "struct", "switch", "template", "this", "throw", "true", "try", "typedef", "typename", "union", "unsigned",
+        "using", "virtual", "void", "volatile", "while", "xor",
+    };
+    static const char *const metal[] = { "constant", "device", "kernel", "thread", "threadgroup" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(name, words[i])) return true;
+    for (size_t i = 0; i < sizeof metal / sizeof *metal && dialect == INVAR_DIALECT_METAL; i++)
+        if (!strcmp(name, metal[i])) return true;
+    return false;
+}
+
 static invar_status check_name(const char *name, const char *operation, const char *argument) {
     if (!name) return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected a name, got NULL", operation, argument);
     if (invar_is_identifier(name) && strncmp(name, "invar_", 6)) return INVAR_OK;
     return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected an identifier of at most %d characters that does not begin with "
                       "invar_, got '%.200s'", operation, argument, INVAR_KERNEL_MAX_NAME - 1, name);
+}
+
+static invar_status check_array_name(const char *name, int32_t dialect, const char *operation, const char *argument) {
+    INVAR_TRY(check_name(name, operation, argument));
+    if (!invar_is_keyword(name, dialect)) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected names that are no keywords, got '%s'", operation, argument, name);
 }
 
 /* Name i of the inputs and outputs, counted through. */
@@ -37,7 +60,7 @@ static invar_status check_names(const invar_kernel_description *d, const char *o
                           d->output_names ? "input_names" : "output_names");
     for (int32_t i = 0; i < d->input_count + d->output_count; i++) {
         const char *argument = i < d->input_count ? "input_names" : "output_names";
-        INVAR_TRY(check_name(array_name(d, i), operation, argument));
+        INVAR_TRY(check_array_name(array_name(d, i), d->dialect, operation, argument));
         for (int32_t j = 0; j < i; j++)
             if (!strcmp(array_name(d, i), array_name(d, j)))
                 return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected each name once, got '%s' twice", operation, argument,

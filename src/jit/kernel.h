@@ -45,6 +45,8 @@ struct invar_kernel {
 
 /* True for a name of letters, digits and underscores that begins with no digit and is not too long. */
 bool invar_is_identifier(const char *name);
+/* True for a word that the dialect's language keeps for itself, so that nothing can be called by it. */
+bool invar_is_keyword(const char *name, int32_t dialect);
 
 /* The program for these arrays (inputs, then outputs), compiled or taken from the cache where it is new. */
 invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *context, const invar_array_key *arrays,

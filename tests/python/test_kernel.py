@@ -272,7 +272,7 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
     ({"threadgroup": (0, 1, 1)}, ValueError, "threadgroup"), ({"threadgroup": [4, 1]}, ValueError, "threadgroup"),
     ({"template": [("T", 1.5)]}, ValueError, "template"), ({"template": [("T", None)]}, ValueError, "template"),
     ({"template": [("T", "no type")]}, ValueError, "template"), ({"template": [("T",)]}, ValueError, "template"),
-    ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("T", 2**31)]}, ValueError, "template"),
+    ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"), ({"template": [("T", 2**31)]}, ValueError, "template"),
     ({"template": [("T", 1), ("T", 2)]}, ValueError, "T"), ({"template": 5}, TypeError, "template"),
     ({"template": [("a", 1)]}, ValueError, "a"), ({"init_value": "x"}, TypeError, "init_value"),
     ({"check": "perhaps"}, ValueError, "check"), ({"check": 1}, TypeError, "check"), ({"stream": "cpu"}, TypeError, "stream"),
@@ -295,6 +295,8 @@ def test_wrong_calls(change, error, word, tmp_path, monkeypatch):
     ({"ensure_row_contiguous": "yes"}, TypeError, "ensure_row_contiguous"), ({"atomic_outputs": 2}, TypeError, "atomic_outputs"),
     ({"compile_options": {"speed": 1}}, ValueError, "speed"), ({"compile_options": {"math_mode": "quick"}}, ValueError, "quick"),
     ({"compile_options": {"math_mode": 1}}, ValueError, "math_mode"), ({"compile_options": "fast"}, TypeError, "compile_options"),
+    ({"input_names": ["a", "for"]}, ValueError, "input_names: expected names that are no keywords, got 'for'"),
+    ({"output_names": ["device"]}, ValueError, "output_names: expected names that are no keywords, got 'device'"),
     ({"vjp": 3}, TypeError, "vjp"), ({"source": "texture2d<float> t;"}, ValueError, "k.metal:1"),
 ])
 def test_wrong_kernels(change, error, word):
