@@ -134,7 +134,7 @@ static inline bool pick(invar_group *group) {
 }
 
 /* What a waiting lane reads of its own bytes, and the end of its stack below them, mostly lie outside the first cache; they
- * are asked for one switch ahead. */
+ * are asked for some switches ahead. */
 static inline void fetch_ahead(const invar_lane *lane) {
     const char *line = (const char *)lane;
     __builtin_prefetch(line + 64, 1);
@@ -205,10 +205,11 @@ static invar_fibre *begin_on_free_stack(invar_group *group) {
     return (invar_fibre *)lane;
 }
 
-/* The picked lane; NULL when it has not begun. Asks for the memory of the one behind it. */
+/* The picked lane; NULL when it has not begun. Asks for the memory of the third behind it. */
 static inline invar_fibre *picked_lane(invar_group *group) {
     invar_simdgroup *simd = &group->simds[group->current];
     uint32_t behind = simd->ready & (simd->ready - 1);
+    behind &= behind - 1;
     if (behind) {
         const invar_fibre *after = simd->fibres[lowest(behind)];
         if (after) fetch_ahead(&after->lane);
@@ -288,12 +289,6 @@ _Noreturn void invar_group_stop(invar_fibre *self, invar_group_end end, int32_t 
     group->end_position = self->lane.position;
     for (;;) invar_fibre_switch(group->stacks, &self->lane, NULL, 0);
 }
-
-/* The group that this thread of the machine runs. A waiting lane finds it here and not by way of its own memory: from one
- * switch to the next everything would hang on one chain of loads, each behind the lane that was just found. The default
- * model: initial-exec asks for static TLS, which a process that loads the library late, as Python does, may have none left
- * of. */
-static _Thread_local invar_group *running;
 
 /* ---- services -------------------------------------------------------------------------------------- */
 
@@ -384,19 +379,19 @@ static inline invar_next next_stack(invar_group *group) {
 }
 
 invar_next invar_group_collective_step(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
-    invar_group *group = running;
+    invar_group *group = ((invar_fibre *)lane)->group;
     wait_for_lanes(group, lane, site, mask, resolver);
     return next_stack(group);
 }
 
 invar_next invar_group_barrier_step(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
-    invar_group *group = running;
+    invar_group *group = ((invar_fibre *)lane)->group;
     wait_for_group(group, lane, site, memory, vote);
     return next_stack(group);
 }
 
 invar_next invar_group_yield_step(invar_lane *lane, int32_t site) {
-    invar_group *group = running;
+    invar_group *group = ((invar_fibre *)lane)->group;
     if (!wait_for_turn(group, lane, site)) return (invar_next){ invar_stack_state_of(lane)->stack_pointer, 0 };
     return next_stack(group);
 }
@@ -411,19 +406,19 @@ static uint32_t leave(invar_group *group, invar_lane *lane) {
 }
 
 uint32_t invar_group_collective(invar_lane *lane, int32_t site, uint32_t mask, invar_resolve resolver) {
-    invar_group *group = running;
+    invar_group *group = ((invar_fibre *)lane)->group;
     wait_for_lanes(group, lane, site, mask, resolver);
     return leave(group, lane);
 }
 
 uint32_t invar_group_barrier(invar_lane *lane, int32_t site, uint32_t memory, uint32_t vote) {
-    invar_group *group = running;
+    invar_group *group = ((invar_fibre *)lane)->group;
     wait_for_group(group, lane, site, memory, vote);
     return leave(group, lane);
 }
 
 void invar_group_yield(invar_lane *lane, int32_t site) {
-    invar_group *group = running;
+    invar_group *group = ((invar_fibre *)lane)->group;
     if (wait_for_turn(group, lane, site)) leave(group, lane);
 }
 
@@ -480,14 +475,11 @@ invar_group_end invar_group_run(invar_group *group, const uint32_t id[3], bool s
         group->size[i] = left < launch->threadgroup[i] ? left : launch->threadgroup[i];
     }
     uint32_t threads = group->size[0] * group->size[1] * group->size[2], part = simdgroups_apart ? INVAR_SIMD_WIDTH : threads;
-    invar_group *outer = running;
-    running = group;
     group->end = INVAR_GROUP_DONE;
     group->quiet = group->turns = 0;
     group->next_index = UINT32_MAX;
     for (uint32_t first = 0; first < threads && !group->end; first += part)
         run_set(group, first, threads - first < part ? threads - first : part);
-    running = outer;
     if (group->stalled) no_longer_stalled(group);
     if (group->end) abandon(group);
     return group->end;

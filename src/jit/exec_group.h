@@ -8,12 +8,12 @@
 
 enum { INVAR_MAX_SIMDGROUPS = INVAR_MAX_THREADS / INVAR_SIMD_WIDTH };
 
-/* A lane and what the executor adds to it. */
+/* A lane and what the executor adds to it: first what a wait touches, which ends with the lane's second cache line. */
 typedef struct invar_fibre {
     invar_lane lane; /* first: invar_lane_of finds it */
     invar_stack_state stack;
-    int32_t site;    /* where it last waited */
     struct invar_group *group;
+    int32_t site;    /* where it last waited */
     struct invar_simdgroup *simd;
     uint32_t working; /* times that it gave way although it had changed something */
     uint32_t killed;  /* its stack stands in the middle of a lane that is no more */

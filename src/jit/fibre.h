@@ -4,10 +4,20 @@
 
 #include "jit/runtime.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INVAR_FIBRE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define INVAR_FIBRE_SANITIZED 1
+#endif
+#endif
+
 /* Behind a lane's own bytes, in the cache line of what a waiting lane reads; the stack proper begins below them all. */
 typedef struct invar_stack_state {
     void *stack_pointer; /* while it is switched away from */
+#ifdef INVAR_FIBRE_SANITIZED
     void *sanitizer;     /* what a thread sanitizer calls it */
+#endif
 } invar_stack_state;
 
 /* The stacks that one thread of the machine keeps, so that a launch finds those of the launch before. */
@@ -46,14 +56,6 @@ typedef struct invar_next {
     void *stack_pointer;
     uint64_t result;
 } invar_next;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define INVAR_FIBRE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define INVAR_FIBRE_SANITIZED 1
-#endif
-#endif
 
 #if defined(INVAR_FIBRE_UCONTEXT) || !(defined(__x86_64__) || defined(__aarch64__)) || defined(_WIN32)
 #define INVAR_FIBRE_BY_UCONTEXT 1
