@@ -17,9 +17,6 @@ typedef struct pack_source {
     const char *data;
     invar_float_type type; /* not float64 */
     int64_t row_stride, column_stride;
-    int64_t ahead;           /* transposing rows calls into cache the ones as many bytes ahead, 0: none, */
-    const char *beside;      /* and the same rows of this matrix of the same type, NULL: neither */
-    int64_t beside_row_stride;
 } pack_source;
 
 static inline pack_source pack_source_of(const invar_attention_call *call, const invar_attention_operand *x, int64_t batch,
@@ -65,17 +62,6 @@ VEC_INLINE void pack_square(const invar_float_type type, const bool contiguous, 
     }
 }
 
-/* Calls into the second-level cache what VW rows from `row` on announce, in ascending addresses, so that the processor's own
- * prefetcher follows: it keeps more lines under way than instructions can. */
-VEC_INLINE void pack_call(const pack_source *x, int64_t row, int64_t depth) {
-    const int64_t bytes = depth * x->column_stride;
-    for (int64_t r = row; r < row + VW; r++) {
-        const char *ahead = x->data + r * x->row_stride + x->ahead, *beside = x->beside + r * x->beside_row_stride;
-        for (int64_t i = 0; x->ahead && i < bytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
-        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(beside + i, 0, 2);
-    }
-}
-
 /* Rows first … last-1 and all `depth` columns, transposed, into one panel of `width` columns. */
 VEC_INLINE void pack_panel(const invar_float_type type, const bool contiguous, float *to, int64_t width,
                            const pack_source *x, int64_t first, int64_t last, int64_t depth) {
@@ -83,7 +69,6 @@ VEC_INLINE void pack_panel(const invar_float_type type, const bool contiguous, f
         const int rows = last - first - r >= VW ? VW : last - first - r > 0 ? (int)(last - first - r) : 0;
         const char *from = x->data + (first + r) * x->row_stride;
         int64_t d = 0;
-        if (rows == VW && x->beside) pack_call(x, first + r, depth);
         if (rows == VW)
             for (; d + VW <= depth; d += VW)
                 pack_square(type, contiguous, to + d * width + r, width, from + d * x->column_stride, x, VW, VW);
@@ -140,14 +125,6 @@ static inline int64_t pack_panel_width(int64_t first, int64_t columns) {
     const int64_t left = (columns - first + VW - 1) / VW;
     const int64_t width = left < PRODUCT_WIDEST ? left : PRODUCT_WIDEST;
     return VW * (left - width == 1 && width > 2 ? width - 1 : width);
-}
-
-/* Calls rows first … last-1 into the second-level cache. */
-static inline void pack_prefetch(const pack_source *x, int64_t first, int64_t last, int64_t columns) {
-    const int64_t bytes = columns * (int64_t)invar_float_size(x->type);
-    if (!pack_contiguous(x)) return;
-    for (int64_t r = first; r < last; r++)
-        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(x->data + r * x->row_stride + i, 0, 2);
 }
 
 #endif

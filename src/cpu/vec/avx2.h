@@ -80,6 +80,27 @@ VEC_INLINE void vf_transpose(vf r[VW]) {
     r[7] = _mm256_permute2f128_ps(b3, b7, 0x31);
 }
 
+/* Four columns of 8 rows: rows i and i + 4 share a vector as they are loaded, which leaves 8 shuffles. */
+VEC_INLINE void vec_four_columns_(vf to[4], const char *p, int64_t stride) {
+    vf x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const vf first = _mm256_castps128_ps256(_mm_loadu_ps((const float *)(p + i * stride)));
+        x[i] = _mm256_insertf128_ps(first, _mm_loadu_ps((const float *)(p + (i + 4) * stride)), 1);
+    }
+    vf a0 = _mm256_unpacklo_ps(x[0], x[1]), a1 = _mm256_unpackhi_ps(x[0], x[1]);
+    vf a2 = _mm256_unpacklo_ps(x[2], x[3]), a3 = _mm256_unpackhi_ps(x[2], x[3]);
+    to[0] = _mm256_shuffle_ps(a0, a2, 0x44);
+    to[1] = _mm256_shuffle_ps(a0, a2, 0xee);
+    to[2] = _mm256_shuffle_ps(a1, a3, 0x44);
+    to[3] = _mm256_shuffle_ps(a1, a3, 0xee);
+}
+#define VEC_LOAD_SQUARE 1
+VEC_INLINE void vf_load_square(vf r[VW], const char *p, int64_t stride) {
+    vec_four_columns_(r, p, stride);
+    vec_four_columns_(r + 4, p + 16, stride);
+}
+
 VEC_INLINE vf vf_from_bf16_(__m128i h) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }

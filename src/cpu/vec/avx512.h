@@ -81,6 +81,35 @@ VEC_INLINE void vf_transpose(vf r[VW]) {
     VEC_QUARTERS_(2, lo, high)
     VEC_QUARTERS_(3, hi, high)
 }
+/* Eight columns of 16 rows: rows i and i + 8 share a vector as they are loaded, which leaves 24 shuffles. */
+VEC_INLINE void vec_eight_columns_(__m512 to[8], const char *p, int64_t stride) {
+    const __m512i low = _mm512_set_epi32(27, 26, 25, 24, 11, 10, 9, 8, 19, 18, 17, 16, 3, 2, 1, 0);
+    const __m512i high = _mm512_set_epi32(31, 30, 29, 28, 15, 14, 13, 12, 23, 22, 21, 20, 7, 6, 5, 4);
+    __m512 x[8], y[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        const __m512 first = _mm512_castps256_ps512(_mm256_loadu_ps((const float *)(p + i * stride)));
+        x[i] = _mm512_insertf32x8(first, _mm256_loadu_ps((const float *)(p + (i + 8) * stride)), 1);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        y[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+        y[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const int j = i / 2;
+        const __m512 a = i % 2 ? VEC_PD_(hi, y[j], y[2 + j]) : VEC_PD_(lo, y[j], y[2 + j]);
+        const __m512 b = i % 2 ? VEC_PD_(hi, y[4 + j], y[6 + j]) : VEC_PD_(lo, y[4 + j], y[6 + j]);
+        to[i] = _mm512_permutex2var_ps(a, low, b);
+        to[4 + i] = _mm512_permutex2var_ps(a, high, b);
+    }
+}
+#define VEC_LOAD_SQUARE 1
+VEC_INLINE void vf_load_square(vf r[VW], const char *p, int64_t stride) {
+    vec_eight_columns_(r, p, stride);
+    vec_eight_columns_(r + 8, p + 32, stride);
+}
 
 VEC_INLINE vf vf_from_bf16_(__m256i h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));

@@ -19,6 +19,7 @@
  *   vf_hsum(v)                                             lanes l and l + h added, h = VW/2 … 1
  *   vf_hmax(v)                                             the largest lane; no lane may be NaN
  *   vf_transpose(r)                                        r[0] … r[VW-1] as rows become columns
+ *   vf_load_square(r, p, stride)                           rows of VW floats, stride bytes apart, as columns
  *   sf_fma(a, b, c)                                        the scalar twin of vf_fma
  */
 #ifndef INVAR_CPU_VEC_H
@@ -51,6 +52,13 @@
 #include "cpu/vec/neon.h"
 #else
 #include "cpu/vec/baseline.h"
+#endif
+
+#if !defined(VEC_LOAD_SQUARE)
+VEC_INLINE void vf_load_square(vf r[VW], const char *p, int64_t stride) {
+    for (int i = 0; i < VW; i++) r[i] = vf_load((const float *)(const void *)(p + i * stride));
+    vf_transpose(r);
+}
 #endif
 
 /* The 32 virtual lanes of a sum: VSUM vectors that hold them, whatever the vector's width. */

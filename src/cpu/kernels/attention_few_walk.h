@@ -1,0 +1,91 @@
+/* The order in which decoding reads memory, run ahead of.
+ *
+ * A block's rows of K, then its rows of V, then the next block's K are called into the second-level cache in ascending
+ * addresses, a few lines at a time between the arithmetic, at a pace that covers a block in the time of a block. A burst of
+ * calls fills the processor's few miss buffers and stalls what computes; gaps leave memory idle. */
+#ifndef INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
+#define INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
+
+#include "cpu/kernels/attention_state.h"
+
+enum {
+    WALK_LINE = 64,
+    WALK_PARTS = 4096,     /* of a row, that a pace counts in */
+    WALK_BYTES = 16 << 10, /* called ahead of use */
+    WALK_IDLE = 16         /* a block's share of rows called while weights are formed, when nothing is read */
+};
+
+/* Rows to call; those that follow each other in memory count as one. */
+typedef struct walk_part {
+    const char *rows;
+    int64_t count, stride, bytes;
+    int64_t cost; /* of a line, in parts of a row of K or V */
+} walk_part;
+
+typedef struct few_walk {
+    walk_part part[3];      /* this block's K and V, and the next block's K; */
+    int which;              /* the one that is being called, */
+    int64_t next;           /* its row after the one */
+    const char *line, *end; /* whose lines are called */
+    int64_t due;            /* what to call by now */
+} few_walk;
+
+static walk_part walk_rows(const pack_source *x, int64_t first, int64_t count, int64_t columns) {
+    const int64_t bytes = columns * (int64_t)invar_float_size(x->type);
+    walk_part part = { x->data + first * x->row_stride, count, x->row_stride, bytes, 0 };
+    if (!pack_contiguous(x) || bytes == 0) part.count = 0;
+    if (part.count == 0) return part;
+    part.cost = bytes < WALK_LINE ? WALK_PARTS : WALK_LINE * WALK_PARTS / bytes;
+    if (part.stride != bytes) return part;
+    part.count = 1;
+    part.bytes = count * bytes;
+    return part;
+}
+
+/* Keys of block `index` that memory holds. */
+static int64_t walk_keys(const kernel_state *s, int64_t index) {
+    const int64_t left = s->length - index * s->call->key_block;
+    if (index >= s->work->block_last || left < 0) return 0;
+    return left < s->call->key_block ? left : s->call->key_block;
+}
+
+/* Goes on to block `index`, whose K the walk may be in already. */
+static void walk_block(few_walk *w, const kernel_state *s, int64_t index) {
+    const int64_t first = index * s->call->key_block, keys = walk_keys(s, index), next = walk_keys(s, index + 1);
+    w->part[0] = walk_rows(&s->k, first, keys, s->call->key_dim);
+    w->part[1] = walk_rows(&s->v, first, keys, s->call->value_dim);
+    w->part[2] = walk_rows(&s->k, first + s->call->key_block, next, s->call->key_dim);
+    if (w->which == 2) {
+        w->which = 0;
+        return;
+    }
+    const int64_t bytes = s->call->key_dim * (int64_t)invar_float_size(s->k.type);
+    w->which = 0;
+    w->next = 0;
+    w->line = w->end = NULL;
+    w->due = WALK_PARTS * (WALK_BYTES / (bytes > 0 ? bytes : 1));
+}
+
+/* The next row that has lines to call. False: nothing is left for this block. */
+static bool walk_row(few_walk *w) {
+    while (w->next >= w->part[w->which].count) {
+        if (w->which == 2) return false;
+        w->which++;
+        w->next = 0;
+    }
+    w->line = w->part[w->which].rows + w->next++ * w->part[w->which].stride;
+    w->end = w->line + w->part[w->which].bytes;
+    return true;
+}
+
+/* Calls what has become due `pace` parts of a row later. */
+VEC_INLINE void walk_on(few_walk *w, int64_t pace) {
+    int64_t due = w->due + pace;
+    for (; due > 0; due -= w->part[w->which].cost, w->line += WALK_LINE) {
+        if (w->line >= w->end && !walk_row(w)) break;
+        __builtin_prefetch(w->line, 0, 2);
+    }
+    w->due = due;
+}
+
+#endif
