@@ -16,13 +16,15 @@
  *                              size is noted, when the program is loaded, in invar_shared_table[3], which the second text
  *                              defines: `extern invar_shared invar_shared_table[INVAR_MAX_SHARED]`. Found by the fibre
  *     invar_dynamic_array<T>() T *: CUDA's dynamic shared memory. Found by the fibre
+ *     invar_lane_loop<T, closed>(-1, first, bound, step, order, body, ...), invar_lane_index<T>, invar_keeps_order(x)
+ *                              a loop that lanes walk through side by side: shim/lane_loops.h
  *     invar_half_literal(x), invar_bfloat_literal(x)   Metal's 1.5h and 1.5bf; constexpr, x a double
  *     invar_choice = c ? invar_arm = a : invar_arm = b   Metal's ?: (jit/arms.c)
  *     Metal                    namespace metal: uint3(x, y, z), float16_t, bfloat16_t, complex64_t, ...
  *     CUDA                     uint3, dim3 and their members; Shape and Strides, arrays of MAX_NDIM (int32_t, int64_t) with
  *                              operator[] and data(); threadIdx, blockIdx, blockDim, gridDim found by the fibre, for functions
  *                              of the header (in the body, parameters of these names hide them); __half, __nv_bfloat16
- * For NVRTC the same names less the first five; of marked calls only those of Metal carry a marker there. */
+ * For NVRTC the same names less the first six lines; of marked calls only those of Metal carry a marker there. */
 #ifndef INVAR_JIT_GENERATE_H
 #define INVAR_JIT_GENERATE_H
 
