@@ -5,7 +5,8 @@ enum {
     CHUNK_ELEMENTS = 262144, /* elements of a chunk, within the bounds below */
     CHUNK_ROWS_LEAST = 32,   /* a chunk's partial sums cost at most 1/32 of its rows' traffic to write */
     CHUNK_ROWS_MOST = 1024,
-    MERGE_FEATURES = 1024    /* features a task of the merge */
+    MERGE_FEATURES = 1024,   /* features a task of the merge */
+    LINE = 64                /* bytes */
 };
 
 typedef struct backward {
@@ -88,7 +89,7 @@ static void plan(backward *b, bool centred) {
     call->task_rows = job->chunk_rows = chunk_rows(job->features);
     call->tasks = b->chunks = job->features ? (job->rows + job->chunk_rows - 1) / job->chunk_rows : 0;
     size_t item = call->kernels == &invar_kernels_reference ? sizeof(double) : sizeof(float);
-    job->partial_bytes = item * (size_t)job->features * (centred ? 2 : 1);
+    job->partial_bytes = (item * (size_t)job->features + LINE - 1) / LINE * LINE * (centred ? 2 : 1);
     call->shared_bytes += job->partial_bytes * (size_t)b->chunks;
 }
 

@@ -86,7 +86,7 @@ static void vjp_rows(const invar_norm_job *job, bool centred, int64_t first, int
         double *partial = (double *)(void *)(job->partial + (size_t)(first / job->chunk_rows) * job->partial_bytes);
         memset(partial, 0, job->partial_bytes);
         dweight = partial;
-        if (centred) dbias = partial + job->features;
+        if (centred) dbias = partial + job->partial_bytes / 2 / sizeof(double);
     }
     invar_norm_walk walk;
     invar_norm_walk_to(&walk, job, first);

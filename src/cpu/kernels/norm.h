@@ -46,7 +46,7 @@ typedef struct invar_norm_job {
     invar_float_type format;
     bool stream; /* the output is too large for the caches: stores may go past them */
     /* Backward. When either is wanted, chunk c, of chunk_rows rows, leaves its sums at partial + c · partial_bytes: [features] of
-     * the accumulation type for dweight, then, for layer_norm, as many for dbias. */
+     * the accumulation type for dweight; for layer_norm, as many for dbias half of partial_bytes behind. */
     bool want_dweight, want_dbias;
     int64_t chunk_rows;
     char *partial;

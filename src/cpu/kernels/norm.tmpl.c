@@ -7,6 +7,17 @@
  * one half type throughout are widened in registers, in every pass; other mixes once, into a buffer. */
 #include "cpu/kernels/norm_row.h"
 
+/* The rows that a task is at. */
+typedef struct norm_task {
+    const invar_norm_job *job;
+    invar_norm_walk next; /* the first row after them */
+    norm_ahead ahead;
+    float *scratch;
+    norm_stage y_stage, sum_stage;
+    vec_stream y, sum;
+    vec_edge edge;
+} norm_task;
+
 typedef struct row_norm {
     vf mean, shift, scale;
     const float *weight, *bias;
@@ -15,35 +26,34 @@ typedef struct row_norm {
 
 /* ---- statistics ------------------------------------------------------------------------------------------ */
 
-/* turn < 0: nothing is fetched. */
+/* ahead NULL: nothing is fetched. */
 VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, const invar_norm_job *job,
-                         norm_ahead ahead, int turn) {
-    norm_pass_begin(pass);
-    pass->ahead_turn = turn;
-    if (turn < 0) ahead.data = NULL;
+                         norm_ahead *ahead) {
+    norm_pass_begin(kind, pass);
+    pass->ahead = ahead ? *ahead : (norm_ahead){ NULL, NULL, true };
     for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
         int64_t count = norm_block_count(job, first);
         pass->x = norm_block(x, first, count);
-        pass->ahead = norm_ahead_from(ahead, first);
         norm_accumulate(kind, type, pass, count);
-        if (type != INVAR_F32) return;
+        if (type != INVAR_F32) break;
     }
+    if (ahead) *ahead = pass->ahead;
 }
 
-VEC_INLINE void measure(const bool centred, const int type, row_norm *row, const invar_norm_job *job, norm_source *x,
-                        norm_ahead ahead) {
-    norm_pass pass = { .weight = NULL };
+VEC_INLINE void measure(const bool centred, const int type, int rows, row_norm *row, norm_task *task, norm_source *x) {
+    const invar_norm_job *job = task->job;
+    norm_pass pass[NORM_ROWS];
     if (centred) {
-        run_pass(NORM_SUM, type, &pass, x, job, ahead, -1);
-        row->mean = pass.mean = norm_mean_of(pass.lane[0], job->features);
-        run_pass(NORM_DEVIATION, type, &pass, x, job, ahead, 0);
-        row->shift = pass.shift = norm_mean_of(pass.lane[0], job->features);
-        run_pass(NORM_VARIANCE, type, &pass, x, job, ahead, 1);
+        FOR_ROWS run_pass(NORM_SUM, type, &pass[r], &x[r], job, NULL);
+        FOR_ROWS row[r].mean = pass[r].mean = norm_mean_of(pass[r].lane[0], job->features);
+        FOR_ROWS run_pass(NORM_DEVIATION, type, &pass[r], &x[r], job, &task->ahead);
+        FOR_ROWS row[r].shift = pass[r].shift = norm_mean_of(pass[r].lane[0], job->features);
+        FOR_ROWS run_pass(NORM_VARIANCE, type, &pass[r], &x[r], job, NULL);
     } else {
-        pass.mean = pass.shift = vf_zero();
-        run_pass(NORM_SQUARES, type, &pass, x, job, ahead, 0);
+        FOR_ROWS pass[r].mean = pass[r].shift = vf_zero();
+        FOR_ROWS run_pass(NORM_SQUARES, type, &pass[r], &x[r], job, &task->ahead);
     }
-    row->scale = norm_scale_of(norm_mean_of(pass.lane[0], job->features), job->eps);
+    FOR_ROWS row[r].scale = vf_set1(norm_scale_of(pass[r].lane[0], job->features, job->eps));
 }
 
 /* ---- results --------------------------------------------------------------------------------------------- */
@@ -59,25 +69,56 @@ VEC_INLINE vf normalise_at(const bool centred, const bool biased, const row_norm
                      biased ? vf_load(row->bias + i) : vf_zero());
 }
 
+/* Elements i … end-1, to `to`. */
+VEC_INLINE void write_some(const int type, const bool centred, const bool biased, char *to, const row_norm *row, const char *x,
+                           int64_t i, int64_t end) {
+    const int item = type == INVAR_F32 ? 4 : 2;
+    for (; i < end; i += VW, to += VW * item) {
+        const int n = norm_left(end, i);
+        vf weight = vf_load_n(row->weight + (i & row->weight_mask), n), bias = biased ? vf_load_n(row->bias + i, n) : vf_zero();
+        norm_store_n(type, to, normalise(centred, biased, row, norm_load_n(type, x + i * item, n), weight, bias), n);
+    }
+}
+
 /* y from x, both contiguous and of type `type`. */
 VEC_INLINE void write_run(const int type, const bool centred, const bool biased, char *y, const row_norm *block, const char *x,
-                          int64_t count, norm_ahead ahead) {
+                          int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    const int64_t whole = count - count % VSUM_LANES;
     const row_norm row = *block;
-    vf x0, x1;
     int64_t i = 0;
-    for (; i < whole; i += 2 * VW) {
-        if (!centred) norm_fetch_ahead(ahead, i, 1);
-        norm_load_two(type, x + i * item, &x0, &x1);
-        norm_store_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i),
-                       normalise_at(centred, biased, &row, x1, i + VW));
+    for (; i + 2 * VW <= count; i += 2 * VW) {
+        const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
+        norm_store_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i), normalise_at(centred, biased, &row, x1, i + VW));
     }
-    for (; i < count; i += VW) {
-        int n = norm_left(count, i);
-        vf weight = vf_load_n(row.weight + (i & row.weight_mask), n), bias = biased ? vf_load_n(row.bias + i, n) : vf_zero();
-        norm_store_n(type, y + i * item, normalise(centred, biased, &row, norm_load_n(type, x + i * item, n), weight, bias), n);
+    write_some(type, centred, biased, y + i * item, &row, x, i, count);
+}
+
+/* The same past the caches; at least a line. */
+VEC_INLINE void stream_run(const int type, const bool centred, const bool biased, char *y, const row_norm *block, const char *x,
+                           int64_t count, vec_edge *edge) {
+    const int item = type == INVAR_F32 ? 4 : 2;
+    const int64_t head = norm_head(type, y), whole = count - (count - head) % (VEC_LINE / item);
+    const row_norm row = *block;
+    int64_t i = head;
+    if (head) write_some(type, centred, biased, vec_edge_head(edge, y), &row, x, 0, head);
+    for (; i + 2 * VW <= whole; i += 2 * VW) {
+        const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
+        norm_stream_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i), normalise_at(centred, biased, &row, x1, i + VW));
     }
+    if (i < whole) /* of floats, a line of one vector */
+        vf_stream((float *)(void *)(y + i * item), normalise_at(centred, biased, &row, norm_load(type, x + i * item), i));
+    vec_edge_store(edge);
+    if (whole < count) {
+        char *to = vec_edge_tail(edge, y + whole * item, (size_t)((count - whole) * item));
+        write_some(type, centred, biased, to, &row, x, whole, count);
+    }
+}
+
+VEC_INLINE void write_any(const int type, const bool centred, char *y, const row_norm *row, const char *x, int64_t count,
+                          vec_edge *edge) {
+    const bool biased = centred && row->bias;
+    if (edge) biased ? stream_run(type, centred, centred, y, row, x, count, edge) : stream_run(type, centred, false, y, row, x, count, edge);
+    else biased ? write_run(type, centred, centred, y, row, x, count) : write_run(type, centred, false, y, row, x, count);
 }
 
 VEC_INLINE row_norm row_from(const row_norm *row, int64_t first) {
@@ -88,47 +129,67 @@ VEC_INLINE row_norm row_from(const row_norm *row, int64_t first) {
 }
 
 /* One block of a row: y, and the sum of an add_rms_norm. What cannot be written in place goes through a stage in L1. */
-VEC_INLINE void write_block(const bool centred, const int type, const invar_norm_job *job, const invar_norm_walk *walk,
-                            const row_norm *row, const char *x, int64_t first, int64_t count, norm_ahead ahead) {
-    const invar_norm_operand *out = &job->operand[INVAR_NORM_Y], *sum = &job->operand[INVAR_NORM_SUM];
+VEC_INLINE void write_block(const bool centred, const int type, norm_task *task, char *y, char *sum, const row_norm *row,
+                            const char *x, int64_t first, int64_t count) {
+    const invar_norm_job *job = task->job;
+    const invar_norm_operand *out = &job->operand[INVAR_NORM_Y], *sum_out = &job->operand[INVAR_NORM_SUM];
     const int item = type == INVAR_F32 ? 4 : 2;
-    char *y = invar_norm_row(job, walk, INVAR_NORM_Y) + first * out->step;
-    const bool staged = norm_needs_stage(type, out, job->stream);
-    const int64_t piece = staged ? NORM_STAGE / 4 : count;
-    _Alignas(64) char stage[NORM_STAGE];
-    if (!centred && sum->data)
-        norm_narrow(job->stream, invar_norm_row(job, walk, INVAR_NORM_SUM) + first * sum->step, sum->type, sum->step,
-                    (const float *)(const void *)x, count);
+    const bool staged = norm_needs_stage(type, out), streams = norm_streams_rows(type, job, out) && count * item >= 2 * VEC_LINE;
+    const int64_t piece = staged || sum ? NORM_PIECE : count;
     for (int64_t i = 0; i < count; i += piece) {
-        const int64_t n = count - i < piece ? count - i : piece;
-        const row_norm part = row_from(row, first + i);
-        const norm_ahead next = norm_ahead_from(ahead, first + i);
-        if (centred && part.bias) write_run(type, centred, centred, staged ? stage : y, &part, x + i * item, n, next);
-        else write_run(type, centred, false, staged ? stage : y, &part, x + i * item, n, next);
-        if (staged) norm_unstage(type, job->stream, y + i * out->step, out, stage, n);
+        const int64_t n = count - i < piece ? count - i : piece, at = first + i;
+        const row_norm part = row_from(row, at);
+        char *to = staged ? task->y_stage.bytes : y + at * out->step;
+        if (!centred && sum) norm_emit(type, job, &task->sum, &task->sum_stage, x + i * item, sum + at * sum_out->step, sum_out, n);
+        write_any(type, centred, to, &part, x + i * item, n, streams ? &task->edge : NULL);
+        if (staged) norm_emit(type, job, &task->y, &task->y_stage, to, y + at * out->step, out, n);
     }
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------ */
 
-VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,
-                             float *scratch) {
-    row_norm row = { .weight = job->weight ? job->weight : norm_ones, .bias = job->bias, .weight_mask = job->weight ? -1 : 0 };
-    invar_norm_walk walk, next;
-    invar_norm_walk_to(&next, job, first_row);
-    for (int64_t r = 0; r < rows; r++) {
-        walk = next;
-        invar_norm_walk_next(&next, job);
-        norm_source x = norm_source_of(job, &walk, INVAR_NORM_X, centred ? -1 : INVAR_NORM_RESIDUAL, scratch);
-        norm_ahead ahead = norm_ahead_of(job, &next, INVAR_NORM_X, r + 1 == rows);
-        measure(centred, type, &row, job, &x, ahead);
+VEC_INLINE void norm_together(const bool centred, const int type, int rows, norm_task *task, int64_t left) {
+    const invar_norm_job *job = task->job;
+    row_norm row[NORM_ROWS];
+    norm_source x[NORM_ROWS];
+    char *y[NORM_ROWS], *sum[NORM_ROWS];
+    FOR_ROWS {
+        row[r] = (row_norm){ .weight = job->weight ? job->weight : norm_ones, .bias = job->bias, .weight_mask = job->weight ? -1 : 0 };
+        x[r] = norm_source_of(job, &task->next, INVAR_NORM_X, centred ? -1 : INVAR_NORM_RESIDUAL, task->scratch);
+        y[r] = invar_norm_row(job, &task->next, INVAR_NORM_Y);
+        sum[r] = centred ? NULL : invar_norm_row(job, &task->next, INVAR_NORM_SUM);
+        invar_norm_walk_next(&task->next, job);
+    }
+    left -= rows;
+    task->ahead = norm_ahead_of(job, &task->next, INVAR_NORM_X, left < rows ? left : rows, true);
+    measure(centred, type, rows, row, task, x);
+    for (int r = 0; r < rows; r++)
         for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-            int64_t count = norm_block_count(job, first);
-            write_block(centred, type, job, &walk, &row, norm_block(&x, first, count), first, count, ahead);
+            const int64_t count = norm_block_count(job, first);
+            write_block(centred, type, task, y[r], sum[r], &row[r], norm_block(&x[r], first, count), first, count);
             if (type != INVAR_F32) break;
         }
+}
+
+VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,
+                             float *scratch) {
+    norm_task task; /* without an initialiser: it would clear the stages */
+    task.job = job;
+    task.scratch = scratch;
+    vec_edge_begin(&task.edge);
+    task.y = (vec_stream){ task.y_stage.bytes, NULL, 0 };
+    task.sum = (vec_stream){ task.sum_stage.bytes, NULL, 0 };
+    invar_norm_walk_to(&task.next, job, first_row);
+    const bool direct = norm_in_place(job, INVAR_NORM_X) && !job->operand[INVAR_NORM_RESIDUAL].data;
+    const int most = norm_rows_together(job, type, direct);
+    for (int64_t left = rows, n; left > 0; left -= n) {
+        n = left < most ? left : most;
+        norm_together(centred, type, (int)n, &task, left);
     }
-    if (job->stream) vec_stream_end();
+    vec_stream_flush(&task.y);
+    vec_stream_flush(&task.sum);
+    vec_edge_end(&task.edge);
+    if (norm_streams(job)) vec_stream_end();
 }
 
 VEC_INLINE void norm_rows(const bool centred, const invar_norm_job *job, int64_t first, int64_t rows, float *scratch) {
@@ -150,9 +211,7 @@ void INVAR_KERNEL_NAME(layer_norm)(const invar_norm_job *job, int64_t first, int
 
 const void *INVAR_KERNEL_NAME(norm_widen)(const invar_norm_job *job, void *scratch, const char *data, invar_float_type type,
                                           int64_t step) {
-    const bool split = norm_format(job) == INVAR_BF16;
-    if (type == INVAR_F32 && step == 4 && !split) return data;
+    if (type == INVAR_F32 && step == 4) return data;
     norm_widen(false, scratch, data, type, step, job->features);
-    if (split) norm_reorder(true, scratch, scratch, job->features);
     return scratch;
 }

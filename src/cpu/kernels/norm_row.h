@@ -26,7 +26,7 @@ VEC_INLINE void norm_store(const int type, void *p, vf v) {
     else vf_store_bf16(p, v);
 }
 
-/* Two vectors of a row. bfloat16 is read and written split, as in vec/lanes.h: even elements in a, odd ones in b. */
+/* Two vectors of a row, to be summed: bfloat16 comes split, as in vec/lanes.h, with even elements in a and odd ones in b. */
 VEC_INLINE void norm_load_two(const int type, const void *p, vf *a, vf *b) {
     if (type == INVAR_BF16) {
         vf_load_split(p, a, b);
@@ -35,13 +35,15 @@ VEC_INLINE void norm_load_two(const int type, const void *p, vf *a, vf *b) {
     *a = norm_load(type, p);
     *b = norm_load(type, (const char *)p + VW * (type == INVAR_F32 ? 4 : 2));
 }
+/* Two vectors in the order of their elements. */
 VEC_INLINE void norm_store_two(const int type, void *p, vf a, vf b) {
-    if (type == INVAR_BF16) {
-        vec_store_joined(p, vf_join(a, b));
-        return;
-    }
-    norm_store(type, p, a);
-    norm_store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
+    if (type == INVAR_BF16) vec_store_joined(p, vf_join(a, b));
+    else norm_store(type, p, a), norm_store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
+}
+VEC_INLINE void norm_stream_two(const int type, void *p, vf a, vf b) {
+    if (type == INVAR_BF16) vec_stream_joined(p, vf_join(a, b));
+    else if (type == INVAR_F16) vf_stream_f16(p, a, b);
+    else vf_stream(p, a), vf_stream((float *)p + VW, b);
 }
 VEC_INLINE void norm_store_n(const int type, void *p, vf v, int n) {
     if (type == INVAR_F32) vf_store_n(p, v, n);
@@ -79,6 +81,12 @@ VEC_INLINE void norm_widen(const bool add, float *to, const char *from, invar_fl
 /* How this instruction set reads the job's rows: half types in place where widening them in registers costs next to nothing. */
 VEC_INLINE invar_float_type norm_format(const invar_norm_job *job) { return VEC_SPLIT ? job->format : INVAR_F32; }
 
+/* Rows that are taken together where they are read in place: the reductions at the end of a pass, which are chains of some 50 cycles,
+ * then overlap. They are read one after the other, and are few: what is read and written in turns of 2 to 4 KiB moves
+ * nearly twice as fast as in turns of 16, or from four places at once (measured on Zen 4). */
+enum { NORM_ROWS = 4, NORM_ROWS_BYTES = 4096 };
+#define FOR_ROWS _Pragma("GCC unroll 1") for (int r = 0; r < rows; r++)
+
 /* A row in that format: in place where it stands so in memory, else widened block by block in a buffer. */
 typedef struct norm_source {
     const invar_norm_operand *operand, *residual; /* residual NULL: none */
@@ -88,6 +96,17 @@ typedef struct norm_source {
     bool direct;
 } norm_source;
 
+VEC_INLINE int norm_rows_together(const invar_norm_job *job, const int type, bool direct) {
+    const int64_t rows = NORM_ROWS_BYTES / (job->features * (type == INVAR_F32 ? 4 : 2));
+    return !direct || rows < 1 ? 1 : rows > NORM_ROWS ? NORM_ROWS : (int)rows;
+}
+
+VEC_INLINE bool norm_in_place(const invar_norm_job *job, int operand) {
+    const invar_norm_operand *o = &job->operand[operand];
+    return norm_format(job) != INVAR_F32 || (o->type == INVAR_F32 && o->step == 4);
+}
+
+/* residual < 0: none. */
 VEC_INLINE norm_source norm_source_of(const invar_norm_job *job, const invar_norm_walk *walk, int operand, int residual,
                                       float *buffer) {
     norm_source source = { .operand = &job->operand[operand], .data = invar_norm_row(job, walk, operand), .buffer = buffer,
@@ -96,7 +115,7 @@ VEC_INLINE norm_source norm_source_of(const invar_norm_job *job, const invar_nor
         source.residual = &job->operand[residual];
         source.residual_data = invar_norm_row(job, walk, residual);
     }
-    source.direct = norm_format(job) != INVAR_F32 || (!source.residual && source.operand->type == INVAR_F32 && source.operand->step == 4);
+    source.direct = norm_in_place(job, operand) && !source.residual;
     return source;
 }
 
@@ -119,29 +138,25 @@ VEC_INLINE int64_t norm_block_count(const invar_norm_job *job, int64_t first) {
     return norm_format(job) != INVAR_F32 || left < INVAR_NORM_BLOCK ? left : INVAR_NORM_BLOCK;
 }
 
-/* The next row, to be fetched 32 elements at a time in step with the loops over this one: memory is then never idle. Its
- * cache lines are shared out between two loops, which take the `turn` 0 and 1. */
+/* The rows after these, fetched in step with the loops over these, so that memory is never idle. */
 typedef struct norm_ahead {
-    const char *data; /* NULL: nothing */
-    int item;
-    bool far; /* too long a row to wait in L1 */
+    const char *next, *end;
+    bool far; /* no nearer than L2 */
 } norm_ahead;
 
-VEC_INLINE norm_ahead norm_ahead_of(const invar_norm_job *job, const invar_norm_walk *next, int operand, bool last) {
-    enum { NEAR_BYTES = 4096 };
+/* `rows` rows of an operand at `walk`; only the first of them where they do not follow one another. */
+VEC_INLINE norm_ahead norm_ahead_of(const invar_norm_job *job, const invar_norm_walk *walk, int operand, int64_t rows, bool far) {
     const invar_norm_operand *o = &job->operand[operand];
-    bool contiguous = o->data && o->step == (int64_t)invar_float_size(o->type);
-    return (norm_ahead){ last || !contiguous ? NULL : o->data + next->offset[operand], (int)o->step,
-                         job->features * o->step > NEAR_BYTES };
+    const int64_t bytes = job->features * o->step;
+    if (rows < 1 || !o->data || o->step != (int64_t)invar_float_size(o->type)) return (norm_ahead){ NULL, NULL, far };
+    const bool follow = job->ndim && o->stride[job->ndim - 1] == bytes;
+    const char *next = o->data + walk->offset[operand];
+    return (norm_ahead){ next, next + (follow ? rows : 1) * bytes, far };
 }
-VEC_INLINE norm_ahead norm_ahead_from(norm_ahead ahead, int64_t first) {
-    if (ahead.data) ahead.data += first * ahead.item;
-    return ahead;
-}
-VEC_INLINE void norm_fetch_ahead(norm_ahead ahead, int64_t i, int turn) {
-    if (!ahead.data) return;
-    if (ahead.item == 4) vec_prefetch(ahead.data + i * 4 + 64 * turn, ahead.far);
-    else if ((i / VSUM_LANES & 1) == turn) vec_prefetch(ahead.data + i * ahead.item, ahead.far);
+VEC_INLINE void norm_fetch(norm_ahead *ahead, const int bytes) {
+    if (ahead->next >= ahead->end) return;
+    _Pragma("GCC unroll 4") for (int k = 0; k < bytes; k += VEC_LINE) vec_prefetch(ahead->next + k, ahead->far);
+    ahead->next += bytes;
 }
 
 /* ---- summing --------------------------------------------------------------------------------------- */
@@ -155,115 +170,109 @@ enum {
     NORM_RMS_GRADIENT,  /* Σ x², Σ g·x */
     NORM_LAYER_GRADIENT /* Σ c², Σ g·c, Σ g */
 };
+VEC_INLINE int norm_sums(const int kind) { return kind == NORM_LAYER_GRADIENT ? 3 : kind == NORM_RMS_GRADIENT ? 2 : 1; }
 
 typedef struct norm_pass {
     vf lane[3][VSUM];
     vf mean, shift;
-    const char *x, *dy;   /* this block's, in the job's format */
+    const char *x, *dy;  /* this block's, in the job's format */
     const float *weight;
-    int64_t weight_mask;  /* 0: weight is VW ones, read again and again; -1: an element each */
-    norm_ahead ahead;     /* fetched in this pass */
-    int ahead_turn;
+    int64_t weight_mask; /* 0: weight is VW ones, read again and again; -1: an element each */
+    norm_ahead ahead;    /* fetched in this pass */
 } norm_pass;
 
-VEC_INLINE void norm_step(const int kind, vf a[VSUM], vf b[VSUM], vf c[VSUM], int j, vf x, vf g) {
-    switch (kind) {
-    case NORM_SUM:
-    case NORM_DEVIATION: a[j] = vf_add(a[j], x); break;
-    case NORM_SQUARES:
-    case NORM_VARIANCE: a[j] = vf_fma(x, x, a[j]); break;
-    case NORM_RMS_GRADIENT:
-        a[j] = vf_fma(x, x, a[j]);
-        b[j] = vf_fma(g, x, b[j]);
-        break;
-    default:
-        a[j] = vf_fma(x, x, a[j]);
-        b[j] = vf_fma(g, x, b[j]);
-        c[j] = vf_add(c[j], g);
-    }
+VEC_INLINE void norm_step(const int kind, vf lane[3][VSUM], int j, vf x, vf g) {
+    if (kind == NORM_SUM || kind == NORM_DEVIATION) lane[0][j] = vf_add(lane[0][j], x);
+    else lane[0][j] = vf_fma(x, x, lane[0][j]);
+    if (norm_sums(kind) > 1) lane[1][j] = vf_fma(g, x, lane[1][j]);
+    if (norm_sums(kind) > 2) lane[2][j] = vf_add(lane[2][j], g);
 }
 
-VEC_INLINE vf norm_centre(const int kind, vf x, vf mean, vf shift) {
-    if (kind == NORM_DEVIATION) return vf_sub(x, mean);
-    if (kind == NORM_VARIANCE || kind == NORM_LAYER_GRADIENT) return vf_sub(vf_sub(x, mean), shift);
+/* The subtractions are shared out so that adders and multiply-adders are as busy. `odd`: of two neighbours, the second. */
+VEC_INLINE vf norm_centre(const int kind, const bool odd, vf x, vf mean, vf shift) {
+    if (kind == NORM_DEVIATION) return vf_sub_by_fma(x, mean);
+    if (kind == NORM_VARIANCE) return odd ? vf_sub_by_fma(vf_sub(x, mean), shift) : vf_sub(vf_sub(x, mean), shift);
+    if (kind == NORM_LAYER_GRADIENT) return vf_sub(vf_sub(x, mean), shift);
     return x;
 }
 
 /* The lanes of a split run, back in the order of the elements. */
-VEC_INLINE void norm_unsplit(vf lane[VSUM]) {
+VEC_INLINE void norm_unsplit(vf *lane, const int count) {
     if (VEC_SPLIT)
-        FOR_LANE_PAIRS vf_zip(lane[j], lane[j + 1], &lane[j], &lane[j + 1]);
+        _Pragma("GCC unroll 4") for (int j = 0; j < count; j += 2) vf_zip(lane[j], lane[j + 1], &lane[j], &lane[j + 1]);
 }
 
-/* One block of a pass, of elements of `type`. The lanes live in registers during it. */
-VEC_INLINE void norm_accumulate(const int kind, const int type, norm_pass *p, int64_t count) {
-    const bool gradient = kind >= NORM_RMS_GRADIENT;
+/* What is left of a row behind its runs of 32. Lanes without an element add +0, which changes no sum that began at +0. */
+VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[3][VSUM], const int first, const int width,
+                                const norm_pass *p, int64_t i, int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    vf a[VSUM], b[VSUM], c[VSUM];
-    FOR_LANES a[j] = p->lane[0][j], b[j] = p->lane[1][j], c[j] = p->lane[2][j];
-    const char *x = p->x, *dy = p->dy;
+    for (int j = first; j < first + width && i + j * VW < count; j++) {
+        const int64_t e = i + j * VW;
+        const int n = norm_left(count, e);
+        vf g = vf_zero(), x = norm_centre(kind, false, norm_load_n(type, p->x + e * item, n), p->mean, p->shift);
+        if (kind >= NORM_RMS_GRADIENT)
+            g = vf_mul(norm_load_n(type, p->dy + e * item, n), vf_load_n(p->weight + (e & p->weight_mask), n));
+        norm_step(kind, lane, j, vf_select(vm_first(n), x, vf_zero()), g);
+    }
+}
+
+/* Vectors first … first+width-1 of the lanes, over one block; they live in registers. */
+VEC_INLINE void norm_sweep(const int kind, const int type, const int first, const int width, norm_pass *p, int64_t count) {
+    const bool gradient = kind >= NORM_RMS_GRADIENT;
+    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind), fetched = item * width * VW / (kind == NORM_LAYER_GRADIENT ? 2 : 1);
+    const char *px = p->x, *pdy = p->dy;
     const float *weight = p->weight;
-    const int64_t mask = p->weight_mask;
     const vf mean = p->mean, shift = p->shift;
-    const norm_ahead ahead = p->ahead;
-    vf x0, x1, g0 = vf_zero(), g1 = vf_zero();
-    int64_t i = 0;
-    for (; i + VSUM_LANES <= count; i += VSUM_LANES) {
-        norm_fetch_ahead(ahead, i, p->ahead_turn);
-        FOR_LANE_PAIRS {
+    const int64_t mask = p->weight_mask, whole = count - count % VSUM_LANES;
+    norm_ahead ahead = p->ahead;
+    vf lane[3][VSUM], x0, x1, g0 = vf_zero(), g1 = g0;
+    for (int k = 0; k < sums; k++)
+        for (int j = first; j < first + width; j++) lane[k][j] = p->lane[k][j];
+    for (int64_t i = 0; i < whole; i += VSUM_LANES) {
+        norm_fetch(&ahead, fetched);
+        _Pragma("GCC unroll 4") for (int j = first; j < first + width; j += 2) {
             const int64_t e = i + j * VW;
-            norm_load_two(type, x + e * item, &x0, &x1);
+            norm_load_two(type, px + e * item, &x0, &x1);
             if (gradient) {
-                norm_load_two(type, dy + e * item, &g0, &g1);
-                g0 = vf_mul(g0, vf_load(weight + (e & mask)));
-                g1 = vf_mul(g1, vf_load(weight + ((e + VW) & mask)));
+                norm_load_two(type, pdy + e * item, &g0, &g1);
+                vf w0 = vf_load(weight + (e & mask)), w1 = vf_load(weight + ((e + VW) & mask));
+                if (type == INVAR_BF16) vf_unzip(w0, w1, &w0, &w1);
+                g0 = vf_mul(g0, w0), g1 = vf_mul(g1, w1);
             }
-            norm_step(kind, a, b, c, j, norm_centre(kind, x0, mean, shift), g0);
-            norm_step(kind, a, b, c, j + 1, norm_centre(kind, x1, mean, shift), g1);
+            norm_step(kind, lane, j, norm_centre(kind, false, x0, mean, shift), g0);
+            norm_step(kind, lane, j + 1, norm_centre(kind, true, x1, mean, shift), g1);
         }
     }
-    if (type == INVAR_BF16) norm_unsplit(a), norm_unsplit(b), norm_unsplit(c);
-    FOR_LANES { /* lanes without an element add +0, which changes no sum that began at +0 */
-        const int64_t e = i + j * VW;
-        int n = (int)(count - e);
-        n = n < 0 ? 0 : n > VW ? VW : n;
-        if (!n) continue;
-        if (gradient) g0 = vf_mul(norm_load_n(type, dy + e * item, n), vf_load_n(weight + (e & mask), n));
-        vf value = norm_centre(kind, norm_load_n(type, x + e * item, n), mean, shift);
-        norm_step(kind, a, b, c, j, vf_select(vm_first(n), value, vf_zero()), g0);
-    }
-    FOR_LANES p->lane[0][j] = a[j], p->lane[1][j] = b[j], p->lane[2][j] = c[j];
+    p->ahead = ahead;
+    if (type == INVAR_BF16)
+        for (int k = 0; k < sums; k++) norm_unsplit(&lane[k][first], width);
+    norm_sweep_tail(kind, type, lane, first, width, p, whole, count);
+    for (int k = 0; k < sums; k++)
+        for (int j = first; j < first + width; j++) p->lane[k][j] = lane[k][j];
 }
 
-VEC_INLINE void norm_pass_begin(norm_pass *p) {
-    for (int k = 0; k < 3; k++)
+/* One block of a pass, of elements of `type`. Three sums are too many for 16 registers: two sweeps, of half the lanes. */
+VEC_INLINE void norm_accumulate(const int kind, const int type, norm_pass *p, int64_t count) {
+    const int width = VW == 8 && norm_sums(kind) > 2 ? VSUM / 2 : VSUM;
+    for (int first = 0; first < VSUM; first += width) norm_sweep(kind, type, first, width, p, count);
+}
+
+VEC_INLINE void norm_pass_begin(const int kind, norm_pass *p) {
+    for (int k = 0; k < norm_sums(kind); k++)
         FOR_LANES p->lane[k][j] = vf_zero();
 }
 
-/* Σ / features in every lane. */
+/* Σ / features in every lane. Divisions and roots are those of scalars: a vector's take several times as long. */
 VEC_INLINE vf norm_mean_of(vf lane[VSUM], int64_t features) {
-    return vf_div(vf_set1(vsum_reduce(lane)), vf_set1((float)features));
+    return vf_set1(vsum_reduce(lane) / (float)features);
 }
 
-/* 1 / sqrt(mean of squares + eps) in every lane. */
-VEC_INLINE vf norm_scale_of(vf mean_square, double eps) {
-    return vf_div(vf_set1(1.0f), vf_sqrt(vf_add(mean_square, vf_set1((float)eps))));
+/* 1 / sqrt(mean of squares + eps). */
+VEC_INLINE float norm_scale_of(vf lane[VSUM], int64_t features, double eps) {
+    return 1.0f / sf_sqrt(vsum_reduce(lane) / (float)features + (float)eps);
 }
 
-/* ---- vectors of a whole call -------------------------------------------------------------------------- */
-
-/* Whole runs of 32 elements in the order that split rows have in their vectors, and back. */
-VEC_INLINE void norm_reorder(const bool split, float *to, const float *from, int64_t count) {
-    vf a, b;
-    for (int64_t i = 0; i + VSUM_LANES <= count; i += VSUM_LANES)
-        FOR_LANE_PAIRS {
-            split ? vf_unzip(vf_load(from + i + j * VW), vf_load(from + i + (j + 1) * VW), &a, &b) :
-                    vf_zip(vf_load(from + i + j * VW), vf_load(from + i + (j + 1) * VW), &a, &b);
-            vf_store(to + i + j * VW, a);
-            vf_store(to + i + (j + 1) * VW, b);
-        }
-}
-
+/* In place of a weight that is absent. */
 static const float norm_ones[VW] = {
     1, 1, 1, 1,
 #if defined(__AVX2__)
@@ -276,37 +285,60 @@ static const float norm_ones[VW] = {
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
-/* Results are computed in place where that is a contiguous row of the job's format and stores go through the caches. Else a
- * piece at a time in L1, and go from there past the caches, to another type, or to places apart. The way through L1 costs
- * less than a twentieth of the memory traffic, and a row need not be aligned. */
-enum { NORM_STAGE = 4096 }; /* bytes: 1024 floats, or as many half floats */
+/* Results go from the registers to a contiguous row of the job's format; past the caches, in whole cache lines (vec_edge). Other outputs
+ * are computed a piece at a time in a stage in L1, and go from there to another type, to places apart, or past the caches. */
+enum { NORM_PIECE = 1024, NORM_STAGE = 4 * NORM_PIECE }; /* elements; bytes */
+typedef struct norm_stage {
+    _Alignas(64) char before[VEC_LINE], bytes[NORM_STAGE]; /* as vec_stream wants it */
+} norm_stage;
 
-VEC_INLINE bool norm_needs_stage(const int format, const invar_norm_operand *out, bool stream) {
-    return stream || (int)out->type != format || out->step != (format == INVAR_F32 ? 4 : 2);
+VEC_INLINE bool norm_streams(const invar_norm_job *job) { return VEC_STREAMS && job->stream; }
+
+VEC_INLINE bool norm_needs_stage(const int format, const invar_norm_operand *out) {
+    return (int)out->type != format || out->step != (format == INVAR_F32 ? 4 : 2);
 }
 
-VEC_INLINE void norm_narrow_run(const int type, char *to, const float *from, int64_t count) {
+/* Past the caches from the registers: rows of less than two lines are not worth it. */
+VEC_INLINE bool norm_streams_rows(const int format, const invar_norm_job *job, const invar_norm_operand *out) {
+    return norm_streams(job) && !norm_needs_stage(format, out) && job->features * out->step >= 2 * VEC_LINE;
+}
+
+/* Elements of a row at `to` before its first whole cache line. */
+VEC_INLINE int64_t norm_head(const int type, const char *to) {
+    return (int64_t)(-(uintptr_t)to % VEC_LINE) / (type == INVAR_F32 ? 4 : 2);
+}
+
+/* Floats as halves; `to` may be exactly `from`. */
+VEC_INLINE void norm_narrow_run(const int type, char *to, const char *from, int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
     int64_t i = 0;
-    for (; i + VW <= count; i += VW) norm_store(type, to + i * item, vf_load(from + i));
-    if (i < count) norm_store_n(type, to + i * item, vf_load_n(from + i, norm_left(count, i)), norm_left(count, i));
+    for (; i + VW <= count; i += VW) norm_store(type, to + i * item, norm_load(INVAR_F32, from + i * 4));
+    if (i < count) norm_store_n(type, to + i * item, norm_load_n(INVAR_F32, from + i * 4, norm_left(count, i)), norm_left(count, i));
 }
 
 /* Floats stored with any type and distance between elements. */
-static void norm_narrow(bool stream, char *to, invar_float_type type, int64_t step, const float *from, int64_t count) {
+static void norm_narrow(char *to, invar_float_type type, int64_t step, const float *from, int64_t count) {
+    const char *floats = (const char *)from;
     if (step != (int64_t)invar_float_size(type)) {
         for (int64_t i = 0; i < count; i++) invar_store_float(to + i * step, type, from[i]);
-    } else if (type == INVAR_F32 && stream) vec_stream_copy(to, (const char *)from, sizeof(float) * (size_t)count);
-    else if (type == INVAR_F32) norm_narrow_run(INVAR_F32, to, from, count);
-    else if (type == INVAR_F16) norm_narrow_run(INVAR_F16, to, from, count);
-    else norm_narrow_run(INVAR_BF16, to, from, count);
+    } else if (type == INVAR_F32) norm_narrow_run(INVAR_F32, to, floats, count);
+    else if (type == INVAR_F16) norm_narrow_run(INVAR_F16, to, floats, count);
+    else norm_narrow_run(INVAR_BF16, to, floats, count);
 }
 
-/* A piece from the stage to its place. */
-VEC_INLINE void norm_unstage(const int format, bool stream, char *to, const invar_norm_operand *out, const char *stage,
-                             int64_t count) {
-    if (format == INVAR_F32) norm_narrow(stream, to, out->type, out->step, (const float *)(const void *)stage, count);
-    else vec_stream_copy(to, stage, 2 * (size_t)count);
+/* `count` floats, or elements of a half format, to their place: from the stage of `stream`, or for floats from anywhere. What follows
+ * will come through the stage `next`. */
+VEC_INLINE void norm_emit(const int format, const invar_norm_job *job, vec_stream *stream, norm_stage *next, const char *from,
+                          char *to, const invar_norm_operand *out, int64_t count) {
+    const float *floats = (const float *)(const void *)from;
+    const int64_t item = (int64_t)invar_float_size(out->type);
+    if (!norm_streams(job) || out->step != item) {
+        norm_narrow(to, out->type, out->step, floats, count);
+        return;
+    }
+    if (format == INVAR_F32 && (out->type != INVAR_F32 || from != stream->stage))
+        norm_narrow(stream->stage, out->type, item, floats, count);
+    vec_stream_put(stream, to, (size_t)(count * item), next->bytes);
 }
 
 #endif

@@ -7,144 +7,195 @@
  * read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
 #include "cpu/kernels/norm_row.h"
 
-typedef struct row_gradient {
-    vf mean, shift, scale; /* the row's m, δ, r */
-    vf slope, level;       /* k and Σg / D */
-    const float *weight;
-    int64_t weight_mask;   /* as in norm_pass */
-} row_gradient;
-
-/* The next rows of x and dy. */
-typedef struct rows_ahead {
-    norm_ahead x, dy;
-} rows_ahead;
-
-VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, norm_source *dy,
-                         const row_gradient *row, const invar_norm_job *job, norm_ahead ahead, int turn) {
-    norm_pass_begin(pass);
-    pass->ahead_turn = turn;
-    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-        int64_t count = norm_block_count(job, first);
-        pass->x = norm_block(x, first, count);
-        if (kind >= NORM_RMS_GRADIENT) {
-            pass->dy = norm_block(dy, first, count);
-            pass->weight = row->weight + (first & row->weight_mask);
-        }
-        pass->ahead = norm_ahead_from(ahead, first);
-        norm_accumulate(kind, type, pass, count);
-        if (type != INVAR_F32) return;
-    }
-}
-
-VEC_INLINE void measure(const bool centred, const int type, row_gradient *row, const invar_norm_job *job, norm_source *x,
-                        norm_source *dy, rows_ahead ahead) {
-    const int64_t features = job->features;
-    norm_pass pass;
-    pass.mean = pass.shift = row->level = vf_zero();
-    pass.weight_mask = row->weight_mask;
-    if (centred) {
-        run_pass(NORM_SUM, type, &pass, x, dy, row, job, ahead.x, 0);
-        pass.mean = norm_mean_of(pass.lane[0], features);
-        run_pass(NORM_DEVIATION, type, &pass, x, dy, row, job, ahead.x, 1);
-        pass.shift = norm_mean_of(pass.lane[0], features);
-        run_pass(NORM_LAYER_GRADIENT, type, &pass, x, dy, row, job, ahead.dy, 0);
-        row->level = norm_mean_of(pass.lane[2], features);
-    } else {
-        run_pass(NORM_RMS_GRADIENT, type, &pass, x, dy, row, job, ahead.x, 0);
-    }
-    row->mean = pass.mean;
-    row->shift = pass.shift;
-    row->scale = norm_scale_of(norm_mean_of(pass.lane[0], features), job->eps);
-    vf sum = vf_mul(vf_mul(vf_set1(vsum_reduce(pass.lane[1])), row->scale), row->scale);
-    row->slope = vf_div(sum, vf_set1((float)features));
-}
-
-VEC_INLINE vf centre(const bool centred, const row_gradient *row, vf x) {
-    return centred ? vf_sub(vf_sub(x, row->mean), row->shift) : x;
-}
-
-/* ---- one element ------------------------------------------------------------------------------------------- */
-
-VEC_INLINE vf weight_step(const bool centred, const row_gradient *row, vf x, vf dy, vf sum) {
-    return vf_fma(dy, vf_mul(centre(centred, row, x), row->scale), sum);
-}
-
-VEC_INLINE vf dx_step(const bool centred, const row_gradient *row, vf x, vf dy, vf weight) {
-    vf g = vf_mul(dy, weight);
-    if (centred) g = vf_sub(g, row->level);
-    return vf_mul(row->scale, vf_fnma(centre(centred, row, x), row->slope, g));
-}
-
-VEC_INLINE vf weight_at(const row_gradient *row, int64_t i) { return vf_load(row->weight + (i & row->weight_mask)); }
-
-/* ---- the last pass ------------------------------------------------------------------------------------------ */
+/* Rows that are taken together: a chunk's partial sums are then read and written once for all of them, and three sums a row side by
+ * side still fit into 32 registers. */
+enum { VJP_ROWS = VW == 16 ? 2 : 1 };
 
 /* A chunk's partial sums; dweight NULL: none. */
 typedef struct chunk_sums {
     float *dweight, *dbias;
 } chunk_sums;
 
-VEC_INLINE void add_at(const bool centred, const row_gradient *row, chunk_sums sums, int64_t i, vf x, vf dy) {
-    vf_store(sums.dweight + i, weight_step(centred, row, x, dy, vf_load(sums.dweight + i)));
-    if (centred) vf_store(sums.dbias + i, vf_add(dy, vf_load(sums.dbias + i)));
+/* The rows that a task is at. */
+typedef struct vjp_task {
+    const invar_norm_job *job;
+    invar_norm_walk next;        /* the first row after them */
+    norm_ahead x_ahead, dy_ahead;
+    chunk_sums sums;
+    float *scratch;
+    norm_stage stage[VJP_ROWS];
+    vec_stream dx[VJP_ROWS];
+} vjp_task;
+
+typedef struct row_gradient {
+    vf mean, shift, scale; /* the row's m, δ, r */
+    vf slope, level;       /* k and Σg / D */
+} row_gradient;
+
+typedef struct row_weight {
+    const float *data;
+    int64_t mask; /* as in norm_pass */
+} row_weight;
+
+VEC_INLINE row_weight weight_of(const invar_norm_job *job, int64_t first) {
+    return job->weight ? (row_weight){ (const float *)job->weight + first, -1 } : (row_weight){ norm_ones, 0 };
 }
 
-VEC_INLINE void add_n(const bool centred, const row_gradient *row, chunk_sums sums, int64_t i, vf x, vf dy, int n) {
-    vf_store_n(sums.dweight + i, weight_step(centred, row, x, dy, vf_load_n(sums.dweight + i, n)), n);
-    if (centred) vf_store_n(sums.dbias + i, vf_add(dy, vf_load_n(sums.dbias + i, n)), n);
-}
+/* ---- statistics ------------------------------------------------------------------------------------------ */
 
-/* dx, and with `sum` the chunk's sums; x, dy and dx are contiguous and of type `type`. */
-VEC_INLINE void write_run(const int type, const bool centred, const bool sum, char *dx, const row_gradient *block, const char *x,
-                          const char *dy, int64_t count, chunk_sums sums, rows_ahead ahead) {
-    const int item = type == INVAR_F32 ? 4 : 2;
-    const int64_t whole = count - count % VSUM_LANES;
-    const row_gradient row = *block;
-    vf x0, x1, dy0, dy1;
-    int64_t i = 0;
-    for (; i < whole; i += 2 * VW) {
-        if (!centred) norm_fetch_ahead(ahead.x, i, 1), norm_fetch_ahead(ahead.dy, i, 0);
-        norm_fetch_ahead(ahead.dy, i, 1);
-        norm_load_two(type, x + i * item, &x0, &x1);
-        norm_load_two(type, dy + i * item, &dy0, &dy1);
-        if (sum) {
-            add_at(centred, &row, sums, i, x0, dy0);
-            add_at(centred, &row, sums, i + VW, x1, dy1);
+VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, norm_source *dy,
+                         const invar_norm_job *job, norm_ahead *ahead) {
+    norm_pass_begin(kind, pass);
+    pass->ahead = *ahead;
+    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
+        int64_t count = norm_block_count(job, first);
+        pass->x = norm_block(x, first, count);
+        if (kind >= NORM_RMS_GRADIENT) {
+            pass->dy = norm_block(dy, first, count);
+            const row_weight weight = weight_of(job, first);
+            pass->weight = weight.data;
+            pass->weight_mask = weight.mask;
         }
-        norm_store_two(type, dx + i * item, dx_step(centred, &row, x0, dy0, weight_at(&row, i)),
-                       dx_step(centred, &row, x1, dy1, weight_at(&row, i + VW)));
+        norm_accumulate(kind, type, pass, count);
+        if (type != INVAR_F32) break;
     }
-    for (; i < count; i += VW) {
-        int n = norm_left(count, i);
-        vf xs = norm_load_n(type, x + i * item, n), dys = norm_load_n(type, dy + i * item, n);
-        if (sum) add_n(centred, &row, sums, i, xs, dys, n);
-        vf weight = vf_load_n(row.weight + (i & row.weight_mask), n);
-        norm_store_n(type, dx + i * item, dx_step(centred, &row, xs, dys, weight), n);
+    *ahead = pass->ahead;
+}
+
+VEC_INLINE void measure(const bool centred, const int type, const int rows, row_gradient *row, vjp_task *task, norm_source *x,
+                        norm_source *dy) {
+    const invar_norm_job *job = task->job;
+    norm_ahead none = { NULL, NULL, true };
+    norm_pass pass[VJP_ROWS];
+    FOR_ROWS pass[r].mean = pass[r].shift = row[r].level = vf_zero();
+    if (centred) {
+        FOR_ROWS run_pass(NORM_SUM, type, &pass[r], &x[r], &dy[r], job, &none);
+        FOR_ROWS pass[r].mean = norm_mean_of(pass[r].lane[0], job->features);
+        FOR_ROWS run_pass(NORM_DEVIATION, type, &pass[r], &x[r], &dy[r], job, &task->x_ahead);
+        FOR_ROWS pass[r].shift = norm_mean_of(pass[r].lane[0], job->features);
+        FOR_ROWS run_pass(NORM_LAYER_GRADIENT, type, &pass[r], &x[r], &dy[r], job, &task->dy_ahead);
+        FOR_ROWS row[r].level = norm_mean_of(pass[r].lane[2], job->features);
+    } else {
+        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, &task->x_ahead);
+    }
+    FOR_ROWS {
+        row[r].mean = pass[r].mean;
+        row[r].shift = pass[r].shift;
+        const float scale = norm_scale_of(pass[r].lane[0], job->features, job->eps);
+        row[r].scale = vf_set1(scale);
+        row[r].slope = vf_set1(vsum_reduce(pass[r].lane[1]) * scale * scale / (float)job->features);
     }
 }
 
-/* One block of a row. What cannot be written in place, or is not wanted, goes through a stage in L1. */
-VEC_INLINE void write_block(const bool centred, const int type, const invar_norm_job *job, char *dx, const row_gradient *row,
-                            const char *x, const char *dy, int64_t first, int64_t count, chunk_sums sums, rows_ahead ahead) {
+/* ---- the last pass ------------------------------------------------------------------------------------------ */
+
+/* One vector of one row: dx, and its part in the vectors dweight and dbias. */
+VEC_INLINE vf finish(const bool centred, const bool sum, const row_gradient *row, vf x, vf dy, vf weight, vf *dweight, vf *dbias) {
+    const vf c = centred ? vf_sub(vf_sub(x, row->mean), row->shift) : x;
+    if (sum) *dweight = vf_fma(dy, vf_mul(c, row->scale), *dweight);
+    if (sum && centred) *dbias = vf_add(dy, *dbias);
+    vf g = vf_mul(dy, weight);
+    if (centred) g = vf_sub(g, row->level);
+    return vf_mul(row->scale, vf_fnma(c, row->slope, g));
+}
+
+/* What rows side by side read and write, contiguous and of one type; with the vectors of all of them. */
+typedef struct vjp_run {
+    char *dx[VJP_ROWS];
+    const char *x[VJP_ROWS], *dy[VJP_ROWS];
+    row_weight weight;
+    chunk_sums sums;
+} vjp_run;
+
+/* Elements i … end-1. */
+VEC_INLINE void write_some(const int type, const bool centred, const bool sum, const int rows, const vjp_run *run,
+                           const row_gradient *row, int64_t i, int64_t end) {
+    const int item = type == INVAR_F32 ? 4 : 2;
+    for (; i < end; i += VW) {
+        const int n = norm_left(end, i);
+        const vf weight = vf_load_n(run->weight.data + (i & run->weight.mask), n);
+        vf dw = sum ? vf_load_n(run->sums.dweight + i, n) : vf_zero(), db = sum && centred ? vf_load_n(run->sums.dbias + i, n) : dw;
+        for (int r = 0; r < rows; r++) {
+            vf x = norm_load_n(type, run->x[r] + i * item, n), dy = norm_load_n(type, run->dy[r] + i * item, n);
+            norm_store_n(type, run->dx[r] + i * item, finish(centred, sum, &row[r], x, dy, weight, &dw, &db), n);
+        }
+        if (sum) vf_store_n(run->sums.dweight + i, dw, n);
+        if (sum && centred) vf_store_n(run->sums.dbias + i, db, n);
+    }
+}
+
+/* Elements i …, two vectors; with `past` past the caches. */
+VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *run,
+                          const row_gradient *row, int64_t i) {
+    const int item = type == INVAR_F32 ? 4 : 2;
+    const vf w0 = vf_load(run->weight.data + (i & run->weight.mask)), w1 = vf_load(run->weight.data + ((i + VW) & run->weight.mask));
+    vf dw0 = vf_zero(), dw1 = dw0, db0 = dw0, db1 = dw0;
+    if (sum) dw0 = vf_load(run->sums.dweight + i), dw1 = vf_load(run->sums.dweight + i + VW);
+    if (sum && centred) db0 = vf_load(run->sums.dbias + i), db1 = vf_load(run->sums.dbias + i + VW);
+    _Pragma("GCC unroll 4") for (int r = 0; r < rows; r++) {
+        const char *x = run->x[r] + i * item, *dy = run->dy[r] + i * item;
+        vf a = finish(centred, sum, &row[r], norm_load(type, x), norm_load(type, dy), w0, &dw0, &db0);
+        vf b = finish(centred, sum, &row[r], norm_load(type, x + VW * item), norm_load(type, dy + VW * item), w1, &dw1, &db1);
+        past ? norm_stream_two(type, run->dx[r] + i * item, a, b) : norm_store_two(type, run->dx[r] + i * item, a, b);
+    }
+    if (sum) vf_store(run->sums.dweight + i, dw0), vf_store(run->sums.dweight + i + VW, dw1);
+    if (sum && centred) vf_store(run->sums.dbias + i, db0), vf_store(run->sums.dbias + i + VW, db1);
+}
+
+VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
+                          const row_gradient *block, int64_t count, norm_ahead *fetched) {
+    const int bytes = rows * 2 * VW * (type == INVAR_F32 ? 4 : 2) / (centred ? 2 : 1);
+    const vjp_run run = *to;
+    norm_ahead ahead = *fetched;
+    row_gradient row[VJP_ROWS];
+    for (int r = 0; r < rows; r++) row[r] = block[r];
+    int64_t i = 0;
+    for (; i + 2 * VW <= count; i += 2 * VW) {
+        norm_fetch(&ahead, bytes);
+        write_two(type, past, centred, sum, rows, &run, row, i);
+    }
+    *fetched = ahead;
+    write_some(type, centred, sum, rows, &run, row, i, count);
+}
+
+VEC_INLINE void write_any(const int type, const bool centred, const int rows, const vjp_run *run, const row_gradient *row,
+                          int64_t count, bool past, norm_ahead *ahead) {
+    if (run->sums.dweight)
+        past ? write_run(type, true, centred, true, rows, run, row, count, ahead) : write_run(type, false, centred, true, rows, run, row, count, ahead);
+    else
+        past ? write_run(type, true, centred, false, rows, run, row, count, ahead) : write_run(type, false, centred, false, rows, run, row, count, ahead);
+}
+
+/* Past the caches from the registers, where every row of dx is of whole cache lines. */
+VEC_INLINE bool whole_lines(const invar_norm_job *job, const int type) {
+    const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
+    uintptr_t odd = (uintptr_t)out->data | (uintptr_t)(job->features * (type == INVAR_F32 ? 4 : 2));
+    for (int d = 0; d < job->ndim; d++) odd |= (uintptr_t)out->stride[d];
+    return norm_streams(job) && odd % VEC_LINE == 0;
+}
+
+/* One block of the rows; dx[0] NULL: none. What cannot be written in place, or is not wanted, goes through a stage in L1. */
+VEC_INLINE void write_block(const bool centred, const int type, const int rows, vjp_task *task, char *const *dx,
+                            const row_gradient *row, const char *const *x, const char *const *dy, int64_t first, int64_t count) {
+    const invar_norm_job *job = task->job;
     const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
     const int item = type == INVAR_F32 ? 4 : 2;
-    const bool staged = !dx || norm_needs_stage(type, out, job->stream);
-    const int64_t piece = staged ? NORM_STAGE / 4 : count;
-    _Alignas(64) char stage[NORM_STAGE];
-    if (dx) dx += first * out->step;
+    const bool plain = dx[0] && !norm_needs_stage(type, out), streams = plain && whole_lines(job, type);
+    const bool staged = !plain || (norm_streams(job) && !streams);
+    const int64_t piece = staged ? NORM_PIECE : count;
     for (int64_t i = 0; i < count; i += piece) {
         const int64_t n = count - i < piece ? count - i : piece, at = first + i;
-        row_gradient part = *row;
-        part.weight += at & row->weight_mask;
-        const rows_ahead next = { norm_ahead_from(ahead.x, at), norm_ahead_from(ahead.dy, at) };
-        char *to = staged ? stage : dx;
-        if (sums.dweight) {
-            const chunk_sums here = { sums.dweight + at, centred ? sums.dbias + at : NULL };
-            write_run(type, centred, true, to, &part, x + i * item, dy + i * item, n, here, next);
-        } else {
-            write_run(type, centred, false, to, &part, x + i * item, dy + i * item, n, sums, next);
+        vjp_run run = { .weight = weight_of(job, at), .sums = { NULL, NULL } };
+        FOR_ROWS {
+            run.dx[r] = staged ? task->stage[r].bytes : dx[r] + at * out->step;
+            run.x[r] = x[r] + i * item;
+            run.dy[r] = dy[r] + i * item;
         }
-        if (staged && dx) norm_unstage(type, job->stream, dx + i * out->step, out, stage, n);
+        if (task->sums.dweight) run.sums = (chunk_sums){ task->sums.dweight + at, centred ? task->sums.dbias + at : NULL };
+        write_any(type, centred, rows, &run, row, n, streams, &task->dy_ahead);
+        for (int r = 0; staged && dx[0] && r < rows; r++)
+            plain ? vec_stream_copy(dx[r] + at * item, run.dx[r], (size_t)(n * item)) :
+                    norm_emit(type, job, &task->dx[r], &task->stage[r], run.dx[r], dx[r] + at * out->step, out, n);
     }
 }
 
@@ -154,32 +205,55 @@ VEC_INLINE chunk_sums sums_of(const bool centred, const invar_norm_job *job, int
     if (!job->want_dweight && !job->want_dbias) return (chunk_sums){ NULL, NULL };
     float *partial = (float *)(void *)(job->partial + (size_t)(first_row / job->chunk_rows) * job->partial_bytes);
     memset(partial, 0, job->partial_bytes);
-    return (chunk_sums){ partial, centred ? partial + job->features : NULL };
+    return (chunk_sums){ partial, centred ? partial + job->partial_bytes / 2 / sizeof(float) : NULL };
+}
+
+VEC_INLINE void vjp_together(const bool centred, const int type, const int rows, vjp_task *task, int64_t left) {
+    const invar_norm_job *job = task->job;
+    norm_source x[VJP_ROWS], dy[VJP_ROWS];
+    row_gradient row[VJP_ROWS];
+    const char *xs[VJP_ROWS], *dys[VJP_ROWS];
+    char *dx[VJP_ROWS];
+    FOR_ROWS {
+        x[r] = norm_source_of(job, &task->next, INVAR_NORM_X, -1, task->scratch);
+        dy[r] = norm_source_of(job, &task->next, INVAR_NORM_DY, -1, task->scratch + norm_block_count(job, 0));
+        dx[r] = invar_norm_row(job, &task->next, INVAR_NORM_DX);
+        invar_norm_walk_next(&task->next, job);
+    }
+    left -= rows;
+    const bool far = rows * job->features * (type == INVAR_F32 ? 4 : 2) > NORM_ROWS_BYTES;
+    task->x_ahead = norm_ahead_of(job, &task->next, INVAR_NORM_X, left < rows ? left : rows, far);
+    task->dy_ahead = norm_ahead_of(job, &task->next, INVAR_NORM_DY, left < rows ? left : rows, far);
+    measure(centred, type, rows, row, task, x, dy);
+    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
+        const int64_t count = norm_block_count(job, first);
+        FOR_ROWS xs[r] = norm_block(&x[r], first, count), dys[r] = norm_block(&dy[r], first, count);
+        write_block(centred, type, rows, task, dx, row, xs, dys, first, count);
+        if (type != INVAR_F32) break;
+    }
+}
+
+/* Where rows stand in place, and the turns of reading and writing stay short. */
+VEC_INLINE bool take_together(const invar_norm_job *job, const int type) {
+    return VJP_ROWS > 1 && norm_in_place(job, INVAR_NORM_X) && norm_in_place(job, INVAR_NORM_DY) &&
+           (!norm_streams(job) || (whole_lines(job, type) && 2 * VJP_ROWS * job->features * (type == INVAR_F32 ? 4 : 2) <= NORM_ROWS_BYTES));
 }
 
 VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,
                             float *scratch) {
-    row_gradient row = { .weight = job->weight ? job->weight : norm_ones, .weight_mask = job->weight ? -1 : 0 };
-    const chunk_sums sums = sums_of(centred, job, first_row);
-    float *second = scratch + norm_block_count(job, 0);
-    invar_norm_walk walk, next;
-    invar_norm_walk_to(&next, job, first_row);
-    for (int64_t r = 0; r < rows; r++) {
-        walk = next;
-        invar_norm_walk_next(&next, job);
-        norm_source x = norm_source_of(job, &walk, INVAR_NORM_X, -1, scratch);
-        norm_source dy = norm_source_of(job, &walk, INVAR_NORM_DY, -1, second);
-        const bool last = r + 1 == rows;
-        const rows_ahead ahead = { norm_ahead_of(job, &next, INVAR_NORM_X, last), norm_ahead_of(job, &next, INVAR_NORM_DY, last) };
-        measure(centred, type, &row, job, &x, &dy, ahead);
-        for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-            int64_t count = norm_block_count(job, first);
-            write_block(centred, type, job, invar_norm_row(job, &walk, INVAR_NORM_DX), &row, norm_block(&x, first, count),
-                        norm_block(&dy, first, count), first, count, sums, ahead);
-            if (type != INVAR_F32) break;
-        }
-    }
-    if (job->stream) vec_stream_end();
+    vjp_task task; /* without an initialiser: it would clear the stages */
+    task.job = job;
+    task.scratch = scratch;
+    task.sums = sums_of(centred, job, first_row);
+    for (int r = 0; r < VJP_ROWS; r++) task.dx[r] = (vec_stream){ task.stage[r].bytes, NULL, 0 };
+    invar_norm_walk_to(&task.next, job, first_row);
+    const bool together = take_together(job, type);
+    int64_t left = rows;
+    if (together)
+        for (; left >= VJP_ROWS; left -= VJP_ROWS) vjp_together(centred, type, VJP_ROWS, &task, left);
+    for (; left > 0; left--) vjp_together(centred, type, 1, &task, left);
+    for (int r = 0; r < VJP_ROWS; r++) vec_stream_flush(&task.dx[r]);
+    if (norm_streams(job)) vec_stream_end();
 }
 
 VEC_INLINE void vjp_rows(const bool centred, const invar_norm_job *job, int64_t first, int64_t rows, float *scratch) {
@@ -208,7 +282,6 @@ void INVAR_KERNEL_NAME(norm_merge)(const invar_norm_job *job, char *out, invar_f
         memset(sum, 0, sizeof sum);
         for (int64_t c = 0; c < chunks; c++)
             norm_widen_run(INVAR_F32, true, sum, partial + (size_t)c * job->partial_bytes + (size_t)i * sizeof(float), n);
-        if (norm_format(job) == INVAR_BF16) norm_reorder(false, sum, sum, n);
-        norm_narrow(false, out + i * step, type, step, sum, n);
+        norm_narrow(out + i * step, type, step, sum, n);
     }
 }

@@ -23,7 +23,9 @@ VEC_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 VEC_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+VEC_INLINE vf vf_sub_by_fma(vf a, vf b) { return _mm256_fmsub_ps(a, _mm256_set1_ps(1), b); }
 VEC_INLINE float sf_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+VEC_INLINE float sf_sqrt(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
 VEC_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 VEC_INLINE vf vf_neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }

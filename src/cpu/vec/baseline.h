@@ -56,9 +56,11 @@ VEC_INLINE vf vf_fma(vf a, vf b, vf c) {
 }
 VEC_INLINE vf vf_neg(vf a) { return _mm_xor_ps(a, _mm_set1_ps(-0.0f)); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return vf_fma(vf_neg(a), b, c); }
+VEC_INLINE vf vf_sub_by_fma(vf a, vf b) { return vf_sub(a, b); }
 VEC_INLINE float sf_fma(float a, float b, float c) {
     return _mm_cvtss_f32(vf_fma(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }
+VEC_INLINE float sf_sqrt(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
 VEC_INLINE vf vf_max(vf a, vf b) { return _mm_max_ps(a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return _mm_min_ps(a, b); }
 VEC_INLINE vf vf_abs(vf a) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), a); }

@@ -4,18 +4,21 @@
  *   vf_zip(a, b, &low, &high)    a0 b0 a1 b1 …
  *   vf_unzip(a, b, &even, &odd)  its inverse: the even elements of a and b, and the odd ones
  *
- * Sixteen-bit numbers lie two in a 32-bit lane, so that a shift widens the even ones to float and a mask the odd ones, and
- * both are rounded back into their places: half the instructions of widening neighbours. That leaves the even elements in one
- * vector and the odd ones in the other:
+ *   vf_load_split(p, &even, &odd)    2·VW bfloat16 numbers from p, widened: they lie two in a 32-bit lane, so that a shift widens the even
+ *                                    ones and a mask the odd ones, half the instructions of widening neighbours
+ *   vf_join(first, second)           2·VW numbers in their order, rounded to nearest even, for vec_store_joined(p, v), or past the caches
+ *                                    vec_stream_joined(p, v); a NaN's lower half must be 0, as in every NaN that arithmetic on
+ *                                    widened numbers gives
  *
- *   vf_load_split(p, &even, &odd)    2·VW numbers from p
- *   vf_join(even, odd)               back, as 4·VW bytes, for vec_store_joined(p, v)
- *
- * VEC_SPLIT is 0 where this is not written; there even and odd are the first and the second VW, as elsewhere. */
+ * VEC_SPLIT is 0 where this is not written; there even and odd are the first and the second VW. */
 #ifndef INVAR_CPU_VEC_LANES_H
 #define INVAR_CPU_VEC_LANES_H
 
 #include "cpu/vec/vec.h"
+
+/* A loaded value stays in its register: the compiler would rather load it for each of its uses, and a load across two cache
+ * lines costs two. */
+#define VEC_KEEP_(v) __asm__("" : "+v"(v))
 
 #if defined(__AVX512F__)
 enum { VEC_SPLIT = 1 };
@@ -33,22 +36,21 @@ VEC_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
 }
 VEC_INLINE void vf_load_split(const uint16_t *p, vf *even, vf *odd) {
     __m512i both = _mm512_loadu_si512((const void *)p);
+    VEC_KEEP_(both);
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)));
 }
-/* The upper half of each lane is the number rounded to nearest even, a NaN made quiet. */
-VEC_INLINE __m512i vf_round_bf16_(vf v) {
-    __m512i bits = _mm512_castps_si512(v);
-    __mmask16 up = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000)), nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    __m512i rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
-    rounded = _mm512_mask_add_epi32(rounded, up, bits, _mm512_set1_epi32(0x8000));
-    return _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
-}
-VEC_INLINE vec_joined vf_join(vf even, vf odd) {
-    __m512i low = _mm512_srli_epi32(vf_round_bf16_(even), 16), high = vf_round_bf16_(odd);
-    return _mm512_mask_mov_epi16(high, 0x55555555, low);
+VEC_INLINE vec_joined vf_join(vf first, vf second) {
+    const __m512i odd_words = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
+                                               19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    const __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second), one = _mm512_set1_epi16(1);
+    const __m512i high = _mm512_permutex2var_epi16(a, odd_words, b);
+    const __m512i low = _mm512_permutex2var_epi16(a, _mm512_sub_epi16(odd_words, one), b);
+    const __m512i sum = _mm512_adds_epu16(low, _mm512_and_si512(high, one));
+    return _mm512_mask_add_epi16(high, _mm512_cmpgt_epu16_mask(sum, _mm512_set1_epi16(-0x8000)), high, one);
 }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) { _mm512_storeu_si512((void *)p, v); }
+VEC_INLINE void vec_stream_joined(uint16_t *p, vec_joined v) { _mm512_stream_si512((void *)p, v); }
 #elif defined(__AVX2__)
 enum { VEC_SPLIT = 1 };
 typedef __m256i vec_joined;
@@ -65,34 +67,35 @@ VEC_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
 }
 VEC_INLINE void vf_load_split(const uint16_t *p, vf *even, vf *odd) {
     __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    VEC_KEEP_(both);
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
     *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-65536)));
 }
-VEC_INLINE __m256i vf_round_bf16_(vf v) {
-    __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-    return _mm256_blendv_epi8(rounded, _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan);
-}
-VEC_INLINE vec_joined vf_join(vf even, vf odd) {
-    __m256i low = _mm256_srli_epi32(vf_round_bf16_(even), 16), high = vf_round_bf16_(odd);
-    return _mm256_blend_epi16(high, low, 0x55);
+VEC_INLINE vec_joined vf_join(vf first, vf second) {
+    const __m256i a = _mm256_castps_si256(first), b = _mm256_castps_si256(second), zero = _mm256_setzero_si256();
+    const __m256i highs = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16)); /* within 128-bit halves */
+    const __m256i lows = _mm256_packus_epi32(_mm256_blend_epi16(a, zero, 0xaa), _mm256_blend_epi16(b, zero, 0xaa));
+    const __m256i last = _mm256_and_si256(highs, _mm256_set1_epi16(1));
+    const __m256i above = _mm256_adds_epi16(_mm256_xor_si256(lows, _mm256_set1_epi16(-0x8000)), last); /* low + last - 2^15 */
+    return _mm256_permute4x64_epi64(_mm256_sub_epi16(highs, _mm256_cmpgt_epi16(above, zero)), 0xd8);
 }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) { _mm256_storeu_si256((__m256i *)(void *)p, v); }
+VEC_INLINE void vec_stream_joined(uint16_t *p, vec_joined v) { _mm256_stream_si256((__m256i *)(void *)p, v); }
 #else
 enum { VEC_SPLIT = 0 };
 typedef struct vec_joined {
-    vf even, odd;
+    vf first, second;
 } vec_joined;
 VEC_INLINE void vf_load_split(const uint16_t *p, vf *even, vf *odd) {
     *even = vf_load_bf16(p);
     *odd = vf_load_bf16(p + VW);
 }
-VEC_INLINE vec_joined vf_join(vf even, vf odd) { return (vec_joined){ even, odd }; }
+VEC_INLINE vec_joined vf_join(vf first, vf second) { return (vec_joined){ first, second }; }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) {
-    vf_store_bf16(p, v.even);
-    vf_store_bf16(p + VW, v.odd);
+    vf_store_bf16(p, v.first);
+    vf_store_bf16(p + VW, v.second);
 }
+VEC_INLINE void vec_stream_joined(uint16_t *p, vec_joined v) { vec_store_joined(p, v); }
 #if defined(__aarch64__)
 VEC_INLINE vf vf_swap_pairs(vf v) { return vrev64q_f32(v); }
 VEC_INLINE void vf_zip(vf a, vf b, vf *low, vf *high) {

@@ -31,7 +31,9 @@ VEC_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 VEC_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
+VEC_INLINE vf vf_sub_by_fma(vf a, vf b) { return vf_sub(a, b); }
 VEC_INLINE float sf_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+VEC_INLINE float sf_sqrt(float a) { return vgetq_lane_f32(vsqrtq_f32(vdupq_n_f32(a)), 0); }
 VEC_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 VEC_INLINE vf vf_neg(vf a) { return vnegq_f32(a); }

@@ -9,6 +9,7 @@
  *   vf_load_f16 vf_load_bf16 vf_store_f16 vf_store_bf16    16-bit floats; _n forms too
  *   vf_add vf_sub vf_mul vf_div vf_sqrt vf_neg vf_abs      correctly rounded
  *   vf_fma(a, b, c) = a·b + c; vf_fnma(a, b, c) = c - a·b  rounded once, also where the machine has no such instruction
+ *   vf_sub_by_fma(a, b) = a - b                            in the multiply-adders, where these are other units than the adders
  *   vf_max(a, b) = a > b ? a : b; vf_min(a, b) = a < b ? a : b    so b wins when either is NaN
  *   vf_round(a)                                            nearest even, |a| < 2^22; the sign of a zero is unspecified
  *   vf_scale2(a, n)                                        a · 2^n for integral n; a and the result must be normal
@@ -20,7 +21,7 @@
  *   vf_hmax(v)                                             the largest lane; no lane may be NaN
  *   vf_transpose(r)                                        r[0] … r[VW-1] as rows become columns
  *   vf_load_square(r, p, stride)                           rows of VW floats, stride bytes apart, as columns
- *   sf_fma(a, b, c)                                        the scalar twin of vf_fma
+ *   sf_fma(a, b, c) sf_sqrt(a)                             the scalar twins
  */
 #ifndef INVAR_CPU_VEC_H
 #define INVAR_CPU_VEC_H
