@@ -42,13 +42,17 @@ def functions(path):
 
 
 def innermost_loops(body):
-    """Slices of the body between the target of a backward jump and the jump, with no other such slice inside."""
+    """Slices of the body between the target of a backward jump and the jump, with no other such slice inside. A loop that
+    only prefetches counts as a part of the one around it."""
     place = {address: i for i, (address, _, _) in enumerate(body)}
     spans = set()
     for i, (address, mnemonic, operands) in enumerate(body):
         target = re.match(r"([0-9a-f]+) <", operands)
         if mnemonic.startswith("j") and target and int(target[1], 16) <= address and int(target[1], 16) in place:
             spans.add((place[int(target[1], 16)], i))
+    calls_ahead = lambda b, e: any(m.startswith("prefetch") for _, m, _ in body[b : e + 1])  # noqa: E731
+    multiplies = lambda b, e: any(MULTIPLY_ADD.match(m) for _, m, _ in body[b : e + 1])  # noqa: E731
+    spans = {span for span in spans if multiplies(*span) or not calls_ahead(*span)}
     for begin, end in sorted(spans):
         if not any((b, e) != (begin, end) and begin <= b and e <= end for b, e in spans):
             yield body[begin : end + 1]
