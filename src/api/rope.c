@@ -115,7 +115,7 @@ static void fill_job(rope_call *call, bool inverse) {
         .x = operand_of(x), .y = operand_of(&call->y), .type = x->type,
         .length = x->shape[x->ndim - 2], .features = x->shape[x->ndim - 1], .dims = call->options.dims,
         .traditional = call->options.traditional, .inverse = inverse,
-        .stream = traffic(call) > (double)(l3 > 0 ? l3 : ASSUMED_L3) && x->data != call->y.data,
+        .stream = traffic(call) > 0.75 * (double)(l3 > 0 ? l3 : ASSUMED_L3) && x->data != call->y.data,
         .ndim = x->ndim - 2, .slices = 1, .batch_slices = 1, .offset = call->options.offset,
         .base = call->options.base, .scale = call->options.scale,
     };

@@ -11,6 +11,8 @@
 #include "cpu/vec/stream.h"
 #include "cpu/vec/vec.h"
 
+#include <math.h>
+
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
 typedef struct angle {
@@ -52,6 +54,8 @@ VEC_INLINE void cosine_and_sine(vd high, vd low, const double *frequency, const 
     vf quadrant = vf_from_vd(a.quadrant, b.quadrant), square = vf_mul(quadrant, quadrant), one = vf_set1(1.0f);
     vm odd = vf_eq(square, one), opposite = vf_eq(square, vf_set1(4.0f));
     vf sin = vf_select(odd, c, s), cos = vf_select(odd, s, c);
+    vm number = vf_eq(quadrant, quadrant); /* a NaN of any other form might not survive the rounding of vf_join */
+    sin = vf_select(number, sin, vf_set1(NAN)), cos = vf_select(number, cos, vf_set1(NAN));
     *sines = vf_select(vm_or(opposite, vf_eq(quadrant, vf_set1(-1.0f))), vf_neg(sin), sin);
     *cosines = vf_select(vm_or(opposite, vf_eq(quadrant, one)), vf_neg(cos), cos);
 }
@@ -107,14 +111,10 @@ VEC_INLINE void store(const int type, void *p, vf v) {
     else if (type == INVAR_F16) vf_store_f16(p, v);
     else vf_store_bf16(p, v);
 }
-/* Two vectors, side by side; with stream, past the caches. */
-VEC_INLINE void store_two(const int type, const bool stream, void *p, vf a, vf b) {
-    const int bytes = VW * (type == INVAR_F32 ? 4 : 2);
-    if (!stream || type == INVAR_F32) {
-        stream ? vf_stream(p, a) : store(type, p, a);
-        stream ? vf_stream((float *)p + VW, b) : store(type, (char *)p + bytes, b);
-    } else if (type == INVAR_F16) vf_stream_f16(p, a, b);
-    else vf_stream_bf16(p, a, b);
+/* Two vectors, side by side. */
+VEC_INLINE void store_two(const int type, void *p, vf a, vf b) {
+    if (type == INVAR_BF16) vec_store_joined(p, vf_join(a, b));
+    else store(type, p, a), store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
 }
 VEC_INLINE void store_n(const int type, void *p, vf v, int n) {
     if (type == INVAR_F32) vf_store_n(p, v, n);
@@ -126,7 +126,7 @@ VEC_INLINE vf turn_first(vf a, vf b, vf cos, vf sin) { return vf_fma(a, cos, vf_
 VEC_INLINE vf turn_second(vf a, vf b, vf cos, vf sin) { return vf_fma(b, cos, vf_mul(a, sin)); }
 
 /* Pairs (i, i + dims/2). */
-VEC_INLINE void turn_halves(const int type, const bool stream, char *y, const char *x, const float *row, int64_t sines,
+VEC_INLINE void turn_halves(const int type, char *y, const char *x, const float *row, int64_t sines,
                             int64_t pairs) {
     const int item = type == INVAR_F32 ? 4 : 2;
     const int64_t far = pairs * item;
@@ -135,8 +135,8 @@ VEC_INLINE void turn_halves(const int type, const bool stream, char *y, const ch
         vf a = load(type, x + i * item), b = load(type, x + far + i * item), cos = vf_load(row + i), sin = vf_load(row + sines + i);
         const int64_t j = i + VW;
         vf c = load(type, x + j * item), d = load(type, x + far + j * item), cos2 = vf_load(row + j), sin2 = vf_load(row + sines + j);
-        store_two(type, stream, y + i * item, turn_first(a, b, cos, sin), turn_first(c, d, cos2, sin2));
-        store_two(type, stream, y + far + i * item, turn_second(a, b, cos, sin), turn_second(c, d, cos2, sin2));
+        store_two(type, y + i * item, turn_first(a, b, cos, sin), turn_first(c, d, cos2, sin2));
+        store_two(type, y + far + i * item, turn_second(a, b, cos, sin), turn_second(c, d, cos2, sin2));
     }
     for (int n; i < pairs; i += n) {
         n = pairs - i < VW ? (int)(pairs - i) : VW;
@@ -151,13 +151,13 @@ VEC_INLINE void turn_halves(const int type, const bool stream, char *y, const ch
 VEC_INLINE vf turn_pairs(vf v, const float *row, int64_t sines) {
     return vf_fma(v, vf_load(row), vf_mul(vf_swap_pairs(v), vf_load(row + sines)));
 }
-VEC_INLINE void turn_neighbours(const int type, const bool stream, char *y, const char *x, const float *row, int64_t sines,
+VEC_INLINE void turn_neighbours(const int type, char *y, const char *x, const float *row, int64_t sines,
                                 int64_t pairs) {
     const int item = type == INVAR_F32 ? 4 : 2;
     const int64_t count = 2 * pairs;
     int64_t i = 0;
     for (; i + 2 * VW <= count; i += 2 * VW)
-        store_two(type, stream, y + i * item, turn_pairs(load(type, x + i * item), row + i, sines),
+        store_two(type, y + i * item, turn_pairs(load(type, x + i * item), row + i, sines),
                   turn_pairs(load(type, x + (i + VW) * item), row + i + VW, sines));
     for (int n; i < count; i += n) {
         n = count - i < VW ? (int)(count - i) : VW;
@@ -165,10 +165,10 @@ VEC_INLINE void turn_neighbours(const int type, const bool stream, char *y, cons
     }
 }
 
-VEC_INLINE void turn_row(const int type, const bool stream, const invar_rope_job *job, char *y, const char *x, const float *row,
+VEC_INLINE void turn_row(const int type, const invar_rope_job *job, char *y, const char *x, const float *row,
                          int64_t sines) {
-    if (job->traditional) turn_neighbours(type, stream, y, x, row, sines, job->dims / 2);
-    else turn_halves(type, stream, y, x, row, sines, job->dims / 2);
+    if (job->traditional) turn_neighbours(type, y, x, row, sines, job->dims / 2);
+    else turn_halves(type, y, x, row, sines, job->dims / 2);
 }
 
 /* Features that do not stand together: pair by pair. */
@@ -194,38 +194,44 @@ static void copy_rest(const invar_rope_job *job, char *y, const char *x) {
     for (int64_t i = job->dims; i < job->features; i++) memcpy(y + i * job->y.step, x + i * job->x.step, item);
 }
 
-/* True when both halves of every row of the slice begin where a vector may be stored past the caches. */
-VEC_INLINE bool may_stream(const invar_rope_job *job, const char *y) {
-    const int64_t bytes = 4 * VW, far = job->dims / 2 * (int64_t)invar_float_size(job->type);
-    return job->stream && !((int64_t)(uintptr_t)y % bytes) && !(job->y.row % bytes) && (job->traditional || !(far % bytes));
-}
+/* Rows past the caches are turned into a stage in L1 and go from there in whole cache lines, wherever they begin: so reading and
+ * writing take turns of some KiB, which is faster than row by row. */
+enum { STAGE = 4096 };
+typedef struct rope_stage {
+    _Alignas(64) char before[VEC_LINE], bytes[STAGE]; /* as vec_stream wants it */
+    vec_stream stream;
+} rope_stage;
 
-VEC_INLINE void turn_block(const int type, const bool stream, const invar_rope_job *job, char *y, const char *x,
-                           const float *table, int64_t count) {
-    const int64_t width = invar_rope_table_row(job);
-    for (int64_t i = 0; i < count; i++, y += job->y.row, x += job->x.row) {
-        turn_row(type, stream, job, y, x, table + i * width, width / 2);
-        copy_rest(job, y, x);
+/* One slice's rows of a block, whose features stand together; ahead: the next slice's, or NULL. */
+VEC_INLINE void turn_block(const int type, const invar_rope_job *job, char *y, const char *x, const char *ahead, const float *table,
+                           int64_t count, rope_stage *stage) {
+    const int64_t width = invar_rope_table_row(job), bytes = job->features * (type == INVAR_F32 ? 4 : 2);
+    const bool staged = job->stream && VEC_STREAMS && bytes <= STAGE;
+    const int64_t most = !staged ? count : job->y.row == bytes ? STAGE / bytes : 1;
+    for (int64_t i = 0, n; i < count; i += n) {
+        n = count - i < most ? count - i : most;
+        char *to = staged ? stage->bytes : y + i * job->y.row;
+        for (int64_t k = 0; k < n; k++, to += staged ? bytes : job->y.row) {
+            const char *from = x + (i + k) * job->x.row;
+            for (int64_t b = 0; ahead && b < bytes; b += VEC_LINE) vec_prefetch(ahead + (i + k) * job->x.row + b, true);
+            turn_row(type, job, to, from, table + (i + k) * width, width / 2);
+            copy_rest(job, to, from);
+        }
+        if (staged) vec_stream_put(&stage->stream, y + i * job->y.row, (size_t)(n * bytes), stage->bytes);
     }
 }
 
-/* One slice's rows of a block. */
-static void turn_slice(const invar_rope_job *job, char *y, const char *x, const float *table, int64_t count) {
+static void turn_slice(const invar_rope_job *job, char *y, const char *x, const char *ahead, const float *table, int64_t count,
+                       rope_stage *stage) {
     const int64_t width = invar_rope_table_row(job), item = (int64_t)invar_float_size(job->type);
     if (job->x.step != item || job->y.step != item) {
         for (int64_t i = 0; i < count; i++, y += job->y.row, x += job->x.row) {
             turn_scattered(job, y, x, table + i * width, width / 2);
             copy_rest(job, y, x);
         }
-        return;
-    }
-    bool stream = may_stream(job, y);
-    if (job->type == INVAR_F32 && stream) turn_block(INVAR_F32, true, job, y, x, table, count);
-    else if (job->type == INVAR_F32) turn_block(INVAR_F32, false, job, y, x, table, count);
-    else if (job->type == INVAR_F16 && stream) turn_block(INVAR_F16, true, job, y, x, table, count);
-    else if (job->type == INVAR_F16) turn_block(INVAR_F16, false, job, y, x, table, count);
-    else if (stream) turn_block(INVAR_BF16, true, job, y, x, table, count);
-    else turn_block(INVAR_BF16, false, job, y, x, table, count);
+    } else if (job->type == INVAR_F32) turn_block(INVAR_F32, job, y, x, ahead, table, count, stage);
+    else if (job->type == INVAR_F16) turn_block(INVAR_F16, job, y, x, ahead, table, count, stage);
+    else turn_block(INVAR_BF16, job, y, x, ahead, table, count, stage);
 }
 
 invar_rope_kernel INVAR_KERNEL_NAME(rope);
@@ -233,6 +239,8 @@ invar_rope_kernel INVAR_KERNEL_NAME(rope);
 void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, int64_t positions, int64_t first_slice,
                              int64_t slices, void *scratch) {
     float *table = scratch;
+    rope_stage stage; /* without an initialiser: it would clear the bytes */
+    stage.stream = (vec_stream){ stage.bytes, NULL, 0 };
     for (int64_t done = 0; done < positions; done += job->block) {
         int64_t first = first_position + done, count = positions - done < job->block ? positions - done : job->block;
         int64_t filled = -1; /* the batch that the table is for */
@@ -242,9 +250,14 @@ void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, 
                 fill_table(job, table, batch, first, count);
                 filled = batch;
             }
+            int64_t next = 0, unused;
+            const bool more = job->stream && s + 1 < first_slice + slices;
             invar_rope_slice(job, s, &x, &y);
-            turn_slice(job, job->y.data + y + first * job->y.row, job->x.data + x + first * job->x.row, table, count);
+            if (more) invar_rope_slice(job, s + 1, &next, &unused);
+            turn_slice(job, job->y.data + y + first * job->y.row, job->x.data + x + first * job->x.row,
+                       more ? job->x.data + next + first * job->x.row : NULL, table, count, &stage);
         }
     }
+    vec_stream_flush(&stage.stream);
     if (job->stream) vec_stream_end();
 }
