@@ -88,7 +88,8 @@ VEC_INLINE void write_run(const int type, const bool centred, const bool biased,
     int64_t i = 0;
     for (; i + 2 * VW <= count; i += 2 * VW) {
         const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
-        norm_store_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i), normalise_at(centred, biased, &row, x1, i + VW));
+        norm_store_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i),
+                       normalise_at(centred, biased, &row, x1, i + VW));
     }
     write_some(type, centred, biased, y + i * item, &row, x, i, count);
 }
@@ -103,7 +104,8 @@ VEC_INLINE void stream_run(const int type, const bool centred, const bool biased
     if (head) write_some(type, centred, biased, vec_edge_head(edge, y), &row, x, 0, head);
     for (; i + 2 * VW <= whole; i += 2 * VW) {
         const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
-        norm_stream_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i), normalise_at(centred, biased, &row, x1, i + VW));
+        norm_stream_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i),
+                        normalise_at(centred, biased, &row, x1, i + VW));
     }
     if (i < whole) /* of floats, a line of one vector */
         vf_stream((float *)(void *)(y + i * item), normalise_at(centred, biased, &row, norm_load(type, x + i * item), i));
@@ -114,11 +116,14 @@ VEC_INLINE void stream_run(const int type, const bool centred, const bool biased
     }
 }
 
+/* edge NULL: through the caches. */
 VEC_INLINE void write_any(const int type, const bool centred, char *y, const row_norm *row, const char *x, int64_t count,
                           vec_edge *edge) {
     const bool biased = centred && row->bias;
-    if (edge) biased ? stream_run(type, centred, centred, y, row, x, count, edge) : stream_run(type, centred, false, y, row, x, count, edge);
-    else biased ? write_run(type, centred, centred, y, row, x, count) : write_run(type, centred, false, y, row, x, count);
+    if (edge && biased) stream_run(type, centred, centred, y, row, x, count, edge);
+    else if (edge) stream_run(type, centred, false, y, row, x, count, edge);
+    else if (biased) write_run(type, centred, centred, y, row, x, count);
+    else write_run(type, centred, false, y, row, x, count);
 }
 
 VEC_INLINE row_norm row_from(const row_norm *row, int64_t first) {
@@ -134,7 +139,8 @@ VEC_INLINE void write_block(const bool centred, const int type, norm_task *task,
     const invar_norm_job *job = task->job;
     const invar_norm_operand *out = &job->operand[INVAR_NORM_Y], *sum_out = &job->operand[INVAR_NORM_SUM];
     const int item = type == INVAR_F32 ? 4 : 2;
-    const bool staged = norm_needs_stage(type, out), streams = norm_streams_rows(type, job, out) && count * item >= 2 * VEC_LINE;
+    const bool staged = norm_needs_stage(type, out);
+    const bool streams = norm_streams_rows(type, job, out) && count * item >= 2 * VEC_LINE;
     const int64_t piece = staged || sum ? NORM_PIECE : count;
     for (int64_t i = 0; i < count; i += piece) {
         const int64_t n = count - i < piece ? count - i : piece, at = first + i;
@@ -154,7 +160,9 @@ VEC_INLINE void norm_together(const bool centred, const int type, int rows, norm
     norm_source x[NORM_ROWS];
     char *y[NORM_ROWS], *sum[NORM_ROWS];
     FOR_ROWS {
-        row[r] = (row_norm){ .weight = job->weight ? job->weight : norm_ones, .bias = job->bias, .weight_mask = job->weight ? -1 : 0 };
+        row[r].weight = job->weight ? job->weight : norm_ones;
+        row[r].weight_mask = job->weight ? -1 : 0;
+        row[r].bias = job->bias;
         x[r] = norm_source_of(job, &task->next, INVAR_NORM_X, centred ? -1 : INVAR_NORM_RESIDUAL, task->scratch);
         y[r] = invar_norm_row(job, &task->next, INVAR_NORM_Y);
         sum[r] = centred ? NULL : invar_norm_row(job, &task->next, INVAR_NORM_SUM);

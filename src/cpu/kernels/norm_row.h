@@ -81,9 +81,9 @@ VEC_INLINE void norm_widen(const bool add, float *to, const char *from, invar_fl
 /* How this instruction set reads the job's rows: half types in place where widening them in registers costs next to nothing. */
 VEC_INLINE invar_float_type norm_format(const invar_norm_job *job) { return VEC_SPLIT ? job->format : INVAR_F32; }
 
-/* Rows that are taken together where they are read in place: the reductions at the end of a pass, which are chains of some 50 cycles,
- * then overlap. They are read one after the other, and are few: what is read and written in turns of 2 to 4 KiB moves
- * nearly twice as fast as in turns of 16, or from four places at once (measured on Zen 4). */
+/* Rows that are taken together where they are read in place: the reductions at the end of a pass, chains of some 50 cycles, then
+ * overlap. They are read one after the other, and are few: what is read and written in turns of 2 to 4 KiB moves nearly
+ * twice as fast as in turns of 16, or from four places at once (measured on Zen 4). */
 enum { NORM_ROWS = 4, NORM_ROWS_BYTES = 4096 };
 #define FOR_ROWS _Pragma("GCC unroll 1") for (int r = 0; r < rows; r++)
 
@@ -219,10 +219,13 @@ VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[3][VSUM]
 /* Vectors first … first+width-1 of the lanes, over one block; they live in registers. */
 VEC_INLINE void norm_sweep(const int kind, const int type, const int first, const int width, norm_pass *p, int64_t count) {
     const bool gradient = kind >= NORM_RMS_GRADIENT;
-    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind), fetched = item * width * VW / (kind == NORM_LAYER_GRADIENT ? 2 : 1);
+    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind);
+    const int fetched = item * width * VW / (kind == NORM_LAYER_GRADIENT ? 2 : 1); /* the last pass fetches the other half */
     const char *px = p->x, *pdy = p->dy;
     const float *weight = p->weight;
-    const vf mean = p->mean, shift = p->shift;
+    vf mean = p->mean, shift = p->shift;
+    VEC_KEEP_(mean);
+    VEC_KEEP_(shift);
     const int64_t mask = p->weight_mask, whole = count - count % VSUM_LANES;
     norm_ahead ahead = p->ahead;
     vf lane[3][VSUM], x0, x1, g0 = vf_zero(), g1 = g0;
@@ -285,8 +288,8 @@ static const float norm_ones[VW] = {
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
-/* Results go from the registers to a contiguous row of the job's format; past the caches, in whole cache lines (vec_edge). Other outputs
- * are computed a piece at a time in a stage in L1, and go from there to another type, to places apart, or past the caches. */
+/* Results go from the registers to a contiguous row of the job's format; past the caches, in whole cache lines (vec_edge). Other
+ * outputs are computed a piece at a time in a stage in L1, and go from there to another type, to places apart, or past the caches. */
 enum { NORM_PIECE = 1024, NORM_STAGE = 4 * NORM_PIECE }; /* elements; bytes */
 typedef struct norm_stage {
     _Alignas(64) char before[VEC_LINE], bytes[NORM_STAGE]; /* as vec_stream wants it */
@@ -313,7 +316,8 @@ VEC_INLINE void norm_narrow_run(const int type, char *to, const char *from, int6
     const int item = type == INVAR_F32 ? 4 : 2;
     int64_t i = 0;
     for (; i + VW <= count; i += VW) norm_store(type, to + i * item, norm_load(INVAR_F32, from + i * 4));
-    if (i < count) norm_store_n(type, to + i * item, norm_load_n(INVAR_F32, from + i * 4, norm_left(count, i)), norm_left(count, i));
+    const int n = norm_left(count, i);
+    if (n) norm_store_n(type, to + i * item, norm_load_n(INVAR_F32, from + i * 4, n), n);
 }
 
 /* Floats stored with any type and distance between elements. */
@@ -326,8 +330,8 @@ static void norm_narrow(char *to, invar_float_type type, int64_t step, const flo
     else norm_narrow_run(INVAR_BF16, to, floats, count);
 }
 
-/* `count` floats, or elements of a half format, to their place: from the stage of `stream`, or for floats from anywhere. What follows
- * will come through the stage `next`. */
+/* `count` floats, or elements of a half format, to their place: from the stage of `stream`, or for floats from anywhere. What
+ * follows will come through the stage `next`. */
 VEC_INLINE void norm_emit(const int format, const invar_norm_job *job, vec_stream *stream, norm_stage *next, const char *from,
                           char *to, const invar_norm_operand *out, int64_t count) {
     const float *floats = (const float *)(const void *)from;

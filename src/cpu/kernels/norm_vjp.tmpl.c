@@ -7,8 +7,8 @@
  * read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
 #include "cpu/kernels/norm_row.h"
 
-/* Rows that are taken together: a chunk's partial sums are then read and written once for all of them, and three sums a row side by
- * side still fit into 32 registers. */
+/* Rows that are taken together: a chunk's partial sums are then read and written once for all of them. What a row needs in the
+ * last pass takes five registers. */
 enum { VJP_ROWS = VW == 16 ? 2 : 1 };
 
 /* A chunk's partial sums; dweight NULL: none. */
@@ -124,46 +124,59 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool sum, c
     }
 }
 
-/* Elements i …, two vectors; with `past` past the caches. */
-VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *run,
-                          const row_gradient *row, int64_t i) {
+/* Two vectors of one row, from element i; with `past` past the caches. */
+VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool sum, const vjp_run *run, const int r,
+                          const row_gradient *row, int64_t i, const vf weight[2], vf dweight[2], vf dbias[2]) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    const vf w0 = vf_load(run->weight.data + (i & run->weight.mask)), w1 = vf_load(run->weight.data + ((i + VW) & run->weight.mask));
-    vf dw0 = vf_zero(), dw1 = dw0, db0 = dw0, db1 = dw0;
-    if (sum) dw0 = vf_load(run->sums.dweight + i), dw1 = vf_load(run->sums.dweight + i + VW);
-    if (sum && centred) db0 = vf_load(run->sums.dbias + i), db1 = vf_load(run->sums.dbias + i + VW);
-    _Pragma("GCC unroll 4") for (int r = 0; r < rows; r++) {
-        const char *x = run->x[r] + i * item, *dy = run->dy[r] + i * item;
-        vf a = finish(centred, sum, &row[r], norm_load(type, x), norm_load(type, dy), w0, &dw0, &db0);
-        vf b = finish(centred, sum, &row[r], norm_load(type, x + VW * item), norm_load(type, dy + VW * item), w1, &dw1, &db1);
-        past ? norm_stream_two(type, run->dx[r] + i * item, a, b) : norm_store_two(type, run->dx[r] + i * item, a, b);
-    }
-    if (sum) vf_store(run->sums.dweight + i, dw0), vf_store(run->sums.dweight + i + VW, dw1);
-    if (sum && centred) vf_store(run->sums.dbias + i, db0), vf_store(run->sums.dbias + i + VW, db1);
+    const char *x = run->x[r] + i * item, *dy = run->dy[r] + i * item;
+    char *dx = run->dx[r] + i * item;
+    const vf a = finish(centred, sum, row, norm_load(type, x), norm_load(type, dy), weight[0], &dweight[0], &dbias[0]);
+    x += VW * item, dy += VW * item;
+    const vf b = finish(centred, sum, row, norm_load(type, x), norm_load(type, dy), weight[1], &dweight[1], &dbias[1]);
+    past ? norm_stream_two(type, dx, a, b) : norm_store_two(type, dx, a, b);
+}
+
+/* In registers, where there are enough: the compiler would rather read them from the stack for each vector. */
+VEC_INLINE row_gradient in_registers(row_gradient row) {
+    if (VW < 16) return row;
+    VEC_KEEP_(row.mean);
+    VEC_KEEP_(row.shift);
+    VEC_KEEP_(row.scale);
+    VEC_KEEP_(row.slope);
+    VEC_KEEP_(row.level);
+    return row;
 }
 
 VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
                           const row_gradient *block, int64_t count, norm_ahead *fetched) {
     const int bytes = rows * 2 * VW * (type == INVAR_F32 ? 4 : 2) / (centred ? 2 : 1);
     const vjp_run run = *to;
+    const row_gradient first = in_registers(block[0]), last = rows > 1 ? in_registers(block[rows - 1]) : first;
     norm_ahead ahead = *fetched;
-    row_gradient row[VJP_ROWS];
-    for (int r = 0; r < rows; r++) row[r] = block[r];
+    vf dw[2] = { vf_zero(), vf_zero() }, db[2] = { vf_zero(), vf_zero() };
     int64_t i = 0;
     for (; i + 2 * VW <= count; i += 2 * VW) {
         norm_fetch(&ahead, bytes);
-        write_two(type, past, centred, sum, rows, &run, row, i);
+        const int64_t j = i + VW;
+        const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
+        if (sum) dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + j);
+        if (sum && centred) db[0] = vf_load(run.sums.dbias + i), db[1] = vf_load(run.sums.dbias + j);
+        write_two(type, past, centred, sum, &run, 0, &first, i, weight, dw, db);
+        if (rows > 1) write_two(type, past, centred, sum, &run, rows - 1, &last, i, weight, dw, db);
+        if (sum) vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + j, dw[1]);
+        if (sum && centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + j, db[1]);
     }
     *fetched = ahead;
-    write_some(type, centred, sum, rows, &run, row, i, count);
+    write_some(type, centred, sum, rows, to, block, i, count);
 }
 
 VEC_INLINE void write_any(const int type, const bool centred, const int rows, const vjp_run *run, const row_gradient *row,
                           int64_t count, bool past, norm_ahead *ahead) {
-    if (run->sums.dweight)
-        past ? write_run(type, true, centred, true, rows, run, row, count, ahead) : write_run(type, false, centred, true, rows, run, row, count, ahead);
-    else
-        past ? write_run(type, true, centred, false, rows, run, row, count, ahead) : write_run(type, false, centred, false, rows, run, row, count, ahead);
+    const bool sum = run->sums.dweight;
+    if (past && sum) write_run(type, true, centred, true, rows, run, row, count, ahead);
+    else if (past) write_run(type, true, centred, false, rows, run, row, count, ahead);
+    else if (sum) write_run(type, false, centred, true, rows, run, row, count, ahead);
+    else write_run(type, false, centred, false, rows, run, row, count, ahead);
 }
 
 /* Past the caches from the registers, where every row of dx is of whole cache lines. */
@@ -235,8 +248,9 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
 
 /* Where rows stand in place, and the turns of reading and writing stay short. */
 VEC_INLINE bool take_together(const invar_norm_job *job, const int type) {
+    const bool brief = 2 * VJP_ROWS * job->features * (type == INVAR_F32 ? 4 : 2) <= NORM_ROWS_BYTES;
     return VJP_ROWS > 1 && norm_in_place(job, INVAR_NORM_X) && norm_in_place(job, INVAR_NORM_DY) &&
-           (!norm_streams(job) || (whole_lines(job, type) && 2 * VJP_ROWS * job->features * (type == INVAR_F32 ? 4 : 2) <= NORM_ROWS_BYTES));
+           (!norm_streams(job) || (brief && whole_lines(job, type)));
 }
 
 VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,

@@ -54,8 +54,6 @@ VEC_INLINE void cosine_and_sine(vd high, vd low, const double *frequency, const 
     vf quadrant = vf_from_vd(a.quadrant, b.quadrant), square = vf_mul(quadrant, quadrant), one = vf_set1(1.0f);
     vm odd = vf_eq(square, one), opposite = vf_eq(square, vf_set1(4.0f));
     vf sin = vf_select(odd, c, s), cos = vf_select(odd, s, c);
-    vm number = vf_eq(quadrant, quadrant); /* a NaN of any other form might not survive the rounding of vf_join */
-    sin = vf_select(number, sin, vf_set1(NAN)), cos = vf_select(number, cos, vf_set1(NAN));
     *sines = vf_select(vm_or(opposite, vf_eq(quadrant, vf_set1(-1.0f))), vf_neg(sin), sin);
     *cosines = vf_select(vm_or(opposite, vf_eq(quadrant, one)), vf_neg(cos), cos);
 }
@@ -68,6 +66,10 @@ static void fill_row(const invar_rope_job *job, float *row, double high, double 
         vf cos, sin, first, second;
         cosine_and_sine(h, l, job->high + i, job->low + i, &cos, &sin);
         if (job->inverse) sin = vf_neg(sin);
+        if (job->type == INVAR_BF16) { /* a NaN of any other form might not survive the rounding of vf_join */
+            sin = vf_select(vf_eq(sin, sin), sin, vf_set1(NAN));
+            cos = vf_select(vf_eq(cos, cos), cos, vf_set1(NAN));
+        }
         if (!job->traditional) {
             vf_store(row + i, cos);
             vf_store(row + half + i, sin);

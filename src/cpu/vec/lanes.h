@@ -4,11 +4,11 @@
  *   vf_zip(a, b, &low, &high)    a0 b0 a1 b1 …
  *   vf_unzip(a, b, &even, &odd)  its inverse: the even elements of a and b, and the odd ones
  *
- *   vf_load_split(p, &even, &odd)    2·VW bfloat16 numbers from p, widened: they lie two in a 32-bit lane, so that a shift widens the even
- *                                    ones and a mask the odd ones, half the instructions of widening neighbours
- *   vf_join(first, second)           2·VW numbers in their order, rounded to nearest even, for vec_store_joined(p, v), or past the caches
- *                                    vec_stream_joined(p, v); a NaN's lower half must be 0, as in every NaN that arithmetic on
- *                                    widened numbers gives
+ *   vf_load_split(p, &even, &odd)    2·VW bfloat16 numbers from p, widened: they lie two in a 32-bit lane, so that a shift widens
+ *                                    the even ones and a mask the odd ones, half the instructions of widening neighbours
+ *   vf_join(first, second)           2·VW numbers in their order, rounded to nearest even, for vec_store_joined(p, v), or past the
+ *                                    caches vec_stream_joined(p, v); a NaN's lower half must be 0, as in every NaN that
+ *                                    arithmetic on widened numbers gives
  *
  * VEC_SPLIT is 0 where this is not written; there even and odd are the first and the second VW. */
 #ifndef INVAR_CPU_VEC_LANES_H
@@ -18,7 +18,11 @@
 
 /* A loaded value stays in its register: the compiler would rather load it for each of its uses, and a load across two cache
  * lines costs two. */
-#define VEC_KEEP_(v) __asm__("" : "+v"(v))
+#if defined(__aarch64__)
+#define VEC_KEEP_(v) __asm__ volatile("" : "+w"(v))
+#else
+#define VEC_KEEP_(v) __asm__ volatile("" : "+v"(v))
+#endif
 
 #if defined(__AVX512F__)
 enum { VEC_SPLIT = 1 };
@@ -41,8 +45,8 @@ VEC_INLINE void vf_load_split(const uint16_t *p, vf *even, vf *odd) {
     *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)));
 }
 VEC_INLINE vec_joined vf_join(vf first, vf second) {
-    const __m512i odd_words = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
-                                               19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    const __m512i odd_words = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23,
+                                               21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
     const __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second), one = _mm512_set1_epi16(1);
     const __m512i high = _mm512_permutex2var_epi16(a, odd_words, b);
     const __m512i low = _mm512_permutex2var_epi16(a, _mm512_sub_epi16(odd_words, one), b);

@@ -19,7 +19,6 @@ VEC_INLINE void vec_stream_two_(uint16_t *p, __m256i a, __m256i b) {
     _mm512_stream_si512((__m512i *)(void *)p, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
 }
 VEC_INLINE void vf_stream_f16(uint16_t *p, vf a, vf b) { vec_stream_two_(p, vf_to_f16_(a), vf_to_f16_(b)); }
-VEC_INLINE void vf_stream_bf16(uint16_t *p, vf a, vf b) { vec_stream_two_(p, vf_to_bf16_(a), vf_to_bf16_(b)); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
 #elif defined(__AVX2__)
 VEC_INLINE void vf_stream(float *p, vf v) { _mm256_stream_ps(p, v); }
@@ -27,17 +26,12 @@ VEC_INLINE void vec_stream_two_(uint16_t *p, __m128i a, __m128i b) {
     _mm256_stream_si256((__m256i *)(void *)p, _mm256_set_m128i(b, a));
 }
 VEC_INLINE void vf_stream_f16(uint16_t *p, vf a, vf b) { vec_stream_two_(p, vf_to_f16_(a), vf_to_f16_(b)); }
-VEC_INLINE void vf_stream_bf16(uint16_t *p, vf a, vf b) { vec_stream_two_(p, vf_to_bf16_(a), vf_to_bf16_(b)); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
 #else
 VEC_INLINE void vf_stream(float *p, vf v) { vf_store(p, v); }
 VEC_INLINE void vf_stream_f16(uint16_t *p, vf a, vf b) {
     vf_store_f16(p, a);
     vf_store_f16(p + VW, b);
-}
-VEC_INLINE void vf_stream_bf16(uint16_t *p, vf a, vf b) {
-    vf_store_bf16(p, a);
-    vf_store_bf16(p + VW, b);
 }
 VEC_INLINE void vec_stream_end(void) {}
 #endif
