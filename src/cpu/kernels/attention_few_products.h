@@ -14,7 +14,7 @@
 #include "cpu/kernels/attention_few_walk.h"
 
 /* Vectors of V's columns that go together; and calls a square, one for every 256 bytes of float32. */
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if VEC_REGISTERS == 32
 enum { FEW_VECTORS = 4 };
 #else
 enum { FEW_VECTORS = 2 };

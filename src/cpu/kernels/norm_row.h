@@ -276,15 +276,7 @@ VEC_INLINE float norm_scale_of(vf lane[VSUM], int64_t features, double eps) {
 }
 
 /* In place of a weight that is absent. */
-static const float norm_ones[VW] = {
-    1, 1, 1, 1,
-#if defined(__AVX2__)
-    1, 1, 1, 1,
-#endif
-#if defined(__AVX512F__)
-    1, 1, 1, 1, 1, 1, 1, 1,
-#endif
-};
+static const float norm_ones[16] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 

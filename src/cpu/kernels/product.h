@@ -23,7 +23,7 @@
 #include "cpu/vec/vec.h"
 
 /* Accumulators of a tile, and the widest tile in vectors. */
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if VEC_REGISTERS == 32
 enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4 };
 #else
 enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3 };
@@ -129,7 +129,7 @@ VEC_INLINE void product_all(const bool pairs, const product *x) {
         case 1: product_panel(pairs, 1, x, n); break;
         case 2: product_panel(pairs, 2, x, n); break;
         case 3: product_panel(pairs, 3, x, n); break;
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if VEC_REGISTERS == 32
         case 4: product_panel(pairs, 4, x, n); break;
 #endif
         }

@@ -4,6 +4,7 @@
 typedef __m256 vf;
 typedef __m256 vm;
 enum { VW = 8 };
+#define VEC_REGISTERS 16
 
 VEC_INLINE vf vf_zero(void) { return _mm256_setzero_ps(); }
 VEC_INLINE vf vf_set1(float s) { return _mm256_set1_ps(s); }

@@ -4,6 +4,7 @@
 typedef __m512 vf;
 typedef __mmask16 vm;
 enum { VW = 16 };
+#define VEC_REGISTERS 32
 
 VEC_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
 VEC_INLINE vf vf_set1(float s) { return _mm512_set1_ps(s); }

@@ -6,6 +6,7 @@
 typedef __m128 vf;
 typedef __m128 vm;
 enum { VW = 4 };
+#define VEC_REGISTERS 16
 
 VEC_INLINE vf vf_zero(void) { return _mm_setzero_ps(); }
 VEC_INLINE vf vf_set1(float s) { return _mm_set1_ps(s); }

@@ -4,6 +4,7 @@
 typedef float32x4_t vf;
 typedef uint32x4_t vm;
 enum { VW = 4 };
+#define VEC_REGISTERS 32
 
 VEC_INLINE vf vf_zero(void) { return vdupq_n_f32(0); }
 VEC_INLINE vf vf_set1(float s) { return vdupq_n_f32(s); }

@@ -21,6 +21,7 @@
  *   vf_hmax(v)                                             the largest lane; no lane may be NaN
  *   vf_transpose(r)                                        r[0] … r[VW-1] as rows become columns
  *   vf_load_square(r, p, stride)                           rows of VW floats, stride bytes apart, as columns
+ *   VEC_REGISTERS                                          vector registers: 16 or 32
  *   sf_fma(a, b, c) sf_sqrt(a)                             the scalar twins
  */
 #ifndef INVAR_CPU_VEC_H
