@@ -1,4 +1,5 @@
 /* Tests of the C API of custom kernels: what is refused and when, layouts, init_value, the table of programs. */
+#define _GNU_SOURCE
 #include "kernel_case.h"
 
 static const invar_dtype u8 = { INVAR_UINT, 8, 1 }, i8 = { INVAR_INT, 8, 1 }, c64 = { INVAR_COMPLEX, 64, 1 };

@@ -10,6 +10,12 @@
  * The call does as many turns as all 32 lanes have in common, when they begin at successive i and everything else that the
  * body reads is the same in all of them; the loop does what is left. Each lane does what it would have done, in its own
  * order. */
+
+/* clang warns where a body cannot be vectorised, which is no fault of the kernel's author. */
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed"
+#endif
 namespace invar_shim {
 
 enum { INVAR_LANE_LOOP_LEAST = 8, INVAR_LANE_LOOP_BYTES = 256 };
@@ -152,3 +158,7 @@ inline I invar_lane_loop(int32_t site, I first, int64_t end, int64_t step, const
 }
 
 } // namespace invar_shim
+
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
