@@ -14,7 +14,7 @@ def _norms():
                 passes = 3 if op.endswith("vjp") else 2
                 size = dict(n=rows, d=width, bytes=passes * rows * width * SIZE[dtype])
                 yield dict(family="norms", op=op, dtype=dtype, out=False, **size)
-                if rows > 1 and passes == 2:
+                if rows > 1:
                     yield dict(family="norms", op=op, dtype=dtype, out=True, **size)
 
 
@@ -39,6 +39,7 @@ _EXTRA = (
     (1, 8, 8, 4096, 4096, 64, "window"),
     (1, 8, 8, 2048, 2048, 64, None),
     (1, 8, 8, 2048, 2048, 64, "additive"),
+    (1, 8, 8, 2048, 2048, 64, "bias"),
     (1, 8, 8, 2048, 2048, 64, "bool"),
     (1, 16, 16, 1024, 1024, 40, None),
     (1, 16, 16, 1024, 1024, 96, None),
@@ -47,6 +48,7 @@ _EXTRA = (
 _DECODE = ((1, 32, 8, 1, 4096, 128, None), (1, 32, 8, 1, 32768, 128, None), (8, 32, 8, 1, 4096, 128, None))
 _SMALL = ((1, 1, 1, 1, 64, 64, None),)
 WINDOW = 256
+# additive and bool masks have causal's shape; a bias hides no key
 
 
 def _attention():

@@ -51,12 +51,15 @@ def invar(case, threads):
         n, d = case["n"], case["d"]
         x = _rotating(lambda i: _normal((n, d), dtype, i))
         w, b, g = _normal((d,), dtype, 7), _normal((d,), dtype, 8), _normal((n, d), dtype, 9)
-        keywords = {"out": np.empty((n, d), dtype)} if case["out"] else {}
+        keywords = {}
+        if case["out"]:
+            y, rows = np.empty((n, d), dtype), [np.empty_like(w) for _ in range(1 + op.startswith("layer"))]
+            keywords["out"] = (y, *rows) if op.endswith("vjp") else y
         return {
             "rms_norm": lambda: fast.rms_norm(x(), w, 1e-5, **keywords),
             "layer_norm": lambda: fast.layer_norm(x(), w, b, 1e-5, **keywords),
-            "rms_norm_vjp": lambda: fast.rms_norm_vjp(g, x(), w, 1e-5),
-            "layer_norm_vjp": lambda: fast.layer_norm_vjp(g, x(), w, b, 1e-5),
+            "rms_norm_vjp": lambda: fast.rms_norm_vjp(g, x(), w, 1e-5, **keywords),
+            "layer_norm_vjp": lambda: fast.layer_norm_vjp(g, x(), w, b, 1e-5, **keywords),
         }[op]
     if op == "rope":
         shape = tuple(case[k] for k in "BHTD")
@@ -69,6 +72,8 @@ def invar(case, threads):
         keywords["window"] = (WINDOW, 0)
     elif case["mask"] == "causal":
         keywords["mask"] = "causal"
+    elif case["mask"] == "bias":
+        keywords["mask"] = _normal((case["T"], case["S"]), dtype, 5)
     elif case["mask"]:
         seen = _causal_mask(case["T"], case["S"])
         keywords["mask"] = seen if case["mask"] == "bool" else np.where(seen, 0, -np.inf).astype(dtype)
@@ -114,7 +119,7 @@ def torch(case, threads):
     if op == "rope":
         return None if case["out"] else no_grad(_torch_rope(torch, case, make, dtype))
     q, k, v = _attention_inputs(case, make)
-    mask = None
+    mask = make((case["T"], case["S"]), 5) if case["mask"] == "bias" else None
     if case["mask"] in ("additive", "bool", "window"):
         seen = _causal_mask(case["T"], case["S"])
         if case["mask"] == "window":
@@ -145,7 +150,7 @@ def _torch_rope(torch, case, make, dtype):
 
 
 def onnxruntime(case, threads):
-    if case["dtype"] != "f32" or case["op"].endswith("vjp") or case.get("mask") in ("bool", "window"):
+    if case["dtype"] != "f32" or case["op"].endswith("vjp") or case.get("mask") in ("bias", "bool", "window"):
         return None
     from onnx_graphs import bound_session
 
