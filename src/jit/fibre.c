@@ -125,6 +125,7 @@ void invar_fibre_arrived(void) {}
 #else
 void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t size);
 void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *size);
+void __asan_unpoison_memory_region(const volatile void *address, size_t bytes);
 
 uint32_t invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *to, uint32_t result) {
     void *fake_stack;
@@ -145,7 +146,13 @@ uint32_t invar_fibre_switch(invar_stacks *stacks, invar_lane *from, invar_lane *
     __sanitizer_finish_switch_fiber(fake_stack, NULL, NULL);
     return given;
 }
-void invar_fibre_arrived(void) { __sanitizer_finish_switch_fiber(NULL, NULL, NULL); }
+
+/* Lanes that were abandoned on this stack have left poison behind. */
+void invar_fibre_arrived(void) {
+    const uintptr_t top = (uintptr_t)__builtin_frame_address(0), bottom = top & ~(uintptr_t)(STACK_BYTES - 1);
+    __sanitizer_finish_switch_fiber(NULL, NULL, NULL);
+    __asan_unpoison_memory_region((const void *)bottom, top - bottom);
+}
 #endif
 #endif
 
