@@ -243,7 +243,9 @@ static void post(invar_pool *pool, int workers, int64_t count, invar_task task, 
     pool->argument = argument;
     pool->count = count;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->state, number * ONE_JOB + wanted_workers * ONE_INVITED);
+    /* An exchange, since what is loaded next must not be older: an emulator that runs AArch64 on x86-64 does not keep a plain
+     * store and a load behind it in order. */
+    atomic_exchange(&pool->state, number * ONE_JOB + wanted_workers * ONE_INVITED);
     if (!atomic_load(&pool->sleepers)) return;
     const int processor = sched_getcpu();
     pthread_mutex_lock(&pool->lock); /* from here on a worker that has seen no job waits */
@@ -258,7 +260,7 @@ static void finish(invar_pool *pool) {
     for (int i = 0; i < SPINS && running(atomic_load_explicit(&pool->state, memory_order_relaxed)); i++) relax();
     if (!running(atomic_load(&pool->state))) return;
     pthread_mutex_lock(&pool->lock);
-    atomic_store(&pool->waiting, true);
+    atomic_exchange(&pool->waiting, true); /* as in post */
     while (running(atomic_load(&pool->state))) pthread_cond_wait(&pool->done, &pool->lock);
     atomic_store(&pool->waiting, false);
     pthread_mutex_unlock(&pool->lock);
