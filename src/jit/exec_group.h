@@ -13,7 +13,7 @@ typedef struct invar_fibre {
     invar_lane lane; /* first: invar_lane_of finds it */
     invar_stack_state stack;
     struct invar_group *group;
-    int32_t site;    /* where it last waited */
+    struct invar_fibre *after; /* the lane that went on when this one last waited */
     struct invar_simdgroup *simd;
     uint32_t working; /* times that it gave way although it had changed something */
     uint32_t killed;  /* its stack stands in the middle of a lane that is no more */
@@ -33,7 +33,7 @@ typedef struct invar_simdgroup {
     uint32_t number;
     invar_exchange exchange;
     invar_fibre *fibres[INVAR_SIMD_WIDTH];
-    int32_t sites[INVAR_SIMD_WIDTH];
+    int32_t sites[INVAR_SIMD_WIDTH];    /* where each last waited; 0: nowhere yet */
     uint32_t masks[INVAR_SIMD_WIDTH];
     uint32_t results[INVAR_SIMD_WIDTH]; /* of the last wait: the lanes that took part, or the votes */
     invar_resolve resolves[INVAR_SIMD_WIDTH];

@@ -117,13 +117,15 @@ struct invar_lane {
     char *dynamic_shared;            /* CUDA: behind `extern __shared__`, 128-byte aligned */
 };
 
-/* A stack is STACK bytes, aligned to its size. The lane lies near its top, at a distance that differs from stack to stack:
- * at equal distances all lanes of a group would share one set of every cache. */
-enum { INVAR_STACK_BITS = 19, INVAR_STACK_COLORS = 1024, INVAR_LANE_BYTES = 192 };
+/* A stack is 2^INVAR_STACK_BITS bytes, aligned to its size. The lane lies near its top, at a distance that differs from stack
+ * to stack: at equal distances all lanes of a group would share one set of every cache, and at distances of less than a page
+ * a few sets of the second TLB, which takes a page's place from the low bits of its number. */
+enum { INVAR_STACK_BITS = 20, INVAR_STACK_LINES = 64, INVAR_STACK_PAGES = 64, INVAR_LANE_BYTES = 192 };
 __attribute__((always_inline)) static inline invar_lane *invar_lane_of(const void *stack_pointer) {
     uintptr_t address = (uintptr_t)stack_pointer, top = (address | (((uintptr_t)1 << INVAR_STACK_BITS) - 1)) + 1;
-    uintptr_t color = (address >> INVAR_STACK_BITS) % INVAR_STACK_COLORS;
-    return (invar_lane *)(top - color * 64 - INVAR_LANE_BYTES);
+    uintptr_t number = address >> INVAR_STACK_BITS, line = number % INVAR_STACK_LINES;
+    uintptr_t page = (number + number / INVAR_STACK_LINES) % INVAR_STACK_PAGES;
+    return (invar_lane *)(top - page * 4096 - line * 64 - INVAR_LANE_BYTES);
 }
 
 /* A threadgroup array, noted when the program is loaded. */

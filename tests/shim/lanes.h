@@ -45,7 +45,7 @@ static void lane_start() {
     lane_function(current);
     lanes[current].done = true;
 }
-/* The lane lies where the shim looks for it: near the top of its stack, above what the context uses. */
+/* The lane lies where the shim looks for it: near the top of its stack; the context uses what is below. */
 static void lane_prepare(uint32_t number) {
     lane_state &state = lanes[number];
     size_t size = (size_t)1 << INVAR_STACK_BITS;
@@ -60,7 +60,7 @@ static void lane_prepare(uint32_t number) {
     state.done = state.waits = false;
     getcontext(&state.context);
     state.context.uc_stack.ss_sp = state.stack;
-    state.context.uc_stack.ss_size = size - 128 * 1024;
+    state.context.uc_stack.ss_size = (size_t)((char *)state.lane - state.stack) / 64 * 64;
     state.context.uc_link = &main_context;
     makecontext(&state.context, lane_start, 0);
 }
