@@ -88,9 +88,14 @@ static vf element_pair(const pack_source *x, const char *low, const char *high, 
 /* Rows start + first … start + last-1 as pairs of neighbouring rows, counted from row `start`; a partner outside is 0. */
 static void element_pack_pairs(float *to, int64_t stride, const pack_source *x, int64_t start, int first, int last,
                                int64_t columns) {
+    const int64_t whole = pack_contiguous(x) ? columns / VW * VW : 0;
     for (int j = first / 2 * 2; j < last; j += 2) {
         const char *low = x->data + (start + j) * x->row_stride, *high = low + x->row_stride;
-        for (int64_t c = 0; c < columns; c += VW)
+        const uint16_t *a = (const uint16_t *)(const void *)low, *b = (const uint16_t *)(const void *)high;
+        int64_t c = 0;
+        if (j >= first && j + 1 < last)
+            for (; c < whole; c += VW) vf_store(to + j / 2 * stride + c, vf_pairs_load(a + c, b + c));
+        for (; c < columns; c += VW)
             vf_store(to + j / 2 * stride + c, element_pair(x, j >= first ? low : NULL, j + 1 < last ? high : NULL, c,
                                                            columns - c < VW ? (int)(columns - c) : VW));
     }

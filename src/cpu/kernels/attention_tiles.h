@@ -29,6 +29,14 @@ static float *tiles_panel(float *panels, int64_t rows, int64_t c) { return panel
 
 /* ---- packing ----------------------------------------------------------------------------------------- */
 
+/* VW rows of VW elements as columns of a panel. */
+VEC_INLINE void tiles_square(float *to, const char *from, int64_t stride) {
+    vf r[VW];
+    vf_load_square(r, from, stride);
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) vf_store(to + i * TILES_PANEL, r[i]);
+}
+
 /* Keys first … last-1 of the block at `start` as columns of K turned; the columns beside them, to whole panels, are 0. */
 static void tiles_keys(const kernel_state *s, int64_t start, int first, int last) {
     const int64_t stride = pack_width(s->depth);
@@ -44,7 +52,9 @@ static void tiles_keys(const kernel_state *s, int64_t start, int first, int last
         }
         k.column_stride = 4;
         float *to = tiles_panel(s->keys, tiles_depth(s), key) + key % TILES_PANEL;
-        for (int64_t d = 0; d < s->depth; d += VW)
+        int64_t d = 0;
+        for (; rows == VW && d + VW <= s->depth; d += VW) tiles_square(to + d * TILES_PANEL, from + 4 * d, k.row_stride);
+        for (; d < s->depth; d += VW)
             pack_square(INVAR_F32, true, to + d * TILES_PANEL, TILES_PANEL, from + 4 * d, &k, rows,
                         s->depth - d < VW ? (int)(s->depth - d) : VW);
     }
