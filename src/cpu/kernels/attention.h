@@ -251,7 +251,7 @@ static inline invar_attention_layout invar_attention_layout_of(const invar_atten
     at.out = at.rows + INVAR_ATTENTION_TILE * key_width;
     at.stats = at.out + rows * width;
     at.scores = at.stats + invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE;
-    at.mask = at.scores + tile * call->key_block;
+    at.mask = at.scores + tile * (call->key_block + 16); /* rows may lie a line further apart than a block is wide */
     at.part = at.mask + (call->mask.data ? 2 * tile * call->key_block : 0);
     at.total = at.part + tile * width;
     return at;

@@ -1,27 +1,32 @@
 /* Attention in bfloat16 on AMX tiles, for many query rows and few: a vector holds keys.
  *
- * Work goes by tiles of up to 32 query rows against one block of keys: S = Q Kᵀ, weights in place of scores, O = P V. A tile's
- * scores, 32 KiB, stay in the first-level cache. Pairs of features of K are turned to rows and rows of V paired once a block,
- * for all tiles of the work; after that Q, P and masks are used as they stand, since a row of P is a row of a left factor.
- * Both right factors lie in panels of 32 columns, the last one perhaps of 16, so that a product reads ascending addresses.
+ * Work goes by tiles of up to 32 query rows against one block of keys: S = Q Kᵀ, weights in place of scores, O = P V. Pairs of
+ * features of K are turned to rows and rows of V paired once a block, for all tiles of the work; after that Q, P and masks are
+ * used as they stand, since a row of P is a row of a left factor. Both right factors lie in panels of 32 columns, the last one
+ * perhaps of 16, so that a product reads ascending addresses.
  *
- * Registers: 2×2 accumulators (0–3), two tiles of the left factor (4, 5), two of the right (6, 7). A step is 4 loads of 16 rows
- * and 4 products of 16 cycles each. Two of the loads, 2 KiB in one piece, would come from the second-level cache at some 10
- * cycles a line and be the bound; a step calls what the next ones read into the first level. For 32 rows, 256 keys and D = 128
- * the products are 4096 cycles; the weights of 512 vectors take 7 cycles each at least. */
+ * Registers: 2×2 accumulators (0–3), two tiles of the left factor (4, 5), two of the right (6, 7). A step is 4 loads of 16 rows,
+ * 8 cycles each from the first-level cache and 20 from the second, and 4 products of 16 cycles each, some 20 on data that are
+ * not zeros: the products are the bound. Storing a panel's 4 tiles takes another 64 cycles. For 32 rows, 256 keys and D = 128
+ * that is 5100 + 800 cycles; the weights of 512 vectors take 8 each at least. Weights of one tile are therefore formed between
+ * the products of its neighbours: two tiles are under way, each with scores of its own. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
 #include "cpu/kernels/attention_state.h"
 #include "cpu/vec/stream.h"
 
-/* Rows of a tile; keys that a product of S or a group of O takes; columns of a panel; steps that its lines are called ahead. */
-enum { TILES_ROWS = 2 * TILE_SIDE, TILES_KEYS = 2 * TILE_SIDE, TILES_PANEL = 2 * TILE_SIDE, TILES_AHEAD = 1 };
+/* Rows of a tile; keys that a product of S or a group of O takes; columns of a panel. */
+enum { TILES_ROWS = 2 * TILE_SIDE, TILES_KEYS = 2 * TILE_SIDE, TILES_PANEL = 2 * TILE_SIDE };
 
 static int tiles_up(int key) { return (key + TILES_KEYS - 1) / TILES_KEYS * TILES_KEYS; }
 static int tiles_down(int key) { return key / TILES_KEYS * TILES_KEYS; }
 /* Pairs of a row of Q or K, filled up to whole tiles: the stride of Q's copy, and the rows of K turned. */
 static int64_t tiles_depth(const kernel_state *s) { return (s->depth + TILE_SIDE - 1) / TILE_SIDE * TILE_SIDE; }
+
+/* Floats from one row of scores or of a mask to the next: one line more than a block, since rows that lie 4096 bytes apart would
+ * make loads of one wait for stores of the other. */
+static int64_t tiles_stride(const kernel_state *s) { return s->call->key_block + TILE_SIDE; }
 
 /* Columns of the panel at column c of `columns`, and where it begins, in panels of so many rows. */
 static int64_t tiles_panel_width(int64_t c, int64_t columns) { return columns - c < TILES_PANEL ? columns - c : TILES_PANEL; }
@@ -86,6 +91,82 @@ static void tiles_queries(const kernel_state *s) {
                sizeof(float) * (size_t)((depth - s->depth) * TILES_PANEL));
 }
 
+/* ---- stages ------------------------------------------------------------------------------------------ */
+
+/* Keys of the next block, which are called into the second-level cache while the rows of this one are weighed. */
+typedef struct tiles_ahead {
+    int64_t next, last;
+    int share; /* keys a row */
+} tiles_ahead;
+
+/* A tile of rows and a block of keys, from its scores to its part of O. */
+typedef struct tiles_stage {
+    row_tile tile;
+    int64_t index;       /* of the block */
+    int from, to;        /* keys of the products, whole groups */
+    int done;            /* units of tiles_units, of its work with vectors */
+    float *scores, *mask; /* rows of tiles_stride */
+    float *most, *sum;   /* a row's largest logit and sum of weights */
+    tiles_ahead *ahead;
+} tiles_stage;
+
+/* What vectors do between products, in units of some rows: their maxima, then their weights. The longer a tile's products take,
+ * the fewer rows a unit has: 330 instructions a row, and the processor's window of 512 should reach the products behind them.
+ * Where the weights take longer, the maxima of several rows overlap. Measured: four rows at D = 64, two at 80, one at 128. */
+static int tiles_unit_rows(const kernel_state *s) {
+    const int64_t features = tiles_depth(s) + s->width;
+    return features < 112 ? 4 : features < 192 ? 2 : 1;
+}
+static int tiles_units(const kernel_state *s, const tiles_stage *stage) {
+    return (stage->tile.rows + tiles_unit_rows(s) - 1) / tiles_unit_rows(s);
+}
+static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r);
+static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r);
+
+static void tiles_fetch_row(const char *p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) vec_prefetch(p + i, true);
+}
+
+static void tiles_fetch(const kernel_state *s, tiles_ahead *ahead) {
+    for (int i = 0; i < ahead->share && ahead->next < ahead->last; i++, ahead->next++) {
+        tiles_fetch_row(s->k.data + ahead->next * s->k.row_stride, 2 * s->call->key_dim);
+        tiles_fetch_row(s->v.data + ahead->next * s->v.row_stride, 2 * s->call->value_dim);
+    }
+}
+
+/* The stage's units up to `last`. */
+static void tiles_do(const kernel_state *s, tiles_stage *stage, int last) {
+    const int rows = tiles_unit_rows(s);
+    for (; stage->done < last; stage->done++) {
+        const int first = stage->done * rows, end = first + rows < stage->tile.rows ? first + rows : stage->tile.rows;
+        for (int r = first; r < end; r++) tiles_peak(s, stage, r);
+        for (int r = first; r < end; r++) {
+            tiles_weights(s, stage, r);
+            tiles_fetch(s, stage->ahead);
+        }
+    }
+}
+
+/* Units that are to be done between so many steps of products. */
+typedef struct tiles_chores {
+    const kernel_state *s;
+    tiles_stage *stage;
+    int64_t units, steps, credit;
+} tiles_chores;
+
+/* A stage's units up to `last`. stage: NULL where there is nothing to do. */
+static tiles_chores tiles_share(const kernel_state *s, tiles_stage *stage, int last, int64_t steps) {
+    return (tiles_chores){ .s = s, .stage = stage, .units = stage && steps ? last - stage->done : 0, .steps = steps };
+}
+
+/* What falls to one step. */
+VEC_INLINE void tiles_work(tiles_chores *c) {
+    c->credit += c->units;
+    if (c->credit < c->steps) return;
+    tiles_do(c->s, c->stage, c->stage->done + (int)(c->credit / c->steps));
+    c->credit %= c->steps;
+}
+
 /* ---- products ---------------------------------------------------------------------------------------- */
 
 /* A left factor's rows, a right factor's panels, and where their product goes: `steps` tiles of depth. */
@@ -94,13 +175,8 @@ typedef struct tiles_factors {
     float *c;
     int64_t a_row, c_row, steps;
     int64_t panel; /* floats from one panel of b to the next */
+    tiles_chores *chores;
 } tiles_factors;
-
-/* Calls so many lines from p on into the first-level cache. */
-VEC_INLINE void tiles_call(const float *p, const int lines) {
-#pragma GCC unroll 16
-    for (int i = 0; i < lines; i++) vec_prefetch(p + i * TILE_SIDE, false);
-}
 
 /* One panel's product. The flags are constants where this is inlined: whether there are 32 rows rather than 16, and 32 columns. */
 VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bool beside) {
@@ -114,13 +190,12 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
         TILE_LOAD(6, b, b_row);
         TILE_LOAD(4, a, x->a_row);
         TILE_DOT(0, 4, 6);
-        tiles_call(b + TILES_AHEAD * TILE_SIDE * b_row, TILE_SIDE);
         if (below) TILE_LOAD(5, a + TILE_SIDE * x->a_row, x->a_row);
         if (below) TILE_DOT(2, 5, 6);
         if (beside) TILE_LOAD(7, b + TILE_SIDE, b_row);
         if (beside) TILE_DOT(1, 4, 7);
-        if (beside) tiles_call(b + (TILES_AHEAD * TILE_SIDE + TILE_SIDE / 2) * b_row, TILE_SIDE);
         if (below && beside) TILE_DOT(3, 5, 7);
+        tiles_work(x->chores);
     }
     TILE_STORE(0, x->c, x->c_row);
     if (beside) TILE_STORE(1, x->c + TILE_SIDE, x->c_row);
@@ -141,24 +216,28 @@ static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
     TILE_FENCE();
 }
 
-/* Scores of the tile's rows and keys from … to-1, whole products. */
-static void tiles_scores(const kernel_state *s, const row_tile *tile, int from, int to) {
-    const int64_t depth = tiles_depth(s);
-    tiles_columns((tiles_factors){ .a = s->queries + tile->row * depth, .a_row = depth, .b = tiles_panel(s->keys, depth, from),
-                                   .panel = depth * TILES_PANEL, .c = s->scores + from, .c_row = s->call->key_block,
-                                   .steps = depth / TILE_SIDE },
-                  tile->rows > TILE_SIDE, to - from);
+/* Scores of the stage; meanwhile the weights of the one before it. */
+static void tiles_scores(const kernel_state *s, const tiles_stage *stage, tiles_stage *before) {
+    const int64_t depth = tiles_depth(s), steps = depth / TILE_SIDE, columns = stage->to - stage->from;
+    tiles_chores chores = tiles_share(s, before, before ? tiles_units(s, before) : 0, columns / TILES_PANEL * steps);
+    tiles_columns((tiles_factors){ .a = s->queries + stage->tile.row * depth, .a_row = depth, .panel = depth * TILES_PANEL,
+                                   .b = tiles_panel(s->keys, depth, stage->from), .c = stage->scores + stage->from,
+                                   .c_row = tiles_stride(s), .steps = steps, .chores = &chores },
+                  stage->tile.rows > TILE_SIDE, columns);
 }
 
-/* The block's part of O from the weights of keys from … to-1, whole groups. */
-static void tiles_sums(const kernel_state *s, const row_tile *tile, int from, int to) {
-    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, pairs = s->call->key_block / 2;
-    tiles_factors x = { .a = s->scores + from / 2, .a_row = s->call->key_block, .b = s->values + from / 2 * TILES_PANEL,
-                        .panel = pairs * TILES_PANEL, .c = s->fold.part, .c_row = s->width, .steps = (to - from) / TILES_KEYS };
-    tiles_columns(x, tile->rows > TILE_SIDE, whole);
+/* The stage's part of O from its weights; meanwhile units of the one after it, up to `last`. */
+static void tiles_sums(const kernel_state *s, const tiles_stage *stage, tiles_stage *after, int last) {
+    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, pairs = s->call->key_block / 2, from = stage->from;
+    const int64_t steps = (stage->to - from) / TILES_KEYS;
+    tiles_chores chores = tiles_share(s, after, last, (s->width + TILES_PANEL - 1) / TILES_PANEL * steps);
+    tiles_factors x = { .a = stage->scores + from / 2, .a_row = tiles_stride(s), .panel = pairs * TILES_PANEL,
+                        .b = s->values + from / 2 * TILES_PANEL, .c = s->fold.part, .c_row = s->width, .steps = steps,
+                        .chores = &chores };
+    tiles_columns(x, stage->tile.rows > TILE_SIDE, whole);
     x.b = tiles_panel(s->values, pairs, whole) + from / 2 * TILE_SIDE;
     x.c += whole;
-    tiles_columns(x, tile->rows > TILE_SIDE, s->width - whole);
+    tiles_columns(x, stage->tile.rows > TILE_SIDE, s->width - whole);
 }
 
 /* ---- weights ----------------------------------------------------------------------------------------- */
@@ -229,38 +308,55 @@ static void tiles_hide(const tiles_row *x, int from, int to) {
     for (int key = from; key < to; key += 2 * VW) vf_store(x->row + key / 2, vf_pairs_row(vf_set1(-0.0f), vf_set1(-0.0f)));
 }
 
-/* Row r of the tile: weights in place of the scores of keys from … to-1. */
-static void tiles_weights(const kernel_state *s, const row_tile *tile, int r, int from, int to) {
-    const invar_attention_call *call = s->call;
-    const float *added = call->mask.data ? s->mask + r * call->key_block : NULL;
-    const tiles_row x = { s->scores + r * call->key_block, added, tile->first[r], tile->last[r] };
-    const bool plain = !added && call->softcap == 0 && call->score_scale >= 0, blind = x.last <= x.first;
-    const int low = blind ? to : tiles_down(x.first), high = blind ? to : tiles_up(x.last);
-    float most = -INFINITY, sum = 0;
-    if (blind) (void)0;
-    else if (!plain) {
-        most = tiles_logits(s, &x, low, high);
-        sum = tiles_exponentials(&x, low, high, 1, most, false, false);
-    } else if (x.first == low && x.last == high) {
-        most = call->score_scale * tiles_most(&x, low, high, true);
-        sum = tiles_exponentials(&x, low, high, call->score_scale, most, true, true);
-    } else {
-        most = call->score_scale * tiles_most(&x, low, high, false);
-        sum = tiles_exponentials(&x, low, high, call->score_scale, most, true, false);
-    }
-    tiles_hide(&x, from, low);
-    tiles_hide(&x, high, to);
-    s->fold.part_m[r] = most;
-    s->fold.part_l[r] = sum;
+/* A row of the stage, and its keys low … high-1 in whole groups; low == high: it sees none. */
+static tiles_row tiles_row_of(const kernel_state *s, const tiles_stage *stage, int r, int *low, int *high) {
+    const row_tile *tile = &stage->tile;
+    const float *added = s->call->mask.data ? stage->mask + r * tiles_stride(s) : NULL;
+    const bool blind = tile->last[r] <= tile->first[r];
+    *low = blind ? stage->to : tiles_down(tile->first[r]);
+    *high = blind ? stage->to : tiles_up(tile->last[r]);
+    return (tiles_row){ stage->scores + r * tiles_stride(s), added, tile->first[r], tile->last[r] };
+}
+
+/* True where scores become weights in one go, without logits in between. */
+static bool tiles_plain(const invar_attention_call *call) {
+    return !call->mask.data && call->softcap == 0 && call->score_scale >= 0;
+}
+
+/* The largest logit of row r. Logits take the place of scores where these do not become weights in one go. */
+static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r) {
+    const float scale = s->call->score_scale;
+    int low, high;
+    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
+    if (low == high) stage->most[r] = -INFINITY;
+    else if (!tiles_plain(s->call)) stage->most[r] = tiles_logits(s, &x, low, high);
+    else if (x.first == low && x.last == high) stage->most[r] = scale * tiles_most(&x, low, high, true);
+    else stage->most[r] = scale * tiles_most(&x, low, high, false);
+}
+
+/* Row r of the stage: weights in place of scores or logits. */
+static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) {
+    const float scale = s->call->score_scale, most = stage->most[r];
+    int low, high;
+    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
+    float sum = 0;
+    if (low == high) (void)0;
+    else if (!tiles_plain(s->call)) sum = tiles_exponentials(&x, low, high, 1, most, false, false);
+    else if (x.first == low && x.last == high) sum = tiles_exponentials(&x, low, high, scale, most, true, true);
+    else sum = tiles_exponentials(&x, low, high, scale, most, true, false);
+    tiles_hide(&x, stage->from, low);
+    tiles_hide(&x, high, stage->to);
+    stage->sum[r] = sum;
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------- */
 
-/* Additive values of a row's keys at s->mask; the vectors at either end that they hide are no longer seen. */
-VEC_INLINE void tiles_mask_row(const kernel_state *s, row_tile *tile, int r, const char *row, const invar_attention_mask_kind kind) {
+/* Additive values of a row's keys at the stage's mask; the vectors at either end that they hide are no longer seen. */
+VEC_INLINE void tiles_mask_row(const kernel_state *s, tiles_stage *stage, int r, const char *row, const invar_attention_mask_kind kind) {
     const vf hidden = vf_set1(-INFINITY);
     const int64_t step = s->call->mask.column_stride;
-    float *to = s->mask + r * s->call->key_block;
+    row_tile *tile = &stage->tile;
+    float *to = stage->mask + r * tiles_stride(s);
     const int first = tile->first[r], last = tile->last[r];
     int low = last, high = first;
     for (int key = first / VW * VW; key < last; key += VW) {
@@ -274,50 +370,124 @@ VEC_INLINE void tiles_mask_row(const kernel_state *s, row_tile *tile, int r, con
     tile->last[r] = high < last ? high : last;
 }
 
-static void tiles_mask(const kernel_state *s, row_tile *tile, int64_t start) {
+static void tiles_mask(const kernel_state *s, tiles_stage *stage, int64_t start) {
     const int64_t step = s->call->mask.column_stride;
-    for (int r = 0; r < tile->rows; r++) {
-        const char *row = mask_of_row(s, tile->row + r) + start * step;
+    for (int r = 0; r < stage->tile.rows; r++) {
+        const char *row = mask_of_row(s, stage->tile.row + r) + start * step;
         switch (mask_form(s->call)) {
-        case INVAR_MASK_F32: tiles_mask_row(s, tile, r, row, INVAR_MASK_F32); break;
-        case INVAR_MASK_F16: tiles_mask_row(s, tile, r, row, INVAR_MASK_F16); break;
-        case INVAR_MASK_BF16: tiles_mask_row(s, tile, r, row, INVAR_MASK_BF16); break;
-        case INVAR_MASK_BOOL: tiles_mask_row(s, tile, r, row, INVAR_MASK_BOOL); break;
-        default: tiles_mask_row(s, tile, r, row, INVAR_MASK_NONE);
+        case INVAR_MASK_F32: tiles_mask_row(s, stage, r, row, INVAR_MASK_F32); break;
+        case INVAR_MASK_F16: tiles_mask_row(s, stage, r, row, INVAR_MASK_F16); break;
+        case INVAR_MASK_BF16: tiles_mask_row(s, stage, r, row, INVAR_MASK_BF16); break;
+        case INVAR_MASK_BOOL: tiles_mask_row(s, stage, r, row, INVAR_MASK_BOOL); break;
+        default: tiles_mask_row(s, stage, r, row, INVAR_MASK_NONE);
         }
     }
 }
 
 /* Rows whose sums came out NaN: again, without their masked keys. */
-static void tiles_repair(const kernel_state *s, const row_tile *tile, int from, int to) {
-    for (int r = 0; r < tile->rows; r++) {
+static void tiles_repair(const kernel_state *s, const tiles_stage *stage) {
+    for (int r = 0; r < stage->tile.rows; r++) {
         float *part = s->fold.part + r * s->width;
-        if (s->fold.part_l[r] == 0 || !row_has_nan(part, s->width)) continue;
+        if (stage->sum[r] == 0 || !row_has_nan(part, s->width)) continue;
         for (int64_t c = 0; c < s->width; c += VW)
-            element_selected(part + c, s->scores + r * s->call->key_block, 1,
+            element_selected(part + c, stage->scores + r * tiles_stride(s), 1,
                              tiles_panel(s->values, s->call->key_block / 2, c) + c % TILES_PANEL,
-                             tiles_panel_width(c / TILES_PANEL * TILES_PANEL, s->width), from / 2, to / 2);
+                             tiles_panel_width(c / TILES_PANEL * TILES_PANEL, s->width), stage->from / 2, stage->to / 2);
     }
 }
 
-static void tiles_attend(const kernel_state *s, int64_t index, int64_t row) {
+/* ---- the walk ---------------------------------------------------------------------------------------- */
+
+/* Two stages take turns: while one's scores, then the other's part of O are multiplied, weights are formed between the
+ * products of tiles, which the processor overlaps. */
+typedef struct tiles_walk {
+    const kernel_state *s;
+    tiles_stage stages[2];
+    int turn;             /* the stage that is next */
+    tiles_stage *pending; /* the other, once its scores are there; or NULL */
+    int64_t packed;       /* block whose values are packed */
+    tiles_ahead ahead;
+} tiles_walk;
+
+static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
+    walk->s = s;
+    walk->turn = 0;
+    walk->pending = NULL;
+    walk->packed = -1;
+    for (int i = 0; i < 2; i++) {
+        const int64_t row = i * TILES_ROWS;
+        walk->stages[i].scores = s->scores + row * tiles_stride(s);
+        walk->stages[i].mask = s->mask + row * tiles_stride(s);
+        walk->stages[i].most = s->fold.part_m + row;
+        walk->stages[i].sum = s->fold.part_l + row;
+        walk->stages[i].ahead = &walk->ahead;
+    }
+}
+
+/* The next stage's rows and keys. False: they see nothing. */
+static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
+    const kernel_state *s = walk->s;
+    tiles_stage *stage = &walk->stages[walk->turn];
     const int64_t start = index * s->call->key_block;
-    row_tile tile;
-    open_tile(s, &tile, start, row, s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS);
-    if (s->call->mask.data) tiles_mask(s, &tile, start);
-    if (!close_tile(s, &tile)) {
-        fold_nothing(&s->fold, index, row, tile.rows);
+    open_tile(s, &stage->tile, start, row, s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS);
+    if (s->call->mask.data) tiles_mask(s, stage, start);
+    if (!close_tile(s, &stage->tile)) return false;
+    stage->index = index;
+    stage->from = tiles_down(stage->tile.low);
+    stage->to = tiles_up(stage->tile.high);
+    stage->done = 0;
+    return true;
+}
+
+/* From the pending stage's scores to the fold; meanwhile weights of the next, if there is one: half of them, or all where no
+ * scores will be multiplied after it. */
+static void tiles_finish(tiles_walk *walk, tiles_stage *next, bool last) {
+    const kernel_state *s = walk->s;
+    tiles_stage *stage = walk->pending;
+    const row_tile *tile = &stage->tile;
+    const int64_t start = stage->index * s->call->key_block;
+    int low, high;
+    tiles_do(s, stage, tiles_units(s, stage));
+    if (walk->packed != stage->index && block_span(s, start, &low, &high)) tiles_values(s, start, low, high);
+    walk->packed = stage->index;
+    tiles_sums(s, stage, next, !next ? 0 : last ? tiles_units(s, next) : tiles_units(s, next) / 2);
+    if (tile->masked || stage->from < tile->low || stage->to > tile->high) tiles_repair(s, stage);
+    fold_state fold = s->fold;
+    fold.part_m = stage->most;
+    fold.part_l = stage->sum;
+    fold_tile(&fold, stage->index, tile->row, tile->rows);
+    walk->pending = NULL;
+}
+
+static void tiles_attend(tiles_walk *walk, int64_t index, int64_t row) {
+    const kernel_state *s = walk->s;
+    tiles_stage *stage = &walk->stages[walk->turn];
+    const bool last = index + 1 == s->work->block_last && row + TILES_ROWS >= s->rows;
+    if (!tiles_begin(walk, index, row)) {
+        fold_nothing(&s->fold, index, row, stage->tile.rows);
         return;
     }
-    const int from = tiles_down(tile.low), to = tiles_up(tile.high);
-    tiles_scores(s, &tile, from, to);
-    for (int r = 0; r < tile.rows; r++) tiles_weights(s, &tile, r, from, to);
-    tiles_sums(s, &tile, from, to);
-    if (tile.masked || from < tile.low || to > tile.high) tiles_repair(s, &tile, from, to);
-    fold_tile(&s->fold, index, row, tile.rows);
+    tiles_scores(s, stage, walk->pending);
+    if (walk->pending) tiles_finish(walk, stage, last);
+    walk->pending = stage;
+    if (s->rows > TILES_ROWS + TILE_SIDE) walk->turn = !walk->turn;
+    else tiles_finish(walk, NULL, true); /* there is room for one */
+}
+
+/* The next block's keys are to be called while this one's tiles are worked on. */
+static void tiles_look_ahead(tiles_walk *walk, int64_t index) {
+    const kernel_state *s = walk->s;
+    const int64_t start = (index + 1) * s->call->key_block, tiles = (s->rows + TILES_ROWS - 1) / TILES_ROWS;
+    int first = 0, last = 0;
+    const bool any = index + 1 < s->work->block_last && tiles > 1 && pack_contiguous(&s->k) && pack_contiguous(&s->v) &&
+                     block_span(s, start, &first, &last);
+    walk->ahead = (tiles_ahead){ .next = start + first, .last = any ? start + last : 0,
+                                 .share = (int)((s->call->key_block + TILES_ROWS * tiles - 1) / (TILES_ROWS * tiles)) };
 }
 
 static void attend_tiles(const kernel_state *s) {
+    tiles_walk walk;
+    tiles_walk_open(&walk, s);
     tiles_open();
     tiles_queries(s);
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++) {
@@ -328,9 +498,10 @@ static void attend_tiles(const kernel_state *s) {
             continue;
         }
         tiles_keys(s, start, first, last);
-        tiles_values(s, start, first, last);
-        for (int64_t row = 0; row < s->rows; row += TILES_ROWS) tiles_attend(s, index, row);
+        tiles_look_ahead(&walk, index);
+        for (int64_t row = 0; row < s->rows; row += TILES_ROWS) tiles_attend(&walk, index, row);
     }
+    if (walk.pending) tiles_finish(&walk, NULL, true);
     tiles_close();
 }
 
