@@ -70,8 +70,8 @@ def rope(rng, dtype):
     return fast.rope(x, 64, offset=offset), exact, np.concatenate([pair, pair], -1)
 
 
-def attention_inputs(rng, dtype):
-    q, k, v = (rng.standard_normal((1, 4, 512, 64)) * s for s in (rng.choice([1.0, 4.0]), 1, 1))
+def attention_inputs(rng, dtype, size=64):
+    q, k, v = (rng.standard_normal((1, 4, 512, size)) * s for s in (rng.choice([1.0, 4.0]), 1, 1))
     return tuple(t.astype(dtype) for t in (q, k, v))
 
 
@@ -110,10 +110,10 @@ def beside_torch():
     except ImportError:
         return []
     rows = []
-    for name, (dtype, _, _) in TYPES.items():
-        sums, count = np.zeros(2), 0
+    for name, size in [(name, 64) for name in TYPES] + [("f32", size) for size in (80, 128, 256)]:
+        dtype, sums, count = TYPES[name][0], np.zeros(2), 0
         for seed in range(8):
-            q, k, v = attention_inputs(np.random.default_rng(seed), dtype)
+            q, k, v = attention_inputs(np.random.default_rng(seed), dtype, size)
             exact, _ = exact_attention(q, k, v)
             tensors = [torch.from_numpy(t.astype(np.float32)).to(getattr(torch, {"f32": "float32", "f16": "float16",
                                                                                 "bf16": "bfloat16"}[name])) for t in (q, k, v)]
@@ -122,7 +122,7 @@ def beside_torch():
             sums += [((ours - exact) ** 2).sum(), ((theirs - exact) ** 2).sum()]
             count += exact.size
         ours, theirs = np.sqrt(sums / count)
-        rows.append(dict(operation="attention", type=name, rms=float(ours), rms_torch=float(theirs)))
+        rows.append(dict(operation="attention", type=name, size=size, rms=float(ours), rms_torch=float(theirs)))
     return rows
 
 
@@ -141,9 +141,10 @@ def main():
         table.add_row(*map(str, row.values()))
     console.print(table)
     other = beside_torch()
-    table = Table("attention", "our RMS error", "PyTorch's", "ratio")
+    table = Table("attention", "D", "our RMS error", "PyTorch's", "ratio")
     for row in other:
-        table.add_row(row["type"], f"{row['rms']:.3g}", f"{row['rms_torch']:.3g}", f"{row['rms'] / row['rms_torch']:.2f}")
+        table.add_row(row["type"], str(row["size"]), f"{row['rms']:.3g}", f"{row['rms_torch']:.3g}",
+                      f"{row['rms'] / row['rms_torch']:.2f}")
     console.print(table)
     if options.json:
         with open(options.json, "w") as file:

@@ -214,7 +214,7 @@ static void known_bits(void) {
     invar_context *context = check_context(cpu, 1);
     attention_run(&d, context);
     const uint64_t hash = check_hash(&d.out.tensor) ^ check_hash(&d.lse.tensor) * 3;
-    CHECK(hash == UINT64_C(0xbee600da53a56e23), "%s: hash %llx", cpu, (unsigned long long)hash);
+    CHECK(hash == UINT64_C(0xd8768ef14c591a5b), "%s: hash %llx", cpu, (unsigned long long)hash);
     invar_context_destroy(context);
     attention_free(&d);
 }

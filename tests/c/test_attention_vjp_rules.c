@@ -249,8 +249,8 @@ static void bits_do_not_depend_on_the_instruction_set(void) {
 
 /* The bits of docs/invariance.md's arithmetic, here and on other machines; out and lse are not the forward's. */
 static void float32_bits_are_these_everywhere(void) {
-    static const uint64_t expected[VJP_GRADIENTS] = { 0x4d98691716694fc9, 0xaf12d45f1bb65209, 0xdfd4fd94b57dbcbf,
-                                                      0x188e64f53bc35ad, 0x98e3fbd4e9c8b7ce };
+    static const uint64_t expected[VJP_GRADIENTS] = { 0xe8e3fdfee8ed44d5, 0x568853b885bbc13b, 0x399eeb736ad392c0,
+                                                      0x188e64f53bc35ad, 0x70b9cdbe9a01eba0 };
     const attention_case c = rich(check_f32, 13);
     for (int i = 1; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);

@@ -15,6 +15,15 @@ def batched(a):
     return a.reshape((math.prod(a.shape[:-3]),) + a.shape[-3:])
 
 
+def dot_chain(features, dtype):
+    """Roundings that a term of a sum over features meets: float64 sums in one chain, bfloat16 pairs too; elsewhere links of half
+    the features, rounded up to 16 and at most 64, are added up."""
+    if dtype in (F64, BF16):
+        return features
+    link = min(-(-features // 32) * 16, 64)
+    return min(features, link + -(-features // max(link, 1)))
+
+
 class Attention:
     """One call: its inputs in float64 and, for every row, which keys it sees."""
 
@@ -66,7 +75,7 @@ class Attention:
         keys = np.flatnonzero(self.seen[b, h, i])
         q, k = self.q[b, h, i], self.k[b, h // self.group][keys]
         s = self.scale * (k @ q)
-        error = self.acc * ((len(q) + 4) * abs(self.scale) * (np.abs(k) @ np.abs(q)))
+        error = self.acc * ((dot_chain(len(q), self.dtype) + 4) * abs(self.scale) * (np.abs(k) @ np.abs(q)))
         slope, slope_error = np.ones_like(s), np.zeros_like(s)
         if self.softcap is not None:
             tanh = np.tanh(s / self.softcap)
@@ -128,7 +137,7 @@ class Attention:
         ds = p * (dp - delta + dlse)
         # The same with magnitudes, and how many units relative to them: the weights, the products, out as it was stored.
         majorant = p * (np.abs(v) @ np.abs(dout) + np.abs(dout) @ (p @ np.abs(v)) + abs(dlse))
-        loss = 3 * relative + self.acc * (len(dout) + 24) + UNIT[self.dtype] * 1.01 + 2 * self.weight_unit
+        loss = 3 * relative + self.acc * (dot_chain(len(dout), self.dtype) + 24) + UNIT[self.dtype] * 1.01 + 2 * self.weight_unit
         ds_bound = majorant * loss + TINY[self.dtype] * p * np.abs(dout).sum()
         values[4][b, h, i, keys] = ds
         bounds[4][b, h, i, keys] = ds_bound

@@ -85,6 +85,12 @@ static inline int64_t invar_attention_key_block(invar_float_type type, int64_t k
     return block;
 }
 
+/* Features of a dot product that are one link of it (product.h): half of them, rounded up to whole vectors, at most 64. */
+static inline int64_t invar_attention_feature_link(int64_t features) {
+    const int64_t half = ((features + 1) / 2 + 15) / 16 * 16;
+    return half < 64 ? half : 64;
+}
+
 enum {
     INVAR_ATTENTION_TILE = 64, /* query rows a tile, at most: four of the longest vectors */
     INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */

@@ -39,6 +39,10 @@ static bool element_masked(float element, int number) {
 static inline void element_row(float *row, int64_t count) { (void)row, (void)count; }
 #endif
 
+/* Elements that are one link of a sum (product.h), over a block's keys and over features. A sum of pairs is one link. */
+enum { KEY_LINK = NUMBERS == 1 ? 64 : 256 };
+static int64_t feature_link(int64_t depth) { return NUMBERS == 1 ? invar_attention_feature_link(depth) : depth + 1; }
+
 static inline int64_t element_count(int64_t numbers) { return (numbers + NUMBERS - 1) / NUMBERS; }
 
 /* A matrix of elements: a row every `stride`. */
@@ -143,10 +147,14 @@ static void element_selected(float *out, const float *weight, int64_t step, cons
     }
 #else
     vf sum = vf_zero();
-    for (int64_t j = from; j < to; j++) {
-        const float p = weight[j * step];
-        const bool first = !element_masked(p, 0), second = NUMBERS > 1 && !element_masked(p, NUMBERS - 1);
-        if (first || second) sum = element_step(vf_set1(p), element_keep(vf_load(b + j * b_row), first, second), sum);
+    for (int64_t j = from, next; j < to; j = next) {
+        vf link = vf_zero();
+        for (next = product_link_end(KEY_LINK, j) < to ? product_link_end(KEY_LINK, j) : to; j < next; j++) {
+            const float p = weight[j * step];
+            const bool first = !element_masked(p, 0), second = NUMBERS > 1 && !element_masked(p, NUMBERS - 1);
+            if (first || second) link = element_step(vf_set1(p), element_keep(vf_load(b + j * b_row), first, second), link);
+        }
+        sum = vf_add(sum, link);
     }
     vf_store(out, sum);
 #endif

@@ -33,16 +33,19 @@ VEC_INLINE vf few_logits(const kernel_state *s, const row_tile *tile, int r, int
     return vf_select(vm_and(vf_le(first, lane), vf_lt(lane, last)), t, vf_set1(-INFINITY));
 }
 
-/* The sums of the weights of four rows at p, each one chain over ascending keys. */
+/* The sums of the weights of four rows at p, each link of them one chain over ascending keys. */
 static void few_totals(const float *const p[4], int low, int high, float sum[4]) {
-    float a = 0, b = 0, c = 0, d = 0;
-    for (int j = low; j < high; j++) {
-        a += p[0][j];
-        b += p[1][j];
-        c += p[2][j];
-        d += p[3][j];
+    for (int i = 0; i < 4; i++) sum[i] = 0;
+    for (int j = low, next; j < high; j = next) {
+        float a = 0, b = 0, c = 0, d = 0;
+        for (next = product_link_end(KEY_LINK, j) < high ? (int)product_link_end(KEY_LINK, j) : high; j < next; j++) {
+            a += p[0][j];
+            b += p[1][j];
+            c += p[2][j];
+            d += p[3][j];
+        }
+        sum[0] += a, sum[1] += b, sum[2] += c, sum[3] += d;
     }
-    sum[0] = a, sum[1] = b, sum[2] = c, sum[3] = d;
 }
 
 static void few_weights(const kernel_state *s, const row_tile *tile, int r, few_walk *walk, int64_t pace) {

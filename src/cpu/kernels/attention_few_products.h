@@ -20,7 +20,7 @@ enum { FEW_VECTORS = 4 };
 enum { FEW_VECTORS = 2 };
 #endif
 enum { FEW_CALLS = VW == 16 ? 4 : 1 };
-enum { FEW_KEYS = 16, FEW_BEAT = 2 }; /* elements of keys that V is summed over at a time, and from one call to the next */
+enum { FEW_KEYS = 32, FEW_BEAT = 2 }; /* elements of keys that V is summed over at a time, and from one call to the next */
 
 /* Rows that go together, of those that are left. */
 static inline int few_group(int left) { return left > 2 ? 4 : left; }
@@ -32,7 +32,9 @@ static inline int few_group(int left) { return left > 2 ? 4 : left; }
         if (M > 2) DO(2, g), DO(3, g);  \
     } while (0)
 #define FEW_ZERO(m, g) sum[m][g] = vf_zero()
-#define FEW_STORE(m, g) vf_store(scores + (m) * s->call->key_block + (g) * VW, sum[m][g])
+#define FEW_SCORE(m, g) (scores + (m) * s->call->key_block + (g) * VW)
+#define FEW_STORE(m, g) vf_store(FEW_SCORE(m, g), sum[m][g])
+#define FEW_JOIN(m, g) vf_store(FEW_SCORE(m, g), vf_add(vf_load(FEW_SCORE(m, g)), sum[m][g]))
 #define FEW_REST(m, g) sum[m][g] = element_step(vf_set1(q[(m) * s->depth + d + i]), column, sum[m][g])
 #define FEW_STEP(m, g) sum[m][g] = element_step(vf_set1(q[(m) * s->depth + d + i]), r[i], sum[m][g])
 /* A share of a square's columns, and of the calls. */
@@ -60,25 +62,31 @@ VEC_INLINE void few_score_tile(const invar_float_type type, const int M, const k
                                int64_t key, const float *q, float *scores, few_walk *walk, int64_t pace) {
     vf sum[4][1], r[VW];
     const char *from = k->data + key * k->row_stride;
-    int64_t d = 0;
-    FEW_IN_ROWS(FEW_ZERO, 0);
-    for (; d + VW <= s->depth; d += VW) {
-        few_square(type, r, k, from + d * k->column_stride, VW);
-        FEW_SHARE(0);
-        FEW_SHARE(1);
-        FEW_SHARE(2);
-        FEW_SHARE(3);
-    }
-    if (d < s->depth) {
-        vf rest[VW];
-        few_square(type, r, k, from + d * k->column_stride, (int)(s->depth - d));
-        memcpy(rest, r, sizeof rest);
-        for (int i = 0; i < s->depth - d; i++) {
-            const vf column = rest[i];
-            FEW_IN_ROWS(FEW_REST, 0);
+    int64_t d = 0, next;
+    do {
+        const bool first = d == 0;
+        next = d + s->link < s->depth ? d + s->link : s->depth;
+        FEW_IN_ROWS(FEW_ZERO, 0);
+        for (; d + VW <= next; d += VW) {
+            few_square(type, r, k, from + d * k->column_stride, VW);
+            FEW_SHARE(0);
+            FEW_SHARE(1);
+            FEW_SHARE(2);
+            FEW_SHARE(3);
         }
-    }
-    FEW_IN_ROWS(FEW_STORE, 0);
+        if (d < next) {
+            vf rest[VW];
+            few_square(type, r, k, from + d * k->column_stride, (int)(next - d));
+            memcpy(rest, r, sizeof rest);
+            for (int i = 0; i < next - d; i++) {
+                const vf column = rest[i];
+                FEW_IN_ROWS(FEW_REST, 0);
+            }
+        }
+        if (first) FEW_IN_ROWS(FEW_STORE, 0);
+        else FEW_IN_ROWS(FEW_JOIN, 0);
+        d = next;
+    } while (d < s->depth);
 }
 
 /* Scores of M rows for keys first … last-1, whole groups of VW, of the block that starts at `start`. */
@@ -156,37 +164,51 @@ VEC_INLINE void few_load(const few_form form, const int N, vf row[4], const char
         if (N > 2) FEW_IN_ROWS(DO, 2);                            \
         if (N > 3) FEW_IN_ROWS(DO, 3);                            \
     } while (0)
-#define FEW_RESUME(m, n) sum[m][n] = vf_load(o + (m) * s->width + (n) * VW)
-#define FEW_KEEP(m, n) vf_store(o + (m) * s->width + (n) * VW, sum[m][n])
+#define FEW_OUT(m, n) (o + (m) * s->width + (n) * VW)
+#define FEW_LINK(m, n) (FEW_OUT(m, n) + INVAR_ATTENTION_FEW * s->width) /* the part holds as many rows again */
+#define FEW_RESUME(m, n) sum[m][n] = vf_load(FEW_LINK(m, n))
+#define FEW_KEEP(m, n) vf_store(FEW_LINK(m, n), sum[m][n])
+#define FEW_OUT_STORE(m, n) vf_store(FEW_OUT(m, n), sum[m][n])
+#define FEW_OUT_JOIN(m, n) vf_store(FEW_OUT(m, n), vf_add(vf_load(FEW_OUT(m, n)), sum[m][n]))
 #define FEW_ADD(m, n) sum[m][n] = element_step(weight[m], row[n], sum[m][n])
 #define FEW_WEIGHT(m, n) weight[m] = vf_set1(p[(m) * s->call->key_block + j])
 
-/* O of M rows and N vectors of columns over elements of keys first … last-1, from +0 or resumed. */
+/* Elements of keys that are summed over at a time, of one link: do they begin it, end it, is it the first? */
+typedef struct few_piece {
+    int64_t first, last;
+    bool begins, ends, alone;
+} few_piece;
+
+/* O of M rows and N vectors of columns over some keys. */
 VEC_INLINE void few_sum_tile(const few_form form, const int M, const int N, const kernel_state *s, const few_values *v,
-                             int64_t column, int64_t first, int64_t last, bool resume, const float *p, float *o,
+                             int64_t column, const few_piece *keys, const float *p, float *o,
                              few_walk *walk, int64_t pace) {
     vf sum[4][4], row[4], weight[4];
     const int64_t number = form == FEW_ELEMENTS ? 4 : 2;
-    const char *at = v->data + first * v->stride + column * number;
-    if (resume) FEW_IN_TILE(FEW_RESUME);
-    else FEW_IN_TILE(FEW_ZERO);
-    for (int64_t j = first; j < last; j++, at += v->stride) {
+    const char *at = v->data + keys->first * v->stride + column * number;
+    if (keys->begins) FEW_IN_TILE(FEW_ZERO);
+    else FEW_IN_TILE(FEW_RESUME);
+    for (int64_t j = keys->first; j < keys->last; j++, at += v->stride) {
         if (j % FEW_BEAT == 0) walk_on(walk, pace);
         few_load(form, N, row, at, v->half);
         FEW_IN_ROWS(FEW_WEIGHT, 0);
         FEW_IN_TILE(FEW_ADD);
     }
-    FEW_IN_TILE(FEW_KEEP);
+    if (!keys->ends) FEW_IN_TILE(FEW_KEEP);
+    else if (keys->alone) FEW_IN_TILE(FEW_OUT_STORE);
+    else FEW_IN_TILE(FEW_OUT_JOIN);
 }
 
 VEC_INLINE void few_sum_rows(const few_form form, const int M, const kernel_state *s, const few_values *v, int64_t first,
                              int64_t last, const float *p, float *o, few_walk *walk, int64_t pace) {
     for (int64_t j = first, next; j < last; j = next) {
         next = (j / FEW_KEYS + 1) * FEW_KEYS < last ? (j / FEW_KEYS + 1) * FEW_KEYS : last;
+        const few_piece keys = { j, next, j == first || j % KEY_LINK == 0, next == last || next % KEY_LINK == 0,
+                                j / KEY_LINK == first / KEY_LINK };
         int64_t c = 0;
         for (; c + FEW_VECTORS * VW <= s->width; c += FEW_VECTORS * VW)
-            few_sum_tile(form, M, FEW_VECTORS, s, v, c, j, next, j > first, p, o + c, walk, pace);
-        for (; c < s->width; c += VW) few_sum_tile(form, M, 1, s, v, c, j, next, j > first, p, o + c, walk, pace);
+            few_sum_tile(form, M, FEW_VECTORS, s, v, c, &keys, p, o + c, walk, pace);
+        for (; c < s->width; c += VW) few_sum_tile(form, M, 1, s, v, c, &keys, p, o + c, walk, pace);
     }
 }
 

@@ -12,7 +12,7 @@ typedef struct kernel_state {
     const invar_attention_call *call;
     const invar_attention_work *work;
     int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
-    int64_t depth;               /* elements of a row of q or k */
+    int64_t depth, link;         /* elements of a row of q or k, and of a link of their product */
     pack_source k, v;
     float *keys, *values, *queries, *query_rows, *scores, *mask;
     fold_state fold;
@@ -36,6 +36,7 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
         .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
         .mask = scratch + at.mask,
     };
+    s.link = feature_link(s.depth);
     s.k = pack_source_of(call, &call->k, work->batch, work->kv_head);
     s.v = pack_source_of(call, &call->v, work->batch, work->kv_head);
     fold_open(&s.fold, call, work, scratch + at.out, scratch + at.stats, scratch + at.part, s.width);

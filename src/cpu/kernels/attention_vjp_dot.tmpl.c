@@ -252,13 +252,14 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
     product y = { .rows = last - first, .columns = VJP_PADDED(keys), .depth = (x->forward->key_dim + x->pair - 1) / x->pair,
                   .a = x->q + first * x->key_units, .a_row = x->key_units, .a_step = 1,
                   .b = x->k_turned + key / VJP_KEYS * VJP_KEYS * x->key_units + key % VJP_KEYS, .b_row = VJP_KEYS, .c = x->score + first * VJP_KEYS,
-                  .c_row = VJP_KEYS };
+                  .c_row = VJP_KEYS, .link = x->pair == 1 ? invar_attention_feature_link(x->forward->key_dim) : 0 };
     run_product(x, &y);
     y.depth = (x->forward->value_dim + x->pair - 1) / x->pair;
     y.a = x->dout + first * x->value_units;
     y.a_row = x->value_units;
     y.b = x->v_turned + key / VJP_KEYS * VJP_KEYS * x->value_units + key % VJP_KEYS;
     y.c = x->slope + first * VJP_KEYS;
+    if (x->pair == 1) y.link = invar_attention_feature_link(x->forward->value_dim);
     run_product(x, &y);
     const bool hidden = vjp_weights(x->forward, VJP_OF_SCORE, &(vjp_tile){
         .batch = x->batch, .head = x->head, .length = x->length, .key = x->key_first + key, .keys = keys,

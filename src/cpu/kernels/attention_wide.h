@@ -111,7 +111,7 @@ static void wide_product(const kernel_state *s, const wide_tile *tile, const ele
     const product x = {
         .rows = to - from, .columns = (last - first) * VW, .depth = s->depth, .a = k->data + from * k->stride,
         .a_row = k->stride, .a_step = 1, .b = tile->queries + first * VW, .b_row = tile->width,
-        .c = s->scores + from * tile->width + first * VW, .c_row = tile->width,
+        .c = s->scores + from * tile->width + first * VW, .c_row = tile->width, .link = s->link,
     };
     element_product(&x);
 }
@@ -131,9 +131,9 @@ static void wide_scores(const kernel_state *s, const wide_tile *tile, const elem
     }
 }
 
-/* A vector of rows: what its weights are taken relative to, and their sum so far. */
+/* A vector of rows: what its weights are taken relative to, and the sum of this link's. */
 typedef struct wide_sum {
-    vf shift, sum;
+    vf shift, link;
 } wide_sum;
 
 /* The weights of key j, which are summed; of a key that no row sees, masked. plain: scores stand in the grid, not logits. */
@@ -143,7 +143,7 @@ VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, int vect
     vf t = vf_load(s->scores + vector * VW + (int64_t)j * tile->width);
     if (plain) t = vf_mul(t, vf_set1(s->call->score_scale));
     const vf p = softmax_weight(t, total->shift);
-    total->sum = vf_add(total->sum, p);
+    total->link = vf_add(total->link, p);
     return mark ? softmax_marked(t, p) : p;
 }
 
@@ -153,17 +153,23 @@ VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, 
     float *grid = s->scores + vector * VW;
     const vf masked = vf_set1(-0.0f);
     wide_sum total = { softmax_shift(most), vf_zero() };
+    vf sum = vf_zero();
     int64_t element = tile->rows.low / NUMBERS;
     for (; element < tile->low[vector] / NUMBERS; element++) vf_store(grid + element * tile->width, element_of(masked, masked));
-    for (int j = tile->low[vector] / NUMBERS * NUMBERS; j < tile->high[vector]; j += NUMBERS, element++) {
-        vf first = wide_weight(s, tile, vector, j, plain, mark, &total), second = first;
-        if (NUMBERS > 1) second = wide_weight(s, tile, vector, j + 1, plain, mark, &total);
-        vf_store(grid + element * tile->width, element_of(first, second));
+    for (int j = tile->low[vector] / NUMBERS * NUMBERS, next; j < tile->high[vector];) {
+        next = product_link_end(KEY_LINK, j) < tile->high[vector] ? (int)product_link_end(KEY_LINK, j) : tile->high[vector];
+        for (; j < next; j += NUMBERS, element++) {
+            vf first = wide_weight(s, tile, vector, j, plain, mark, &total), second = first;
+            if (NUMBERS > 1) second = wide_weight(s, tile, vector, j + 1, plain, mark, &total);
+            vf_store(grid + element * tile->width, element_of(first, second));
+        }
+        sum = vf_add(sum, total.link);
+        total.link = vf_zero();
     }
     for (; element < element_count(tile->rows.high); element++)
         vf_store(grid + element * tile->width, element_of(masked, masked));
     vf_store(s->fold.part_m + vector * VW, most);
-    vf_store(s->fold.part_l + vector * VW, total.sum);
+    vf_store(s->fold.part_l + vector * VW, sum);
 }
 
 /* One vector of rows that see every key from low to high: its weights in place of scores. */
@@ -224,7 +230,7 @@ static void wide_sums(const kernel_state *s, const wide_tile *tile, const elemen
         const product x = {
             .rows = count, .columns = s->width, .depth = to - from, .a = s->scores + from * tile->width + r, .a_row = 1,
             .a_step = tile->width, .b = v->data + from * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
-            .c_row = s->width, .start = from,
+            .c_row = s->width, .link = KEY_LINK, .start = from,
         };
         element_product(&x);
     }
