@@ -117,8 +117,8 @@ static void store_row(const invar_attention_call *call, char *p, const float *o,
         const vf y = l == 0 ? vf_zero() : vf_add(vf_div(vf_load_n(o + d, count), divisor), vf_zero());
         void *to = p + d * step;
         if (step == item && call->type == INVAR_F32) vf_store_n(to, y, count);
-        else if (step == item && call->type == INVAR_F16) vf_store_f16_n(to, y, count);
-        else if (step == item) vf_store_bf16_n(to, y, count);
+        else if (step == item && call->type == INVAR_F16) count == VW ? vf_store_f16(to, y) : vf_store_f16_n(to, y, count);
+        else if (step == item) count == VW ? vf_store_bf16(to, y) : vf_store_bf16_n(to, y, count);
         else {
             float lane[VW];
             vf_store(lane, y);
@@ -149,8 +149,9 @@ static void finish_row(const fold_state *f, int64_t row) {
     const bool seen = f->l[row] != 0;
     if (seen && sink != -INFINITY) join_sink(sink, o, &f->m[row], &f->l[row], call->value_dim);
     if (call->out.data) store_row(call, invar_attention_row(call, &call->out, f->work->batch, head, query), o, f->l[row]);
+    if (!call->lse.data) return; /* a logarithm in double takes as long as storing the row */
     const float lse = seen ? softmax_lse(f->m[row], f->l[row]) : sink;
-    if (call->lse.data) memcpy(invar_attention_row(call, &call->lse, f->work->batch, head, query), &lse, sizeof lse);
+    memcpy(invar_attention_row(call, &call->lse, f->work->batch, head, query), &lse, sizeof lse);
 }
 
 static void fold_finish(const fold_state *f, int64_t rows) {
