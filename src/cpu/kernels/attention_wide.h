@@ -22,6 +22,8 @@ typedef struct wide_tile {
     int low[PANEL_VECTORS], high[PANEL_VECTORS]; /* keys that some row of each vector sees */
     bool apart[PANEL_VECTORS];                 /* not every column of a vector sees all of them, the mask apart */
     bool limits;                               /* not every column of the tile sees the same keys, the mask apart */
+    int64_t next_row, next_start;              /* of the tile that comes next: its first row and key */
+    int next_rows;                             /* whose masks are called ahead; 0: none follow, or all rows share one */
 } wide_tile;
 
 /* Keys low … high-1 of a vector of rows. */
@@ -116,10 +118,31 @@ static void wide_product(const kernel_state *s, const wide_tile *tile, const ele
     element_product(&x);
 }
 
+/* Calls rows first … last-1 of the next tile's mask into the second-level cache. Inlined, since gcc 12 takes a function that
+ * does no more than call memory ahead for one without effect, and drops it. */
+VEC_INLINE void wide_call_mask(const kernel_state *s, const wide_tile *tile, int first, int last) {
+    const int64_t step = s->call->mask.column_stride, left = s->length - tile->next_start;
+    const int64_t bytes = step * (left < s->call->key_block ? left : s->call->key_block);
+    for (int r = first; r < last; r++) {
+        const char *p = mask_of_row(s, tile->next_row + r) + tile->next_start * step;
+        for (int64_t i = -(int64_t)((uintptr_t)p % 64); i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+    }
+}
+
+/* S where all rows see the same keys. Memory is idle meanwhile: the next tile's mask is called, some rows after some keys. */
+static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k) {
+    const int low = tile->rows.low, high = tile->rows.high, step = tile->next_rows ? TOGETHER : high - low;
+    for (int from = low; from < high; from += step) {
+        const int to = from + step < high ? from + step : high;
+        wide_product(s, tile, k, from, to, 0, tile->width / VW);
+        wide_call_mask(s, tile, tile->next_rows * (from - low) / (high - low), tile->next_rows * (to - low) / (high - low));
+    }
+}
+
 static void wide_scores(const kernel_state *s, const wide_tile *tile, const element_rows *k) {
     const int vectors = tile->width / VW;
     if (!tile->limits) {
-        wide_product(s, tile, k, tile->rows.low, tile->rows.high, 0, vectors);
+        wide_scores_of_all(s, tile, k);
         return;
     }
     for (int from = tile->rows.low; from < tile->rows.high; from += TOGETHER) {
@@ -283,6 +306,16 @@ static void wide_queries(const kernel_state *s, int64_t row, int rows) {
 
 static int64_t tile_rows(const kernel_state *s, int64_t row) { return s->rows - row < PANEL ? s->rows - row : PANEL; }
 
+/* Where the walk goes on after a tile of block `index`. */
+static void wide_next(const kernel_state *s, wide_tile *tile, int64_t index) {
+    const bool down = tile->rows.row + PANEL < s->rows;
+    tile->next_row = down ? tile->rows.row + PANEL : 0;
+    tile->next_start = (down ? index : index + 1) * s->call->key_block;
+    const bool any = tile->next_start < s->length && (down || index + 1 < s->work->block_last);
+    const bool rows = s->call->mask.data && s->call->mask.row_stride && mask_form(s->call) != INVAR_MASK_NONE;
+    tile->next_rows = any && rows ? (int)tile_rows(s, tile->next_row) : 0;
+}
+
 static void wide_key_block(const kernel_state *s, int64_t index) {
     const int64_t start = index * s->call->key_block;
     int first, last;
@@ -296,6 +329,7 @@ static void wide_key_block(const kernel_state *s, int64_t index) {
         tile.rows.rows = (int)tile_rows(s, row);
         tile.width = (int)pack_width(tile.rows.rows);
         tile.queries = s->queries + row * s->depth;
+        wide_next(s, &tile, index);
         if (seen) attend_tile(s, &tile, index, &k, &v);
         else fold_nothing(&s->fold, index, row, tile.rows.rows);
     }
