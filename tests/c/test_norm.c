@@ -173,22 +173,27 @@ static void check_rows_alone(norm_case *c, invar_context *context, const char *c
     check_array_free(&sum);
 }
 
-/* Stores past the caches must change no bit either, wherever the rows begin. */
+/* Stores past the caches must change no bit either, wherever the rows begin, whether or not they follow on one another: rows of halves
+ * that begin between four bytes, rows that end between cache lines, and one that leaves a few elements to its last piece. */
 static void threads_batches_and_streaming_do_not_change_bits(void) {
     const int threads[] = { 1, 2, 3, 7 };
+    const int64_t shapes[][2] = { { 530, 261 }, { 270, 262 }, { 130, 1030 } }, apart[] = { 2, 1 };
     const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
     for (int k = 0; check_cpu(k); k++)
-        for (int t = 0; t < 3 * 3; t++) {
+        for (int t = 0; t < 3 * 3 * 3; t++) {
             norm_types all = { types[t % 3], types[t % 3], types[t % 3], types[t % 3] };
+            const norm_op op = (norm_op)(t / 3 % 3);
+            const int64_t *shape = shapes[t / 9];
             uint64_t first = 0;
             for (int n = 0; n < 2 * 4; n++) {
                 invar_context *context = check_context(check_cpu(k), threads[n % 4]);
                 if (n >= 4) context->description.l3_bytes = 1; /* any output is larger than the caches */
                 norm_case c;
-                norm_case_init(&c, (norm_op)(t / 3), all, CHECK_SHAPE(530, 261), contiguous);
+                norm_case_init(&c, op, all, 2, shape, n == 5 ? apart : contiguous);
                 CHECK_OK(norm_case_run(&c, context));
                 if (!n) first = check_hash(&c.y.tensor);
-                CHECK(check_hash(&c.y.tensor) == first, "%s, op %d, %d threads", check_cpu(k), t / 3, threads[n % 4]);
+                CHECK(check_hash(&c.y.tensor) == first, "%s, op %d, %lld features, %d threads", check_cpu(k), op,
+                      (long long)shape[1], threads[n % 4]);
                 if (n % 4 == 2) check_rows_alone(&c, context, check_cpu(k));
                 norm_case_free(&c);
                 invar_context_destroy(context);

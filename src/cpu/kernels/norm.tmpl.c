@@ -15,7 +15,8 @@ typedef struct norm_task {
     float *scratch;
     norm_stage y_stage, sum_stage;
     vec_stream y, sum;
-    vec_edge edge;
+    vec_seam seam;
+    bool streams; /* y goes past the caches from the registers */
 } norm_task;
 
 typedef struct row_norm {
@@ -80,50 +81,32 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool biased
     }
 }
 
-/* y from x, both contiguous and of type `type`. */
-VEC_INLINE void write_run(const int type, const bool centred, const bool biased, char *y, const row_norm *block, const char *x,
-                          int64_t count) {
+/* y from x, both contiguous and of type `type`; with `past` past the caches. */
+VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool biased, char *y, const row_norm *block,
+                          const char *x, int64_t count, vec_seam *seam) {
     const int item = type == INVAR_F32 ? 4 : 2;
     const row_norm row = *block;
+    _Alignas(64) float tail[2 * VW];
+    vec_flow flow = past ? vec_flow_begin(seam, y) : (vec_flow){ .apart = -1 };
     int64_t i = 0;
     for (; i + 2 * VW <= count; i += 2 * VW) {
         const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
-        norm_store_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i),
-                       normalise_at(centred, biased, &row, x1, i + VW));
+        const vf y0 = normalise_at(centred, biased, &row, x0, i), y1 = normalise_at(centred, biased, &row, x1, i + VW);
+        past ? norm_push_two(type, &flow, i * item, y0, y1) : norm_store_two(type, y + i * item, y0, y1);
     }
-    write_some(type, centred, biased, y + i * item, &row, x, i, count);
+    write_some(type, centred, biased, past ? (char *)tail : y + i * item, &row, x, i, count);
+    const vec_flow written = flow;
+    if (past) vec_flow_end(&written, seam, i * item, tail, (count - i) * item);
 }
 
-/* The same past the caches; at least a line. */
-VEC_INLINE void stream_run(const int type, const bool centred, const bool biased, char *y, const row_norm *block, const char *x,
-                           int64_t count, vec_edge *edge) {
-    const int item = type == INVAR_F32 ? 4 : 2;
-    const int64_t head = norm_head(type, y), whole = count - (count - head) % (VEC_LINE / item);
-    const row_norm row = *block;
-    int64_t i = head;
-    if (head) write_some(type, centred, biased, vec_edge_head(edge, y), &row, x, 0, head);
-    for (; i + 2 * VW <= whole; i += 2 * VW) {
-        const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
-        norm_stream_two(type, y + i * item, normalise_at(centred, biased, &row, x0, i),
-                        normalise_at(centred, biased, &row, x1, i + VW));
-    }
-    if (i < whole) /* of floats, a line of one vector */
-        vf_stream((float *)(void *)(y + i * item), normalise_at(centred, biased, &row, norm_load(type, x + i * item), i));
-    vec_edge_store(edge);
-    if (whole < count) {
-        char *to = vec_edge_tail(edge, y + whole * item, (size_t)((count - whole) * item));
-        write_some(type, centred, biased, to, &row, x, whole, count);
-    }
-}
-
-/* edge NULL: through the caches. */
+/* seam NULL: through the caches. */
 VEC_INLINE void write_any(const int type, const bool centred, char *y, const row_norm *row, const char *x, int64_t count,
-                          vec_edge *edge) {
+                          vec_seam *seam) {
     const bool biased = centred && row->bias;
-    if (edge && biased) stream_run(type, centred, centred, y, row, x, count, edge);
-    else if (edge) stream_run(type, centred, false, y, row, x, count, edge);
-    else if (biased) write_run(type, centred, centred, y, row, x, count);
-    else write_run(type, centred, false, y, row, x, count);
+    if (seam && biased) write_run(type, true, centred, centred, y, row, x, count, seam);
+    else if (seam) write_run(type, true, centred, false, y, row, x, count, seam);
+    else if (biased) write_run(type, false, centred, centred, y, row, x, count, seam);
+    else write_run(type, false, centred, false, y, row, x, count, seam);
 }
 
 VEC_INLINE row_norm row_from(const row_norm *row, int64_t first) {
@@ -140,14 +123,13 @@ VEC_INLINE void write_block(const bool centred, const int type, norm_task *task,
     const invar_norm_operand *out = &job->operand[INVAR_NORM_Y], *sum_out = &job->operand[INVAR_NORM_SUM];
     const int item = type == INVAR_F32 ? 4 : 2;
     const bool staged = norm_needs_stage(type, out);
-    const bool streams = norm_streams_rows(type, job, out) && count * item >= 2 * VEC_LINE;
     const int64_t piece = staged || sum ? NORM_PIECE : count;
     for (int64_t i = 0; i < count; i += piece) {
         const int64_t n = count - i < piece ? count - i : piece, at = first + i;
         const row_norm part = row_from(row, at);
         char *to = staged ? task->y_stage.bytes : y + at * out->step;
         if (!centred && sum) norm_emit(type, job, &task->sum, &task->sum_stage, x + i * item, sum + at * sum_out->step, sum_out, n);
-        write_any(type, centred, to, &part, x + i * item, n, streams ? &task->edge : NULL);
+        write_any(type, centred, to, &part, x + i * item, n, task->streams && n * item >= 2 * VEC_LINE ? &task->seam : NULL);
         if (staged) norm_emit(type, job, &task->y, &task->y_stage, to, y + at * out->step, out, n);
     }
 }
@@ -184,7 +166,8 @@ VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_nor
     norm_task task; /* without an initialiser: it would clear the stages */
     task.job = job;
     task.scratch = scratch;
-    vec_edge_begin(&task.edge);
+    task.seam.end = NULL;
+    task.streams = norm_streams_rows(type, job);
     task.y = (vec_stream){ task.y_stage.bytes, NULL, 0 };
     task.sum = (vec_stream){ task.sum_stage.bytes, NULL, 0 };
     invar_norm_walk_to(&task.next, job, first_row);
@@ -196,7 +179,7 @@ VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_nor
     }
     vec_stream_flush(&task.y);
     vec_stream_flush(&task.sum);
-    vec_edge_end(&task.edge);
+    vec_seam_flush(&task.seam);
     if (norm_streams(job)) vec_stream_end();
 }
 

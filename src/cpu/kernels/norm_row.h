@@ -40,10 +40,11 @@ VEC_INLINE void norm_store_two(const int type, void *p, vf a, vf b) {
     if (type == INVAR_BF16) vec_store_joined(p, vf_join(a, b));
     else norm_store(type, p, a), norm_store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
 }
-VEC_INLINE void norm_stream_two(const int type, void *p, vf a, vf b) {
-    if (type == INVAR_BF16) vec_stream_joined(p, vf_join(a, b));
-    else if (type == INVAR_F16) vf_stream_f16(p, a, b);
-    else vf_stream(p, a), vf_stream((float *)p + VW, b);
+/* The same past the caches, at `at` bytes of a row. */
+VEC_INLINE void norm_push_two(const int type, vec_flow *flow, int64_t at, vf a, vf b) {
+    if (type == INVAR_BF16) vec_flow_push(flow, at, vec_joined_bits(vf_join(a, b)));
+    else if (type == INVAR_F16) vec_flow_push(flow, at, vf_join_f16_bits(a, b));
+    else vec_flow_push(flow, at, a), vec_flow_push(flow, at + VEC_BYTES, b);
 }
 VEC_INLINE void norm_store_n(const int type, void *p, vf v, int n) {
     if (type == INVAR_F32) vf_store_n(p, v, n);
@@ -280,7 +281,7 @@ static const float norm_ones[16] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
-/* Results go from the registers to a contiguous row of the job's format; past the caches, in whole cache lines (vec_edge). Other
+/* Results go from the registers to a contiguous row of the job's format; past the caches, turned to its vectors (vec_flow). Other
  * outputs are computed a piece at a time in a stage in L1, and go from there to another type, to places apart, or past the caches. */
 enum { NORM_PIECE = 1024, NORM_STAGE = 4 * NORM_PIECE }; /* elements; bytes */
 typedef struct norm_stage {
@@ -293,14 +294,12 @@ VEC_INLINE bool norm_needs_stage(const int format, const invar_norm_operand *out
     return (int)out->type != format || out->step != (format == INVAR_F32 ? 4 : 2);
 }
 
-/* Past the caches from the registers: rows of less than two lines are not worth it. */
-VEC_INLINE bool norm_streams_rows(const int format, const invar_norm_job *job, const invar_norm_operand *out) {
-    return norm_streams(job) && !norm_needs_stage(format, out) && job->features * out->step >= 2 * VEC_LINE;
-}
-
-/* Elements of a row at `to` before its first whole cache line. */
-VEC_INLINE int64_t norm_head(const int type, const char *to) {
-    return (int64_t)(-(uintptr_t)to % VEC_LINE) / (type == INVAR_F32 ? 4 : 2);
+/* Past the caches from the registers: rows of two lines or more that begin at multiples of 4 bytes. */
+VEC_INLINE bool norm_streams_rows(const int format, const invar_norm_job *job) {
+    const invar_norm_operand *out = &job->operand[INVAR_NORM_Y];
+    uintptr_t odd = (uintptr_t)out->data;
+    for (int d = 0; d < job->ndim; d++) odd |= (uintptr_t)out->stride[d];
+    return norm_streams(job) && !norm_needs_stage(format, out) && job->features * out->step >= 2 * VEC_LINE && odd % 4 == 0;
 }
 
 /* Floats as halves; `to` may be exactly `from`. */

@@ -25,6 +25,8 @@ typedef struct vjp_task {
     float *scratch;
     norm_stage stage[VJP_ROWS];
     vec_stream dx[VJP_ROWS];
+    vec_seam seam;
+    bool streams; /* dx goes past the caches from the registers */
 } vjp_task;
 
 typedef struct row_gradient {
@@ -107,17 +109,17 @@ typedef struct vjp_run {
     chunk_sums sums;
 } vjp_run;
 
-/* Elements i … end-1. */
+/* Elements i … end-1; run->dx is where element i goes. */
 VEC_INLINE void write_some(const int type, const bool centred, const bool sum, const int rows, const vjp_run *run,
                            const row_gradient *row, int64_t i, int64_t end) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    for (; i < end; i += VW) {
+    for (int64_t at = 0; i < end; i += VW, at += VW * item) {
         const int n = norm_left(end, i);
         const vf weight = vf_load_n(run->weight.data + (i & run->weight.mask), n);
         vf dw = sum ? vf_load_n(run->sums.dweight + i, n) : vf_zero(), db = sum && centred ? vf_load_n(run->sums.dbias + i, n) : dw;
         for (int r = 0; r < rows; r++) {
             vf x = norm_load_n(type, run->x[r] + i * item, n), dy = norm_load_n(type, run->dy[r] + i * item, n);
-            norm_store_n(type, run->dx[r] + i * item, finish(centred, sum, &row[r], x, dy, weight, &dw, &db), n);
+            norm_store_n(type, run->dx[r] + at, finish(centred, sum, &row[r], x, dy, weight, &dw, &db), n);
         }
         if (sum) vf_store_n(run->sums.dweight + i, dw, n);
         if (sum && centred) vf_store_n(run->sums.dbias + i, db, n);
@@ -126,14 +128,13 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool sum, c
 
 /* Two vectors of one row, from element i; with `past` past the caches. */
 VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool sum, const vjp_run *run, const int r,
-                          const row_gradient *row, int64_t i, const vf weight[2], vf dweight[2], vf dbias[2]) {
+                          const row_gradient *row, int64_t i, const vf weight[2], vf dweight[2], vf dbias[2], vec_flow *flow) {
     const int item = type == INVAR_F32 ? 4 : 2;
     const char *x = run->x[r] + i * item, *dy = run->dy[r] + i * item;
-    char *dx = run->dx[r] + i * item;
     const vf a = finish(centred, sum, row, norm_load(type, x), norm_load(type, dy), weight[0], &dweight[0], &dbias[0]);
     x += VW * item, dy += VW * item;
     const vf b = finish(centred, sum, row, norm_load(type, x), norm_load(type, dy), weight[1], &dweight[1], &dbias[1]);
-    past ? norm_stream_two(type, dx, a, b) : norm_store_two(type, dx, a, b);
+    past ? norm_push_two(type, flow, i * item, a, b) : norm_store_two(type, run->dx[r] + i * item, a, b);
 }
 
 /* In registers, where there are enough: the compiler would rather read them from the stack for each vector. */
@@ -147,12 +148,14 @@ VEC_INLINE row_gradient in_registers(row_gradient row) {
     return row;
 }
 
+/* Past the caches one row at a time. */
 VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
-                          const row_gradient *block, int64_t count, norm_ahead *fetched) {
-    const int bytes = rows * 2 * VW * (type == INVAR_F32 ? 4 : 2) / (centred ? 2 : 1);
+                          const row_gradient *block, int64_t count, vjp_task *task) {
+    const int item = type == INVAR_F32 ? 4 : 2, bytes = rows * 2 * VW * item / (centred ? 2 : 1);
     const vjp_run run = *to;
     const row_gradient first = in_registers(block[0]), last = rows > 1 ? in_registers(block[rows - 1]) : first;
-    norm_ahead ahead = *fetched;
+    norm_ahead ahead = task->dy_ahead;
+    vec_flow flow = past ? vec_flow_begin(&task->seam, run.dx[0]) : (vec_flow){ .apart = -1 };
     vf dw[2] = { vf_zero(), vf_zero() }, db[2] = { vf_zero(), vf_zero() };
     int64_t i = 0;
     for (; i + 2 * VW <= count; i += 2 * VW) {
@@ -161,30 +164,27 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
         const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
         if (sum) dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + j);
         if (sum && centred) db[0] = vf_load(run.sums.dbias + i), db[1] = vf_load(run.sums.dbias + j);
-        write_two(type, past, centred, sum, &run, 0, &first, i, weight, dw, db);
-        if (rows > 1) write_two(type, past, centred, sum, &run, rows - 1, &last, i, weight, dw, db);
+        write_two(type, past, centred, sum, &run, 0, &first, i, weight, dw, db, &flow);
+        if (rows > 1) write_two(type, past, centred, sum, &run, rows - 1, &last, i, weight, dw, db, NULL);
         if (sum) vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + j, dw[1]);
         if (sum && centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + j, db[1]);
     }
-    *fetched = ahead;
-    write_some(type, centred, sum, rows, to, block, i, count);
+    task->dy_ahead = ahead;
+    _Alignas(64) float tail[2 * VW];
+    vjp_run end = *to;
+    FOR_ROWS end.dx[r] = past ? (char *)tail : end.dx[r] + i * item;
+    write_some(type, centred, sum, rows, &end, block, i, count);
+    const vec_flow written = flow;
+    if (past) vec_flow_end(&written, &task->seam, i * item, tail, (count - i) * item);
 }
 
 VEC_INLINE void write_any(const int type, const bool centred, const int rows, const vjp_run *run, const row_gradient *row,
-                          int64_t count, bool past, norm_ahead *ahead) {
+                          int64_t count, bool past, vjp_task *task) {
     const bool sum = run->sums.dweight;
-    if (past && sum) write_run(type, true, centred, true, rows, run, row, count, ahead);
-    else if (past) write_run(type, true, centred, false, rows, run, row, count, ahead);
-    else if (sum) write_run(type, false, centred, true, rows, run, row, count, ahead);
-    else write_run(type, false, centred, false, rows, run, row, count, ahead);
-}
-
-/* Past the caches from the registers, where every row of dx is of whole cache lines. */
-VEC_INLINE bool whole_lines(const invar_norm_job *job, const int type) {
-    const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
-    uintptr_t odd = (uintptr_t)out->data | (uintptr_t)(job->features * (type == INVAR_F32 ? 4 : 2));
-    for (int d = 0; d < job->ndim; d++) odd |= (uintptr_t)out->stride[d];
-    return norm_streams(job) && odd % VEC_LINE == 0;
+    if (rows == 1 && past && sum) write_run(type, true, centred, true, 1, run, row, count, task);
+    else if (rows == 1 && past) write_run(type, true, centred, false, 1, run, row, count, task);
+    else if (sum) write_run(type, false, centred, true, rows, run, row, count, task);
+    else write_run(type, false, centred, false, rows, run, row, count, task);
 }
 
 /* One block of the rows; dx[0] NULL: none. What cannot be written in place, or is not wanted, goes through a stage in L1. */
@@ -193,8 +193,7 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
     const invar_norm_job *job = task->job;
     const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
     const int item = type == INVAR_F32 ? 4 : 2;
-    const bool plain = dx[0] && !norm_needs_stage(type, out), streams = plain && whole_lines(job, type);
-    const bool staged = !plain || (norm_streams(job) && !streams);
+    const bool staged = !dx[0] || norm_needs_stage(type, out), streams = dx[0] && task->streams && count * item >= 2 * VEC_LINE;
     const int64_t piece = staged ? NORM_PIECE : count;
     for (int64_t i = 0; i < count; i += piece) {
         const int64_t n = count - i < piece ? count - i : piece, at = first + i;
@@ -205,10 +204,9 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
             run.dy[r] = dy[r] + i * item;
         }
         if (task->sums.dweight) run.sums = (chunk_sums){ task->sums.dweight + at, centred ? task->sums.dbias + at : NULL };
-        write_any(type, centred, rows, &run, row, n, streams, &task->dy_ahead);
+        write_any(type, centred, rows, &run, row, n, streams, task);
         for (int r = 0; staged && dx[0] && r < rows; r++)
-            plain ? vec_stream_copy(dx[r] + at * item, run.dx[r], (size_t)(n * item)) :
-                    norm_emit(type, job, &task->dx[r], &task->stage[r], run.dx[r], dx[r] + at * out->step, out, n);
+            norm_emit(type, job, &task->dx[r], &task->stage[r], run.dx[r], dx[r] + at * out->step, out, n);
     }
 }
 
@@ -246,11 +244,9 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
     }
 }
 
-/* Where rows stand in place, and the turns of reading and writing stay short. */
-VEC_INLINE bool take_together(const invar_norm_job *job, const int type) {
-    const bool brief = 2 * VJP_ROWS * job->features * (type == INVAR_F32 ? 4 : 2) <= NORM_ROWS_BYTES;
-    return VJP_ROWS > 1 && norm_in_place(job, INVAR_NORM_X) && norm_in_place(job, INVAR_NORM_DY) &&
-           (!norm_streams(job) || (brief && whole_lines(job, type)));
+/* Where rows stand in place, and dx goes through the caches: past them two rows side by side are slower than one after the other. */
+VEC_INLINE bool take_together(const invar_norm_job *job) {
+    return VJP_ROWS > 1 && !norm_streams(job) && norm_in_place(job, INVAR_NORM_X) && norm_in_place(job, INVAR_NORM_DY);
 }
 
 VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,
@@ -260,13 +256,16 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     task.scratch = scratch;
     task.sums = sums_of(centred, job, first_row);
     for (int r = 0; r < VJP_ROWS; r++) task.dx[r] = (vec_stream){ task.stage[r].bytes, NULL, 0 };
+    task.seam.end = NULL;
+    task.streams = norm_streams_rows(type, job);
     invar_norm_walk_to(&task.next, job, first_row);
-    const bool together = take_together(job, type);
+    const bool together = take_together(job);
     int64_t left = rows;
     if (together)
         for (; left >= VJP_ROWS; left -= VJP_ROWS) vjp_together(centred, type, VJP_ROWS, &task, left);
     for (; left > 0; left--) vjp_together(centred, type, 1, &task, left);
     for (int r = 0; r < VJP_ROWS; r++) vec_stream_flush(&task.dx[r]);
+    vec_seam_flush(&task.seam);
     if (norm_streams(job)) vec_stream_end();
 }
 

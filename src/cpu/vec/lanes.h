@@ -6,9 +6,10 @@
  *
  *   vf_load_split(p, &even, &odd)    2·VW bfloat16 numbers from p, widened: they lie two in a 32-bit lane, so that a shift widens
  *                                    the even ones and a mask the odd ones, half the instructions of widening neighbours
- *   vf_join(first, second)           2·VW numbers in their order, rounded to nearest even, for vec_store_joined(p, v), or past the
- *                                    caches vec_stream_joined(p, v); a NaN's lower half must be 0, as in every NaN that
+ *   vf_join(first, second)           2·VW numbers in their order, rounded to nearest even, for vec_store_joined(p, v), or as the bits
+ *                                    of VW floats vec_joined_bits(v); a NaN's lower half must be 0, as in every NaN that
  *                                    arithmetic on widened numbers gives
+ *   vf_join_f16_bits(first, second)  the same in float16
  *
  * VEC_SPLIT is 0 where this is not written; there even and odd are the first and the second VW. */
 #ifndef INVAR_CPU_VEC_LANES_H
@@ -54,7 +55,10 @@ VEC_INLINE vec_joined vf_join(vf first, vf second) {
     return _mm512_mask_add_epi16(high, _mm512_cmpgt_epu16_mask(sum, _mm512_set1_epi16(-0x8000)), high, one);
 }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) { _mm512_storeu_si512((void *)p, v); }
-VEC_INLINE void vec_stream_joined(uint16_t *p, vec_joined v) { _mm512_stream_si512((void *)p, v); }
+VEC_INLINE vf vec_joined_bits(vec_joined v) { return _mm512_castsi512_ps(v); }
+VEC_INLINE vf vf_join_f16_bits(vf first, vf second) {
+    return _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(vf_to_f16_(first)), vf_to_f16_(second), 1));
+}
 #elif defined(__AVX2__)
 enum { VEC_SPLIT = 1 };
 typedef __m256i vec_joined;
@@ -84,7 +88,10 @@ VEC_INLINE vec_joined vf_join(vf first, vf second) {
     return _mm256_permute4x64_epi64(_mm256_sub_epi16(highs, _mm256_cmpgt_epi16(above, zero)), 0xd8);
 }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) { _mm256_storeu_si256((__m256i *)(void *)p, v); }
-VEC_INLINE void vec_stream_joined(uint16_t *p, vec_joined v) { _mm256_stream_si256((__m256i *)(void *)p, v); }
+VEC_INLINE vf vec_joined_bits(vec_joined v) { return _mm256_castsi256_ps(v); }
+VEC_INLINE vf vf_join_f16_bits(vf first, vf second) {
+    return _mm256_castsi256_ps(_mm256_set_m128i(vf_to_f16_(second), vf_to_f16_(first)));
+}
 #else
 enum { VEC_SPLIT = 0 };
 typedef struct vec_joined {
@@ -99,7 +106,8 @@ VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) {
     vf_store_bf16(p, v.first);
     vf_store_bf16(p + VW, v.second);
 }
-VEC_INLINE void vec_stream_joined(uint16_t *p, vec_joined v) { vec_store_joined(p, v); }
+VEC_INLINE vf vec_joined_bits(vec_joined v) { return v.first; } /* these two never called: nothing is streamed here */
+VEC_INLINE vf vf_join_f16_bits(vf first, vf second) { return (void)second, first; }
 #if defined(__aarch64__)
 VEC_INLINE vf vf_swap_pairs(vf v) { return vrev64q_f32(v); }
 VEC_INLINE void vf_zip(vf a, vf b, vf *low, vf *high) {

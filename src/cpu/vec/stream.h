@@ -1,7 +1,6 @@
 /* Stores that go past the caches, and prefetch: for outputs larger than the caches, where an ordinary store would first
- * read the line that it fills and so cost half again of a copy's traffic. The address is a multiple of 4·VW bytes; half types
- * go two vectors at a time, since stores of half a vector past the caches take nearly as long as whole ones. What other threads
- * shall see must be followed by vec_stream_end. Elsewhere than on AVX2 and AVX-512 these are plain stores. */
+ * read the line that it fills and so cost half again of a copy's traffic. The address is a multiple of 4·VW bytes. What other
+ * threads shall see must be followed by vec_stream_end. Elsewhere than on AVX2 and AVX-512 these are plain stores. */
 #ifndef INVAR_CPU_VEC_STREAM_H
 #define INVAR_CPU_VEC_STREAM_H
 
@@ -13,42 +12,35 @@ enum { VEC_STREAMS = 1 };
 enum { VEC_STREAMS = 0 };
 #endif
 
+/* vf_rotate(v, vec_rotation_by(n)): lane i's number moves to lane i + n, the last n to the front. */
 #if defined(__AVX512F__)
+typedef __m512i vec_rotation;
 VEC_INLINE void vf_stream(float *p, vf v) { _mm512_stream_ps(p, v); }
-VEC_INLINE void vec_stream_two_(uint16_t *p, __m256i a, __m256i b) {
-    _mm512_stream_si512((__m512i *)(void *)p, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
-}
-VEC_INLINE void vf_stream_f16(uint16_t *p, vf a, vf b) { vec_stream_two_(p, vf_to_f16_(a), vf_to_f16_(b)); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
+VEC_INLINE vec_rotation vec_rotation_by(int n) {
+    return _mm512_sub_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(n));
+}
+VEC_INLINE vf vf_rotate(vf v, vec_rotation by) { return _mm512_permutexvar_ps(by, v); }
 #elif defined(__AVX2__)
+typedef __m256i vec_rotation;
 VEC_INLINE void vf_stream(float *p, vf v) { _mm256_stream_ps(p, v); }
-VEC_INLINE void vec_stream_two_(uint16_t *p, __m128i a, __m128i b) {
-    _mm256_stream_si256((__m256i *)(void *)p, _mm256_set_m128i(b, a));
-}
-VEC_INLINE void vf_stream_f16(uint16_t *p, vf a, vf b) { vec_stream_two_(p, vf_to_f16_(a), vf_to_f16_(b)); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
-#else
-VEC_INLINE void vf_stream(float *p, vf v) { vf_store(p, v); }
-VEC_INLINE void vf_stream_f16(uint16_t *p, vf a, vf b) {
-    vf_store_f16(p, a);
-    vf_store_f16(p + VW, b);
+VEC_INLINE vec_rotation vec_rotation_by(int n) {
+    return _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(n));
 }
+VEC_INLINE vf vf_rotate(vf v, vec_rotation by) { return _mm256_permutevar8x32_ps(v, by); }
+#else
+typedef int vec_rotation; /* never needed: the address of a plain store is any */
+VEC_INLINE void vf_stream(float *p, vf v) { vf_store(p, v); }
 VEC_INLINE void vec_stream_end(void) {}
+VEC_INLINE vec_rotation vec_rotation_by(int n) { return n; }
+VEC_INLINE vf vf_rotate(vf v, vec_rotation by) { return (void)by, v; }
 #endif
 
 /* Fetched for reading: into L1, or with far no nearer than L2. */
 VEC_INLINE void vec_prefetch(const void *p, bool far) {
     if (far) __builtin_prefetch(p, 0, 2);
     else __builtin_prefetch(p, 0, 3);
-}
-
-/* A copy past the caches to any address. */
-VEC_INLINE void vec_stream_copy(char *to, const char *from, size_t bytes) {
-    const size_t vector = 4 * VW, head = (vector - (uintptr_t)to % vector) % vector;
-    size_t i = head < bytes ? head : bytes;
-    memcpy(to, from, i);
-    for (; i + vector <= bytes; i += vector) vf_stream((float *)(void *)(to + i), vf_load((const float *)(const void *)(from + i)));
-    memcpy(to + i, from + i, bytes - i);
 }
 
 /* Bytes on their way past the caches to consecutive addresses, in whole cache lines. What is left of a line waits for the
@@ -90,49 +82,64 @@ static inline void vec_stream_put(vec_stream *s, char *to, size_t bytes, char *n
     s->stage = next;
 }
 
-/* The same for rows that go from registers to their lines: what is left of a row's last line is kept here until the next row brings
- * the rest of it, and the line is stored a row later, when nothing has to wait for it to leave the store queue. */
-typedef struct vec_edge {
-    _Alignas(64) char bytes[2][VEC_LINE];
-    char *line, *ready; /* where bytes[turn], which has `held` bytes, and bytes[!turn], which is complete, belong; NULL: nothing */
-    size_t held;
-    int turn;
-} vec_edge;
+/* Rows that go past the caches from registers to any multiple of 4 bytes, one vector after the other: each is turned until the
+ * vector that one store takes (a cache line on AVX-512) fills up behind what was left of the vector before. What is left of a row
+ * waits in the seam for the row that follows it in memory. */
+enum { VEC_BYTES = 4 * VW };
+typedef struct vec_seam {
+    _Alignas(64) float rest[VW], first[VW];
+    char *end; /* where the last row ended; its last end % VEC_BYTES bytes wait in rest; NULL: there was none */
+} vec_seam;
 
-VEC_INLINE void vec_edge_begin(vec_edge *e) {
-    e->line = e->ready = NULL;
-    e->held = 0;
-    e->turn = 0;
+typedef struct vec_flow {
+    vf rest; /* its first lanes wait to be stored */
+    vec_rotation turn;
+    vm early;      /* those lanes */
+    char *to;      /* the row, */
+    char *aligned; /* where the vector begins that holds its first byte, */
+    float *first;  /* and where that vector goes if the row follows on none, */
+    int64_t apart; /* then 0; else -1 */
+} vec_flow;
+
+/* The bytes that wait, to their place. */
+static inline void vec_seam_flush(vec_seam *s) {
+    const size_t held = (uintptr_t)s->end % VEC_BYTES;
+    if (s->end) memcpy(s->end - held, s->rest, held);
+    s->end = NULL;
 }
-VEC_INLINE void vec_edge_store(vec_edge *e) {
-    if (e->ready) vec_stream_copy_line_(e->ready, e->bytes[!e->turn], true);
-    e->ready = NULL;
+
+/* A row to `to`, which ends before the next one begins. */
+VEC_INLINE vec_flow vec_flow_begin(vec_seam *s, char *to) {
+    const int held = (int)((uintptr_t)to % VEC_BYTES / 4);
+    const bool follows = s->end == to;
+    if (!follows) vec_seam_flush(s);
+    return (vec_flow){ follows ? vf_load(s->rest) : vf_zero(), vec_rotation_by(held), vm_first(held), to, to - 4 * held,
+                       s->first, follows || !held ? -1 : 0 };
 }
-/* Everything to its place. */
-static inline void vec_edge_end(vec_edge *e) {
-    vec_edge_store(e);
-    if (e->line) memcpy(e->line, e->bytes[e->turn], e->held);
-    e->line = NULL;
-}
-/* Where the bytes that belong at `to`, up to the end of its line, are to be written. */
-VEC_INLINE char *vec_edge_head(vec_edge *e, char *to) {
-    const size_t before = (uintptr_t)to % VEC_LINE;
-    if (e->line != to - before || e->held != before) {
-        vec_edge_end(e);
-        return to;
+
+/* The vector at `at` bytes of the row. */
+VEC_INLINE void vec_flow_push(vec_flow *f, int64_t at, vf v) {
+    const char *aligned = f->aligned;
+    __asm__ volatile("" : "+r"(aligned)); /* decided anew each time, or the compiler writes the loop twice, which was slower */
+    if (f->to == aligned) {
+        vf_stream((float *)(void *)(f->aligned + at), v);
+        return;
     }
-    vec_edge_store(e);
-    e->ready = e->line;
-    e->line = NULL;
-    e->turn = !e->turn;
-    return e->bytes[!e->turn] + before;
+    const vf turned = vf_rotate(v, f->turn), whole = vf_select(f->early, f->rest, turned);
+    if (at == f->apart) vf_store(f->first, whole);
+    else vf_stream((float *)(void *)(f->aligned + at), whole);
+    f->rest = turned;
 }
-/* Where the last `bytes` of a row are to be written, which belong at the line `to`. */
-VEC_INLINE char *vec_edge_tail(vec_edge *e, char *to, size_t bytes) {
-    if (e->line) vec_edge_end(e);
-    e->line = to;
-    e->held = bytes;
-    return e->bytes[e->turn];
+
+/* The row's last `left` bytes, at `at` > 0 of it; `tail`, which holds them, is aligned and of whole vectors. */
+static inline void vec_flow_end(const vec_flow *flow, vec_seam *s, int64_t at, const float *tail, int64_t left) {
+    vec_flow f = *flow;
+    const size_t held = (size_t)(f.to - f.aligned);
+    if (f.apart == 0) memcpy(f.to, (const char *)f.first + held, VEC_BYTES - held);
+    s->end = f.to + at + left;
+    for (; left > 0 && held + (size_t)left >= VEC_BYTES; at += VEC_BYTES, left -= VEC_BYTES, tail += VW)
+        vec_flow_push(&f, at, vf_load(tail));
+    vf_store(s->rest, left > 0 ? vf_select(f.early, f.rest, vf_rotate(vf_load(tail), f.turn)) : f.rest);
 }
 
 #endif
