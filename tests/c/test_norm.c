@@ -180,10 +180,10 @@ static void threads_batches_and_streaming_do_not_change_bits(void) {
     const int64_t shapes[][2] = { { 530, 261 }, { 270, 262 }, { 130, 1030 } }, apart[] = { 2, 1 };
     const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
     for (int k = 0; check_cpu(k); k++)
-        for (int t = 0; t < 3 * 3 * 3; t++) {
+        for (int t = 0; t < 3 * 3; t++) {
             norm_types all = { types[t % 3], types[t % 3], types[t % 3], types[t % 3] };
-            const norm_op op = (norm_op)(t / 3 % 3);
-            const int64_t *shape = shapes[t / 9];
+            const norm_op op = (norm_op)(t / 3);
+            const int64_t *shape = shapes[(t + t / 3) % 3]; /* each type and operation with each */
             uint64_t first = 0;
             for (int n = 0; n < 2 * 4; n++) {
                 invar_context *context = check_context(check_cpu(k), threads[n % 4]);
