@@ -138,7 +138,7 @@ static invar_float_type format_of(const invar_norm_call *call) {
 /* Room in scratch where invar_norm_widen_kernel may want it. */
 static bool needs_widening(const invar_norm_call *call, const invar_view *vector) {
     invar_float_type accumulation = call->kernels == &invar_kernels_reference ? INVAR_F64 : INVAR_F32;
-    return vector->type != accumulation || vector->stride[0] != 1;
+    return vector->type != accumulation || vector->stride[0] != 1 || call->job.format == INVAR_BF16;
 }
 
 static size_t vector_bytes(const invar_norm_call *call) {

@@ -1,7 +1,8 @@
 /* rms_norm, add_rms_norm and layer_norm, forward, on one instruction set.
  *
  *   rms_norm:   r = 1 / sqrt(Σx² / D + eps), y = (x · r) · w                                (Zhang & Sennrich, 2019)
- *   layer_norm: c = (x - m) - δ, r = 1 / sqrt(Σc² / D + eps), y = fma(c · r, w, b)          (Ba et al., 2016)
+ *   layer_norm: u = x - m, δ = Σu / D, r = 1 / sqrt((Σu² - δ · Σu) / D + eps),              (Ba et al., 2016; Chan, Golub &
+ *               y = fma(fma(u, r, -δ · r), w, b); m is near the mean                        LeVeque, 1983)
  *
  * A row is read from memory once: the passes after the first find it in a cache, and the next one is fetched meanwhile. Rows of
  * one half type throughout are widened in registers, in every pass; other mixes once, into a buffer. */
@@ -20,22 +21,22 @@ typedef struct norm_task {
 } norm_task;
 
 typedef struct row_norm {
-    vf mean, shift, scale;
+    vf mean, scale, level; /* m, r, -δ · r */
     const float *weight, *bias;
     int64_t weight_mask; /* as in norm_pass */
 } row_norm;
 
 /* ---- statistics ------------------------------------------------------------------------------------------ */
 
-/* ahead NULL: nothing is fetched. */
-VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, const invar_norm_job *job,
+/* Over elements 0 … end-1. ahead NULL: nothing is fetched. */
+VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, const invar_norm_job *job, int64_t end,
                          norm_ahead *ahead) {
     norm_pass_begin(kind, pass);
     pass->ahead = ahead ? *ahead : (norm_ahead){ NULL, NULL, true };
-    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-        int64_t count = norm_block_count(job, first);
+    for (int64_t first = 0; first < end; first += INVAR_NORM_BLOCK) {
+        const int64_t count = norm_block_count(job, first);
         pass->x = norm_block(x, first, count);
-        norm_accumulate(kind, type, pass, count);
+        norm_accumulate(kind, type, pass, count < end - first ? count : end - first);
         if (type != INVAR_F32) break;
     }
     if (ahead) *ahead = pass->ahead;
@@ -43,25 +44,30 @@ VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_s
 
 VEC_INLINE void measure(const bool centred, const int type, int rows, row_norm *row, norm_task *task, norm_source *x) {
     const invar_norm_job *job = task->job;
+    const int64_t features = job->features;
     norm_pass pass[NORM_ROWS];
-    if (centred) {
-        FOR_ROWS run_pass(NORM_SUM, type, &pass[r], &x[r], job, NULL);
-        FOR_ROWS row[r].mean = pass[r].mean = norm_mean_of(pass[r].lane[0], job->features);
-        FOR_ROWS run_pass(NORM_DEVIATION, type, &pass[r], &x[r], job, &task->ahead);
-        FOR_ROWS row[r].shift = pass[r].shift = norm_mean_of(pass[r].lane[0], job->features);
-        FOR_ROWS run_pass(NORM_VARIANCE, type, &pass[r], &x[r], job, NULL);
-    } else {
-        FOR_ROWS pass[r].mean = pass[r].shift = vf_zero();
-        FOR_ROWS run_pass(NORM_SQUARES, type, &pass[r], &x[r], job, &task->ahead);
+    float first[NORM_ROWS];
+    if (!centred) {
+        FOR_ROWS pass[r].origin = vf_zero();
+        FOR_ROWS run_pass(NORM_SQUARES, type, &pass[r], &x[r], job, features, &task->ahead);
+        FOR_ROWS row[r].scale = vf_set1(norm_scale_of(vsum_reduce(pass[r].lane[0]) / (float)features, job->eps));
+        return;
     }
-    FOR_ROWS row[r].scale = vf_set1(norm_scale_of(pass[r].lane[0], job->features, job->eps));
+    FOR_ROWS pass[r].origin = vf_set1(first[r] = norm_first(type, job, &x[r]));
+    FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], job, norm_head(features), NULL);
+    FOR_ROWS row[r].mean = pass[r].origin = norm_mean_from(first[r], pass[r].lane[0], features);
+    FOR_ROWS run_pass(NORM_VARIANCE, type, &pass[r], &x[r], job, features, &task->ahead);
+    FOR_ROWS {
+        const norm_moments m = norm_moments_of(pass[r].lane[0], pass[r].lane[1], features, job->eps);
+        row[r].scale = vf_set1(m.scale);
+        row[r].level = vf_set1(-(m.shift * m.scale));
+    }
 }
 
 /* ---- results --------------------------------------------------------------------------------------------- */
 
 VEC_INLINE vf normalise(const bool centred, const bool biased, const row_norm *row, vf x, vf weight, vf bias) {
-    vf c = centred ? vf_sub(vf_sub(x, row->mean), row->shift) : x;
-    vf scaled = vf_mul(c, row->scale);
+    const vf scaled = centred ? vf_fma(vf_sub(x, row->mean), row->scale, row->level) : vf_mul(x, row->scale);
     return biased ? vf_fma(scaled, weight, bias) : vf_mul(scaled, weight);
 }
 
@@ -89,8 +95,9 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
     _Alignas(64) float tail[2 * VW];
     vec_flow flow = past ? vec_flow_begin(seam, y) : (vec_flow){ .apart = -1 };
     int64_t i = 0;
-    for (; i + 2 * VW <= count; i += 2 * VW) {
-        const vf x0 = norm_load(type, x + i * item), x1 = norm_load(type, x + (i + VW) * item);
+    for (; i < norm_whole(type, count); i += 2 * VW) {
+        vf x0, x1;
+        norm_load_two(type, x + i * item, &x0, &x1);
         const vf y0 = normalise_at(centred, biased, &row, x0, i), y1 = normalise_at(centred, biased, &row, x1, i + VW);
         past ? norm_push_two(type, &flow, i * item, y0, y1) : norm_store_two(type, y + i * item, y0, y1);
     }
@@ -202,7 +209,9 @@ void INVAR_KERNEL_NAME(layer_norm)(const invar_norm_job *job, int64_t first, int
 
 const void *INVAR_KERNEL_NAME(norm_widen)(const invar_norm_job *job, void *scratch, const char *data, invar_float_type type,
                                           int64_t step) {
-    if (type == INVAR_F32 && step == 4) return data;
+    const bool split = norm_format(job) == INVAR_BF16;
+    if (type == INVAR_F32 && step == 4 && !split) return data;
     norm_widen(false, scratch, data, type, step, job->features);
+    if (split) norm_reorder(false, scratch, job->features);
     return scratch;
 }

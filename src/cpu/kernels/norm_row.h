@@ -26,7 +26,8 @@ VEC_INLINE void norm_store(const int type, void *p, vf v) {
     else vf_store_bf16(p, v);
 }
 
-/* Two vectors of a row, to be summed: bfloat16 comes split, as in vec/lanes.h, with even elements in a and odd ones in b. */
+/* Two vectors of a row. bfloat16 comes split, as in vec/lanes.h, with even elements in a and odd ones in b; so whole runs of
+ * VSUM_LANES elements of its weights and partial sums lie in that order too (norm_reorder). */
 VEC_INLINE void norm_load_two(const int type, const void *p, vf *a, vf *b) {
     if (type == INVAR_BF16) {
         vf_load_split(p, a, b);
@@ -35,16 +36,28 @@ VEC_INLINE void norm_load_two(const int type, const void *p, vf *a, vf *b) {
     *a = norm_load(type, p);
     *b = norm_load(type, (const char *)p + VW * (type == INVAR_F32 ? 4 : 2));
 }
-/* Two vectors in the order of their elements. */
 VEC_INLINE void norm_store_two(const int type, void *p, vf a, vf b) {
-    if (type == INVAR_BF16) vec_store_joined(p, vf_join(a, b));
+    if (type == INVAR_BF16) vec_store_joined(p, vf_join_split(a, b));
     else norm_store(type, p, a), norm_store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
 }
 /* The same past the caches, at `at` bytes of a row. */
 VEC_INLINE void norm_push_two(const int type, vec_flow *flow, int64_t at, vf a, vf b) {
-    if (type == INVAR_BF16) vec_flow_push(flow, at, vec_joined_bits(vf_join(a, b)));
+    if (type == INVAR_BF16) vec_flow_push(flow, at, vec_joined_bits(vf_join_split(a, b)));
     else if (type == INVAR_F16) vec_flow_push(flow, at, vf_join_f16_bits(a, b));
     else vec_flow_push(flow, at, a), vec_flow_push(flow, at + VEC_BYTES, b);
+}
+/* The elements of a row that are loaded two vectors at a time. */
+VEC_INLINE int64_t norm_whole(const int type, int64_t count) { return count - count % (type == INVAR_BF16 ? VSUM_LANES : 2 * VW); }
+
+/* Whole runs of floats to the order in which bfloat16 is loaded, or back. */
+VEC_INLINE void norm_reorder(const bool back, float *to, int64_t count) {
+    for (int64_t i = 0; i < norm_whole(INVAR_BF16, count); i += 2 * VW) {
+        vf a = vf_load(to + i), b = vf_load(to + i + VW);
+        if (back) vf_zip(a, b, &a, &b);
+        else vf_unzip(a, b, &a, &b);
+        vf_store(to + i, a);
+        vf_store(to + i + VW, b);
+    }
 }
 VEC_INLINE void norm_store_n(const int type, void *p, vf v, int n) {
     if (type == INVAR_F32) vf_store_n(p, v, n);
@@ -162,39 +175,43 @@ VEC_INLINE void norm_fetch(norm_ahead *ahead, const int bytes) {
 
 /* ---- summing --------------------------------------------------------------------------------------- */
 
-/* What a pass over a row adds up, with c = (x - mean) - shift and g = dy · w. */
+/* What a pass over a row adds up, with u = x - origin and g = dy · w. */
 enum {
-    NORM_SUM,         /* Σ x */
-    NORM_DEVIATION,   /* Σ (x - mean) */
-    NORM_SQUARES,     /* Σ x² */
-    NORM_VARIANCE,    /* Σ c² */
+    NORM_OFFSET,        /* Σ u */
+    NORM_SQUARES,       /* Σ x² */
+    NORM_VARIANCE,      /* Σ u², Σ u */
     NORM_RMS_GRADIENT,  /* Σ x², Σ g·x */
-    NORM_LAYER_GRADIENT /* Σ c², Σ g·c, Σ g */
+    NORM_LAYER_GRADIENT /* Σ u², Σ u, Σ g·u, Σ g */
 };
-VEC_INLINE int norm_sums(const int kind) { return kind == NORM_LAYER_GRADIENT ? 3 : kind == NORM_RMS_GRADIENT ? 2 : 1; }
+VEC_INLINE bool norm_centred(const int kind) { return kind != NORM_SQUARES && kind != NORM_RMS_GRADIENT; }
+VEC_INLINE int norm_sums(const int kind) {
+    return kind == NORM_LAYER_GRADIENT ? 4 : kind == NORM_VARIANCE || kind == NORM_RMS_GRADIENT ? 2 : 1;
+}
 
 typedef struct norm_pass {
-    vf lane[3][VSUM];
-    vf mean, shift;
+    vf lane[4][VSUM];
+    vf origin;
     const char *x, *dy;  /* this block's, in the job's format */
     const float *weight;
     int64_t weight_mask; /* 0: weight is VW ones, read again and again; -1: an element each */
     norm_ahead ahead;    /* fetched in this pass */
 } norm_pass;
 
-VEC_INLINE void norm_step(const int kind, vf lane[3][VSUM], int j, vf x, vf g) {
-    if (kind == NORM_SUM || kind == NORM_DEVIATION) lane[0][j] = vf_add(lane[0][j], x);
-    else lane[0][j] = vf_fma(x, x, lane[0][j]);
-    if (norm_sums(kind) > 1) lane[1][j] = vf_fma(g, x, lane[1][j]);
-    if (norm_sums(kind) > 2) lane[2][j] = vf_add(lane[2][j], g);
+VEC_INLINE void norm_step(const int kind, vf lane[4][VSUM], int j, vf u, vf g) {
+    if (kind == NORM_OFFSET) {
+        lane[0][j] = vf_add(lane[0][j], u);
+        return;
+    }
+    lane[0][j] = vf_fma(u, u, lane[0][j]);
+    if (kind == NORM_VARIANCE || kind == NORM_LAYER_GRADIENT) lane[1][j] = vf_add(lane[1][j], u);
+    if (kind == NORM_RMS_GRADIENT) lane[1][j] = vf_fma(g, u, lane[1][j]);
+    if (kind == NORM_LAYER_GRADIENT) lane[2][j] = vf_fma(g, u, lane[2][j]), lane[3][j] = vf_add(lane[3][j], g);
 }
 
 /* The subtractions are shared out so that adders and multiply-adders are as busy. `odd`: of two neighbours, the second. */
-VEC_INLINE vf norm_centre(const int kind, const bool odd, vf x, vf mean, vf shift) {
-    if (kind == NORM_DEVIATION) return vf_sub_by_fma(x, mean);
-    if (kind == NORM_VARIANCE) return odd ? vf_sub_by_fma(vf_sub(x, mean), shift) : vf_sub(vf_sub(x, mean), shift);
-    if (kind == NORM_LAYER_GRADIENT) return vf_sub(vf_sub(x, mean), shift);
-    return x;
+VEC_INLINE vf norm_centre(const int kind, const bool odd, vf x, vf origin) {
+    if (!norm_centred(kind)) return x;
+    return kind == NORM_OFFSET || (kind == NORM_VARIANCE && odd) ? vf_sub_by_fma(x, origin) : vf_sub(x, origin);
 }
 
 /* The lanes of a split run, back in the order of the elements. */
@@ -204,13 +221,13 @@ VEC_INLINE void norm_unsplit(vf *lane, const int count) {
 }
 
 /* What is left of a row behind its runs of 32. Lanes without an element add +0, which changes no sum that began at +0. */
-VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[3][VSUM], const int first, const int width,
+VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[4][VSUM], const int first, const int width,
                                 const norm_pass *p, int64_t i, int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
     for (int j = first; j < first + width && i + j * VW < count; j++) {
         const int64_t e = i + j * VW;
         const int n = norm_left(count, e);
-        vf g = vf_zero(), x = norm_centre(kind, false, norm_load_n(type, p->x + e * item, n), p->mean, p->shift);
+        vf g = vf_zero(), x = norm_centre(kind, false, norm_load_n(type, p->x + e * item, n), p->origin);
         if (kind >= NORM_RMS_GRADIENT)
             g = vf_mul(norm_load_n(type, p->dy + e * item, n), vf_load_n(p->weight + (e & p->weight_mask), n));
         norm_step(kind, lane, j, vf_select(vm_first(n), x, vf_zero()), g);
@@ -220,16 +237,14 @@ VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[3][VSUM]
 /* Vectors first … first+width-1 of the lanes, over one block; they live in registers. */
 VEC_INLINE void norm_sweep(const int kind, const int type, const int first, const int width, norm_pass *p, int64_t count) {
     const bool gradient = kind >= NORM_RMS_GRADIENT;
-    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind);
-    const int fetched = item * width * VW / (kind == NORM_LAYER_GRADIENT ? 2 : 1); /* the last pass fetches the other half */
+    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind), fetched = item * width * VW;
     const char *px = p->x, *pdy = p->dy;
     const float *weight = p->weight;
-    vf mean = p->mean, shift = p->shift;
-    VEC_KEEP_(mean);
-    VEC_KEEP_(shift);
+    vf origin = p->origin;
+    VEC_KEEP_(origin);
     const int64_t mask = p->weight_mask, whole = count - count % VSUM_LANES;
     norm_ahead ahead = p->ahead;
-    vf lane[3][VSUM], x0, x1, g0 = vf_zero(), g1 = g0;
+    vf lane[4][VSUM], x0, x1, g0 = vf_zero(), g1 = g0;
     for (int k = 0; k < sums; k++)
         for (int j = first; j < first + width; j++) lane[k][j] = p->lane[k][j];
     for (int64_t i = 0; i < whole; i += VSUM_LANES) {
@@ -239,12 +254,10 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const int first, cons
             norm_load_two(type, px + e * item, &x0, &x1);
             if (gradient) {
                 norm_load_two(type, pdy + e * item, &g0, &g1);
-                vf w0 = vf_load(weight + (e & mask)), w1 = vf_load(weight + ((e + VW) & mask));
-                if (type == INVAR_BF16) vf_unzip(w0, w1, &w0, &w1);
-                g0 = vf_mul(g0, w0), g1 = vf_mul(g1, w1);
+                g0 = vf_mul(g0, vf_load(weight + (e & mask))), g1 = vf_mul(g1, vf_load(weight + ((e + VW) & mask)));
             }
-            norm_step(kind, lane, j, norm_centre(kind, false, x0, mean, shift), g0);
-            norm_step(kind, lane, j + 1, norm_centre(kind, true, x1, mean, shift), g1);
+            norm_step(kind, lane, j, norm_centre(kind, false, x0, origin), g0);
+            norm_step(kind, lane, j + 1, norm_centre(kind, true, x1, origin), g1);
         }
     }
     p->ahead = ahead;
@@ -255,9 +268,10 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const int first, cons
         for (int j = first; j < first + width; j++) p->lane[k][j] = lane[k][j];
 }
 
-/* One block of a pass, of elements of `type`. Three sums are too many for 16 registers: two sweeps, of half the lanes. */
+/* One block of a pass, of elements of `type`; in several sweeps, of a part of the lanes each, where registers are too few for all. */
 VEC_INLINE void norm_accumulate(const int kind, const int type, norm_pass *p, int64_t count) {
-    const int width = VW == 8 && norm_sums(kind) > 2 ? VSUM / 2 : VSUM;
+    const int all = norm_sums(kind) * VSUM;
+    const int width = all < VEC_REGISTERS ? VSUM : all / 2 < VEC_REGISTERS ? VSUM / 2 : VSUM / 4;
     for (int first = 0; first < VSUM; first += width) norm_sweep(kind, type, first, width, p, count);
 }
 
@@ -266,14 +280,33 @@ VEC_INLINE void norm_pass_begin(const int kind, norm_pass *p) {
         FOR_LANES p->lane[k][j] = vf_zero();
 }
 
-/* Σ / features in every lane. Divisions and roots are those of scalars: a vector's take several times as long. */
-VEC_INLINE vf norm_mean_of(vf lane[VSUM], int64_t features) {
-    return vf_set1(vsum_reduce(lane) / (float)features);
+/* 1 / sqrt(mean + eps). Divisions and roots are those of scalars: a vector's take several times as long. */
+VEC_INLINE float norm_scale_of(float mean, double eps) { return 1.0f / sf_sqrt(mean + (float)eps); }
+
+/* A row's element 0. */
+VEC_INLINE float norm_first(const int type, const invar_norm_job *job, norm_source *x) {
+    return (float)invar_load_float(norm_block(x, 0, norm_block_count(job, 0)), (invar_float_type)type);
 }
 
-/* 1 / sqrt(mean of squares + eps). */
-VEC_INLINE float norm_scale_of(vf lane[VSUM], int64_t features, double eps) {
-    return 1.0f / sf_sqrt(vsum_reduce(lane) / (float)features + (float)eps);
+/* What layer_norm's passes leave of a row, whose mean is origin + δ. */
+typedef struct norm_moments {
+    float shift, scale; /* δ, r */
+} norm_moments;
+
+/* The elements whose mean the others are counted from: a sixteenth of the row, in whole runs. Their mean lies within four deviations
+ * of the row's, so that the difference which gives the variance loses at most 4 bits. */
+VEC_INLINE int64_t norm_head(int64_t features) {
+    return features < VSUM_LANES ? features : (features / 16 + VSUM_LANES - 1) / VSUM_LANES * VSUM_LANES;
+}
+VEC_INLINE vf norm_mean_from(float first, vf lane[VSUM], int64_t features) {
+    return vf_set1(first + vsum_reduce(lane) / (float)norm_head(features));
+}
+
+/* Of Σ u² and Σ u. */
+VEC_INLINE norm_moments norm_moments_of(vf squares[VSUM], vf sum[VSUM], int64_t features, double eps) {
+    const float left = vsum_reduce(sum), shift = left / (float)features;
+    const float variance = sf_fma(-shift, left, vsum_reduce(squares)) / (float)features;
+    return (norm_moments){ shift, norm_scale_of(variance, eps) };
 }
 
 /* In place of a weight that is absent. */

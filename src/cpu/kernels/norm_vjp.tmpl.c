@@ -1,10 +1,10 @@
 /* The VJPs of rms_norm and layer_norm on one instruction set. With g = dy · w:
  *
- *   rms_norm:   k = ((Σ g·x · r) · r) / D,  dx = r · (g - x·k),                            dw += dy · (x·r)
- *   layer_norm: k = ((Σ g·c · r) · r) / D,  dx = r · ((g - Σg / D) - c·k),   db += dy,     dw += dy · (c·r)
+ *   rms_norm:   k = ((Σ g·x · r) · r) / D,             dx = r · (g - x·k),                          dw += dy · (x·r)
+ *   layer_norm: k = (((Σ g·u - δ · Σg) · r) · r) / D,  dx = (g - Σg / D) · r - h·k,   db += dy,     dw += dy · h
  *
- * r and c as in the forward kernel, computed again: a row's sums cost less than reading them from memory would. x and dy are
- * read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
+ * r, u, δ and h = fma(u, r, -δ · r) as in the forward kernel, computed again: a row's sums cost less than reading them from memory
+ * would. x and dy are read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
 #include "cpu/kernels/norm_row.h"
 
 /* Rows that are taken together: a chunk's partial sums are then read and written once for all of them. What a row needs in the
@@ -30,8 +30,8 @@ typedef struct vjp_task {
 } vjp_task;
 
 typedef struct row_gradient {
-    vf mean, shift, scale; /* the row's m, δ, r */
-    vf slope, level;       /* k and Σg / D */
+    vf mean, scale, level; /* the row's m, r, -δ · r */
+    vf slope, rest;        /* k and Σg / D */
 } row_gradient;
 
 typedef struct row_weight {
@@ -45,12 +45,13 @@ VEC_INLINE row_weight weight_of(const invar_norm_job *job, int64_t first) {
 
 /* ---- statistics ------------------------------------------------------------------------------------------ */
 
+/* Over elements 0 … end-1. */
 VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, norm_source *dy,
-                         const invar_norm_job *job, norm_ahead *ahead) {
+                         const invar_norm_job *job, int64_t end, norm_ahead *ahead) {
     norm_pass_begin(kind, pass);
     pass->ahead = *ahead;
-    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-        int64_t count = norm_block_count(job, first);
+    for (int64_t first = 0; first < end; first += INVAR_NORM_BLOCK) {
+        const int64_t count = norm_block_count(job, first);
         pass->x = norm_block(x, first, count);
         if (kind >= NORM_RMS_GRADIENT) {
             pass->dy = norm_block(dy, first, count);
@@ -58,47 +59,54 @@ VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_s
             pass->weight = weight.data;
             pass->weight_mask = weight.mask;
         }
-        norm_accumulate(kind, type, pass, count);
+        norm_accumulate(kind, type, pass, count < end - first ? count : end - first);
         if (type != INVAR_F32) break;
     }
     *ahead = pass->ahead;
+}
+
+VEC_INLINE row_gradient rms_gradient(norm_pass *pass, const invar_norm_job *job) {
+    const float features = (float)job->features, scale = norm_scale_of(vsum_reduce(pass->lane[0]) / features, job->eps);
+    return (row_gradient){ .scale = vf_set1(scale), .slope = vf_set1(vsum_reduce(pass->lane[1]) * scale * scale / features) };
+}
+
+VEC_INLINE row_gradient layer_gradient(norm_pass *pass, const invar_norm_job *job) {
+    const norm_moments m = norm_moments_of(pass->lane[0], pass->lane[1], job->features, job->eps);
+    const float features = (float)job->features, g = vsum_reduce(pass->lane[3]);
+    const float slope = sf_fma(-m.shift, g, vsum_reduce(pass->lane[2]));
+    return (row_gradient){ pass->origin, vf_set1(m.scale), vf_set1(-(m.shift * m.scale)),
+                           vf_set1(slope * m.scale * m.scale / features), vf_set1(g / features) };
 }
 
 VEC_INLINE void measure(const bool centred, const int type, const int rows, row_gradient *row, vjp_task *task, norm_source *x,
                         norm_source *dy) {
     const invar_norm_job *job = task->job;
     norm_ahead none = { NULL, NULL, true };
+    const int64_t features = job->features;
     norm_pass pass[VJP_ROWS];
-    FOR_ROWS pass[r].mean = pass[r].shift = row[r].level = vf_zero();
-    if (centred) {
-        FOR_ROWS run_pass(NORM_SUM, type, &pass[r], &x[r], &dy[r], job, &none);
-        FOR_ROWS pass[r].mean = norm_mean_of(pass[r].lane[0], job->features);
-        FOR_ROWS run_pass(NORM_DEVIATION, type, &pass[r], &x[r], &dy[r], job, &task->x_ahead);
-        FOR_ROWS pass[r].shift = norm_mean_of(pass[r].lane[0], job->features);
-        FOR_ROWS run_pass(NORM_LAYER_GRADIENT, type, &pass[r], &x[r], &dy[r], job, &task->dy_ahead);
-        FOR_ROWS row[r].level = norm_mean_of(pass[r].lane[2], job->features);
-    } else {
-        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, &task->x_ahead);
+    float first[VJP_ROWS];
+    if (!centred) {
+        FOR_ROWS pass[r].origin = vf_zero();
+        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->x_ahead);
+        FOR_ROWS row[r] = rms_gradient(&pass[r], job);
+        return;
     }
-    FOR_ROWS {
-        row[r].mean = pass[r].mean;
-        row[r].shift = pass[r].shift;
-        const float scale = norm_scale_of(pass[r].lane[0], job->features, job->eps);
-        row[r].scale = vf_set1(scale);
-        row[r].slope = vf_set1(vsum_reduce(pass[r].lane[1]) * scale * scale / (float)job->features);
-    }
+    FOR_ROWS pass[r].origin = vf_set1(first[r] = norm_first(type, job, &x[r]));
+    FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], &dy[r], job, norm_head(features), &none);
+    FOR_ROWS pass[r].origin = norm_mean_from(first[r], pass[r].lane[0], features);
+    FOR_ROWS run_pass(NORM_LAYER_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->x_ahead);
+    FOR_ROWS row[r] = layer_gradient(&pass[r], job);
 }
 
 /* ---- the last pass ------------------------------------------------------------------------------------------ */
 
 /* One vector of one row: dx, and its part in the vectors dweight and dbias. */
 VEC_INLINE vf finish(const bool centred, const bool sum, const row_gradient *row, vf x, vf dy, vf weight, vf *dweight, vf *dbias) {
-    const vf c = centred ? vf_sub(vf_sub(x, row->mean), row->shift) : x;
-    if (sum) *dweight = vf_fma(dy, vf_mul(c, row->scale), *dweight);
-    if (sum && centred) *dbias = vf_add(dy, *dbias);
-    vf g = vf_mul(dy, weight);
-    if (centred) g = vf_sub(g, row->level);
-    return vf_mul(row->scale, vf_fnma(c, row->slope, g));
+    const vf g = vf_mul(dy, weight), h = centred ? vf_fma(vf_sub(x, row->mean), row->scale, row->level) : vf_mul(x, row->scale);
+    if (sum) *dweight = vf_fma(dy, h, *dweight);
+    if (!centred) return vf_mul(row->scale, vf_fnma(x, row->slope, g));
+    if (sum) *dbias = vf_add(dy, *dbias);
+    return vf_fnma(h, row->slope, vf_mul(vf_sub(g, row->rest), row->scale));
 }
 
 /* What rows side by side read and write, contiguous and of one type; with the vectors of all of them. */
@@ -130,10 +138,11 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool sum, c
 VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool sum, const vjp_run *run, const int r,
                           const row_gradient *row, int64_t i, const vf weight[2], vf dweight[2], vf dbias[2], vec_flow *flow) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    const char *x = run->x[r] + i * item, *dy = run->dy[r] + i * item;
-    const vf a = finish(centred, sum, row, norm_load(type, x), norm_load(type, dy), weight[0], &dweight[0], &dbias[0]);
-    x += VW * item, dy += VW * item;
-    const vf b = finish(centred, sum, row, norm_load(type, x), norm_load(type, dy), weight[1], &dweight[1], &dbias[1]);
+    vf x0, x1, dy0, dy1;
+    norm_load_two(type, run->x[r] + i * item, &x0, &x1);
+    norm_load_two(type, run->dy[r] + i * item, &dy0, &dy1);
+    const vf a = finish(centred, sum, row, x0, dy0, weight[0], &dweight[0], &dbias[0]);
+    const vf b = finish(centred, sum, row, x1, dy1, weight[1], &dweight[1], &dbias[1]);
     past ? norm_push_two(type, flow, i * item, a, b) : norm_store_two(type, run->dx[r] + i * item, a, b);
 }
 
@@ -141,24 +150,24 @@ VEC_INLINE void write_two(const int type, const bool past, const bool centred, c
 VEC_INLINE row_gradient in_registers(row_gradient row) {
     if (VW < 16) return row;
     VEC_KEEP_(row.mean);
-    VEC_KEEP_(row.shift);
     VEC_KEEP_(row.scale);
-    VEC_KEEP_(row.slope);
     VEC_KEEP_(row.level);
+    VEC_KEEP_(row.slope);
+    VEC_KEEP_(row.rest);
     return row;
 }
 
 /* Past the caches one row at a time. */
 VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
                           const row_gradient *block, int64_t count, vjp_task *task) {
-    const int item = type == INVAR_F32 ? 4 : 2, bytes = rows * 2 * VW * item / (centred ? 2 : 1);
+    const int item = type == INVAR_F32 ? 4 : 2, bytes = rows * 2 * VW * item;
     const vjp_run run = *to;
     const row_gradient first = in_registers(block[0]), last = rows > 1 ? in_registers(block[rows - 1]) : first;
     norm_ahead ahead = task->dy_ahead;
     vec_flow flow = past ? vec_flow_begin(&task->seam, run.dx[0]) : (vec_flow){ .apart = -1 };
     vf dw[2] = { vf_zero(), vf_zero() }, db[2] = { vf_zero(), vf_zero() };
     int64_t i = 0;
-    for (; i + 2 * VW <= count; i += 2 * VW) {
+    for (; i < norm_whole(type, count); i += 2 * VW) {
         norm_fetch(&ahead, bytes);
         const int64_t j = i + VW;
         const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
@@ -267,6 +276,8 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     for (int r = 0; r < VJP_ROWS; r++) vec_stream_flush(&task.dx[r]);
     vec_seam_flush(&task.seam);
     if (norm_streams(job)) vec_stream_end();
+    if (type == INVAR_BF16 && task.sums.dweight) norm_reorder(true, task.sums.dweight, job->features);
+    if (type == INVAR_BF16 && task.sums.dbias) norm_reorder(true, task.sums.dbias, job->features);
 }
 
 VEC_INLINE void vjp_rows(const bool centred, const invar_norm_job *job, int64_t first, int64_t rows, float *scratch) {
