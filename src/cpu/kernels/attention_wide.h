@@ -10,8 +10,9 @@
 
 #include "cpu/kernels/attention_state.h"
 
-/* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. */
-enum { TOGETHER = 12, PANEL_VECTORS = PANEL / VW };
+/* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. Vectors whose weights are
+ * formed together, with a shift and a sum each in registers. */
+enum { TOGETHER = 12, PANEL_VECTORS = PANEL / VW, WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
 
 /* A tile, its panel and the block it works on. */
 typedef struct wide_tile {
@@ -159,20 +160,17 @@ typedef struct wide_sum {
     vf shift, link;
 } wide_sum;
 
-/* The weights of key j, which are summed; of a key that no row sees, masked. plain: scores stand in the grid, not logits. */
-VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, int vector, int j, const bool plain, const bool mark,
-                          wide_sum *total) {
+/* The weights of key j, which are summed; of a key that no row sees, masked. */
+VEC_INLINE vf wide_weight(const kernel_state *s, const wide_tile *tile, int vector, int j, const bool mark, wide_sum *total) {
     if (NUMBERS > 1 && (j < tile->low[vector] || j >= tile->high[vector])) return vf_set1(-0.0f);
-    vf t = vf_load(s->scores + vector * VW + (int64_t)j * tile->width);
-    if (plain) t = vf_mul(t, vf_set1(s->call->score_scale));
+    const vf t = vf_load(s->scores + vector * VW + (int64_t)j * tile->width);
     const vf p = softmax_weight(t, total->shift);
     total->link = vf_add(total->link, p);
     return mark ? softmax_marked(t, p) : p;
 }
 
-/* Weights in place of scores or logits, as elements: key j in element row j / NUMBERS. */
-VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, int vector, vf most, const bool plain,
-                                  const bool mark) {
+/* Weights in place of logits, as elements: key j in element row j / NUMBERS. */
+VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, int vector, vf most, const bool mark) {
     float *grid = s->scores + vector * VW;
     const vf masked = vf_set1(-0.0f);
     wide_sum total = { softmax_shift(most), vf_zero() };
@@ -182,8 +180,8 @@ VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, 
     for (int j = tile->low[vector] / NUMBERS * NUMBERS, next; j < tile->high[vector];) {
         next = product_link_end(KEY_LINK, j) < tile->high[vector] ? (int)product_link_end(KEY_LINK, j) : tile->high[vector];
         for (; j < next; j += NUMBERS, element++) {
-            vf first = wide_weight(s, tile, vector, j, plain, mark, &total), second = first;
-            if (NUMBERS > 1) second = wide_weight(s, tile, vector, j + 1, plain, mark, &total);
+            vf first = wide_weight(s, tile, vector, j, mark, &total), second = first;
+            if (NUMBERS > 1) second = wide_weight(s, tile, vector, j + 1, mark, &total);
             vf_store(grid + element * tile->width, element_of(first, second));
         }
         sum = vf_add(sum, total.link);
@@ -195,19 +193,61 @@ VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, 
     vf_store(s->fold.part_l + vector * VW, sum);
 }
 
-/* One vector of rows that see every key from low to high: its weights in place of scores. */
-static void wide_whole(const kernel_state *s, const wide_tile *tile, int vector) {
-    const float *grid = s->scores + vector * VW;
-    const int64_t step = tile->width;
-    const vf scale = vf_set1(s->call->score_scale);
-    vf most = vf_set1(-INFINITY), other = most;
-    int j = tile->rows.low;
-    for (; j + 2 <= tile->rows.high; j += 2) {
-        most = vf_max(vf_mul(vf_load(grid + j * step), scale), most);
-        other = vf_max(vf_mul(vf_load(grid + (j + 1) * step), scale), other);
+/* The largest logits of vectors of rows first … first+N-1, which see every key: the largest scores' as the scale is positive. */
+VEC_INLINE void wide_most(const kernel_state *s, const wide_tile *tile, int first, const int N, vf most[WEIGHT_VECTORS]) {
+    const int64_t width = tile->width;
+    const float *row = s->scores + first * VW + tile->rows.low * width;
+    vf other[WEIGHT_VECTORS];
+    for (int i = 0; i < N; i++) most[i] = other[i] = vf_set1(-INFINITY);
+    int left = tile->rows.high - tile->rows.low;
+    for (; left >= 2; left -= 2, row += 2 * width) {
+        for (int i = 0; i < N; i++) most[i] = vf_max(vf_load(row + i * VW), most[i]); /* a NaN does not enter */
+        for (int i = 0; i < N; i++) other[i] = vf_max(vf_load(row + width + i * VW), other[i]);
     }
-    if (j < tile->rows.high) most = vf_max(vf_mul(vf_load(grid + j * step), scale), most);
-    wide_exponentials(s, tile, vector, vf_max(other, most), true, false);
+    for (int i = 0; i < N; i++) {
+        if (left) most[i] = vf_max(vf_load(row + i * VW), most[i]);
+        most[i] = vf_mul(vf_max(other[i], most[i]), vf_set1(s->call->score_scale));
+    }
+}
+
+/* The weights of a vector's key j from its scores, which are summed; of a key that no row sees, masked. */
+VEC_INLINE vf wide_whole_weight(const wide_tile *tile, const float *score, int j, vf scale, wide_sum *total) {
+    if (NUMBERS > 1 && (j < tile->rows.low || j >= tile->rows.high)) return vf_set1(-0.0f);
+    const vf p = softmax_weight(vf_mul(vf_load(score), scale), total->shift);
+    total->link = vf_add(total->link, p);
+    return p;
+}
+
+/* Their weights in place of scores, as elements. A row of the grid is read as it lies: one vector of it after the other would
+ * put every fourth cache line, and so a quarter of the first-level cache, to use. */
+VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, int first, const int N) {
+    float *grid = s->scores + first * VW;
+    const int64_t width = tile->width;
+    const int high = tile->rows.high;
+    const vf scale = vf_set1(s->call->score_scale);
+    vf most[WEIGHT_VECTORS], sum[WEIGHT_VECTORS];
+    wide_sum total[WEIGHT_VECTORS];
+    wide_most(s, tile, first, N, most);
+    for (int i = 0; i < N; i++) {
+        vf_store(s->fold.part_m + (first + i) * VW, most[i]);
+        total[i] = (wide_sum){ softmax_shift(most[i]), vf_zero() };
+        sum[i] = vf_zero();
+    }
+    for (int j = tile->rows.low / NUMBERS * NUMBERS, next; j < high;) {
+        next = product_link_end(KEY_LINK, j) < high ? (int)product_link_end(KEY_LINK, j) : high;
+        for (; j < next; j += NUMBERS)
+            for (int i = 0; i < N; i++) {
+                const float *score = grid + j * width + i * VW;
+                vf one = wide_whole_weight(tile, score, j, scale, &total[i]), two = one;
+                if (NUMBERS > 1) two = wide_whole_weight(tile, score + width, j + 1, scale, &total[i]);
+                vf_store(grid + j / NUMBERS * width + i * VW, element_of(one, two));
+            }
+        for (int i = 0; i < N; i++) {
+            sum[i] = vf_add(sum[i], total[i].link);
+            total[i].link = vf_zero();
+        }
+    }
+    for (int i = 0; i < N; i++) vf_store(s->fold.part_l + (first + i) * VW, sum[i]);
 }
 
 /* The same where some keys are masked or the logits capped. The flags are constants where this is inlined: whether rows see
@@ -227,17 +267,28 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
         vf_store(grid + j * step, t);
         most = vf_max(t, most); /* a NaN does not enter */
     }
-    wide_exponentials(s, tile, vector, most, false, mark);
+    wide_exponentials(s, tile, vector, most, mark);
+}
+
+/* Logits are scores times a positive number. */
+static bool wide_plain(const invar_attention_call *call) {
+    return call->softcap == 0 && call->score_scale > 0 && call->score_scale < INFINITY;
 }
 
 static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
     const bool add = s->call->mask.data != NULL;
+    if (!mark && !tile->rows.masked && wide_plain(s->call)) {
+        int vector = 0;
+        for (; vector + WEIGHT_VECTORS <= tile->width / VW; vector += WEIGHT_VECTORS)
+            wide_whole(s, tile, vector, WEIGHT_VECTORS);
+        for (; vector < tile->width / VW; vector++) wide_whole(s, tile, vector, 1);
+        return;
+    }
     for (int vector = 0; vector < tile->width / VW; vector++) {
         if (mark) {
             if (add) wide_masked(s, tile, vector, true, true, true);
             else wide_masked(s, tile, vector, true, false, true);
-        } else if (!tile->rows.masked && s->call->softcap == 0) wide_whole(s, tile, vector);
-        else if (!add) wide_masked(s, tile, vector, true, false, false);
+        } else if (!add) wide_masked(s, tile, vector, true, false, false);
         else if (tile->apart[vector]) wide_masked(s, tile, vector, true, true, false);
         else wide_masked(s, tile, vector, false, true, false);
     }

@@ -15,7 +15,7 @@ VEC_INLINE vf vf_exp2(vf x) {
     p = vf_fma(p, f, vf_set1(0x1.ebfbdap-3f));
     p = vf_fma(p, f, vf_set1(0x1.62e430p-1f));
     p = vf_fma(p, f, vf_set1(1.0f));
-    return vf_select(vf_lt(x, vf_set1(-126.0f)), vf_zero(), vf_scale2(p, n));
+    return vf_select(vf_nlt(x, vf_set1(-126.0f)), vf_scale2(p, n), vf_zero());
 }
 
 /* The same with a polynomial of degree 4 (relative error 2.8e-6), for weights that are rounded to bfloat16. */
@@ -25,7 +25,7 @@ VEC_INLINE vf vf_exp2_short(vf x) {
     p = vf_fma(p, f, vf_set1(0x1.ec036ep-3f));
     p = vf_fma(p, f, vf_set1(0x1.62e12cp-1f));
     p = vf_fma(p, f, vf_set1(1.0f));
-    return vf_select(vf_lt(x, vf_set1(-126.0f)), vf_zero(), vf_scale2(p, n));
+    return vf_select(vf_nlt(x, vf_set1(-126.0f)), vf_scale2(p, n), vf_zero());
 }
 
 /* Below 0.625 an odd polynomial (relative error 4.4e-9), so that small arguments keep their relative accuracy; above,
