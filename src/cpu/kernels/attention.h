@@ -96,10 +96,10 @@ enum {
     INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */
 };
 
-/* Most query rows that share one block of K and V while it is in cache: their q and out keep within 64 Ki floats; of bfloat16,
- * whose blocks of K and V are packed for them, within three times as many. */
+/* Most query rows that share one block of K and V while it is in cache: their q and out keep within 192 Ki floats. A block is
+ * read from the caches that cores share once for these rows, which is why they are not fewer. */
 static inline int64_t invar_attention_chunk_rows(const invar_attention_call *call) {
-    int64_t tiles = (call->type == INVAR_BF16 ? 3 : 1) * 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
+    const int64_t tiles = 3 * 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
     return INVAR_ATTENTION_TILE * (tiles < 1 ? 1 : tiles > 10 ? 10 : tiles);
 }
 
