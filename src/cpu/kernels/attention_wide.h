@@ -193,11 +193,11 @@ VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, 
     vf_store(s->fold.part_l + vector * VW, sum);
 }
 
-/* The largest logits of vectors of rows first … first+N-1, which see every key: the largest scores' as the scale is positive. */
-VEC_INLINE void wide_most(const kernel_state *s, const wide_tile *tile, int first, const int N, vf most[WEIGHT_VECTORS]) {
+/* The largest logits of vectors first … first+N-1, whose rows see every key: the largest scores', as the scale is positive. */
+VEC_INLINE void wide_most(const kernel_state *s, const wide_tile *tile, int first, const int N) {
     const int64_t width = tile->width;
     const float *row = s->scores + first * VW + tile->rows.low * width;
-    vf other[WEIGHT_VECTORS];
+    vf most[WEIGHT_VECTORS], other[WEIGHT_VECTORS];
     for (int i = 0; i < N; i++) most[i] = other[i] = vf_set1(-INFINITY);
     int left = tile->rows.high - tile->rows.low;
     for (; left >= 2; left -= 2, row += 2 * width) {
@@ -206,7 +206,8 @@ VEC_INLINE void wide_most(const kernel_state *s, const wide_tile *tile, int firs
     }
     for (int i = 0; i < N; i++) {
         if (left) most[i] = vf_max(vf_load(row + i * VW), most[i]);
-        most[i] = vf_mul(vf_max(other[i], most[i]), vf_set1(s->call->score_scale));
+        vf_store(s->fold.part_m + (first + i) * VW, vf_mul(vf_max(other[i], most[i]), vf_set1(s->call->score_scale)));
+        vf_store(s->fold.part_l + (first + i) * VW, vf_zero());
     }
 }
 
@@ -218,39 +219,25 @@ VEC_INLINE vf wide_whole_weight(const wide_tile *tile, const float *score, int j
     return p;
 }
 
-/* Their weights in place of scores, as elements. A row of the grid is read as it lies: one vector of it after the other would
- * put every fourth cache line, and so a quarter of the first-level cache, to use. */
-VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, int first, const int N) {
-    float *grid = s->scores + first * VW;
+/* The weights of one link's keys in place of scores, as elements. A row of the grid is read as it lies: one vector of it after
+ * the other would put every fourth cache line, and so a quarter of the first-level cache, to use. */
+VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, int first, const int N, int from, int to) {
+    float *grid = s->scores + first * VW, *sum = s->fold.part_l + first * VW;
     const int64_t width = tile->width;
-    const int high = tile->rows.high;
     const vf scale = vf_set1(s->call->score_scale);
-    vf most[WEIGHT_VECTORS], sum[WEIGHT_VECTORS];
     wide_sum total[WEIGHT_VECTORS];
-    wide_most(s, tile, first, N, most);
-    for (int i = 0; i < N; i++) {
-        vf_store(s->fold.part_m + (first + i) * VW, most[i]);
-        total[i] = (wide_sum){ softmax_shift(most[i]), vf_zero() };
-        sum[i] = vf_zero();
-    }
-    for (int j = tile->rows.low / NUMBERS * NUMBERS, next; j < high;) {
-        next = product_link_end(KEY_LINK, j) < high ? (int)product_link_end(KEY_LINK, j) : high;
-        for (; j < next; j += NUMBERS)
-            for (int i = 0; i < N; i++) {
-                const float *score = grid + j * width + i * VW;
-                vf one = wide_whole_weight(tile, score, j, scale, &total[i]), two = one;
-                if (NUMBERS > 1) two = wide_whole_weight(tile, score + width, j + 1, scale, &total[i]);
-                vf_store(grid + j / NUMBERS * width + i * VW, element_of(one, two));
-            }
+    for (int i = 0; i < N; i++) total[i] = (wide_sum){ softmax_shift(vf_load(s->fold.part_m + (first + i) * VW)), vf_zero() };
+    for (int j = from / NUMBERS * NUMBERS; j < to; j += NUMBERS)
         for (int i = 0; i < N; i++) {
-            sum[i] = vf_add(sum[i], total[i].link);
-            total[i].link = vf_zero();
+            const float *score = grid + j * width + i * VW;
+            vf one = wide_whole_weight(tile, score, j, scale, &total[i]), two = one;
+            if (NUMBERS > 1) two = wide_whole_weight(tile, score + width, j + 1, scale, &total[i]);
+            vf_store(grid + j / NUMBERS * width + i * VW, element_of(one, two));
         }
-    }
-    for (int i = 0; i < N; i++) vf_store(s->fold.part_l + (first + i) * VW, sum[i]);
+    for (int i = 0; i < N; i++) vf_store(sum + i * VW, vf_add(vf_load(sum + i * VW), total[i].link));
 }
 
-/* The same where some keys are masked or the logits capped. The flags are constants where this is inlined: whether rows see
+/* One vector's weights where some keys are masked or the logits capped. The flags are constants where this is inlined: whether rows see
  * different keys, whether values are added, whether masked keys' weights are marked. */
 VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int vector, const bool limits, const bool add,
                             const bool mark) {
@@ -277,13 +264,6 @@ static bool wide_plain(const invar_attention_call *call) {
 
 static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
     const bool add = s->call->mask.data != NULL;
-    if (!mark && !tile->rows.masked && wide_plain(s->call)) {
-        int vector = 0;
-        for (; vector + WEIGHT_VECTORS <= tile->width / VW; vector += WEIGHT_VECTORS)
-            wide_whole(s, tile, vector, WEIGHT_VECTORS);
-        for (; vector < tile->width / VW; vector++) wide_whole(s, tile, vector, 1);
-        return;
-    }
     for (int vector = 0; vector < tile->width / VW; vector++) {
         if (mark) {
             if (add) wide_masked(s, tile, vector, true, true, true);
@@ -305,6 +285,26 @@ static void wide_sums(const kernel_state *s, const wide_tile *tile, const elemen
             .rows = count, .columns = s->width, .depth = to - from, .a = s->scores + from * tile->width + r, .a_row = 1,
             .a_step = tile->width, .b = v->data + from * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
             .c_row = s->width, .link = KEY_LINK, .start = from,
+        };
+        element_product(&x);
+    }
+}
+
+/* Weights and O where all rows see the same keys, link by link: a link's weights and 64 columns of its values, 16 KiB each,
+ * stay in the first-level cache for all rows. */
+static void wide_links(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
+    const int vectors = tile->width / VW, whole = vectors / WEIGHT_VECTORS * WEIGHT_VECTORS;
+    for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_most(s, tile, i, WEIGHT_VECTORS);
+    for (int i = whole; i < vectors; i++) wide_most(s, tile, i, 1);
+    for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
+        next = product_link_end(KEY_LINK, j) < tile->rows.high ? (int)product_link_end(KEY_LINK, j) : tile->rows.high;
+        for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_whole(s, tile, i, WEIGHT_VECTORS, j, next);
+        for (int i = whole; i < vectors; i++) wide_whole(s, tile, i, 1, j, next);
+        const int64_t from = j / NUMBERS;
+        const product x = {
+            .rows = tile->rows.rows, .columns = s->width, .depth = element_count(next) - from,
+            .a = s->scores + from * tile->width, .a_row = 1, .a_step = tile->width, .b = v->data + from * v->stride,
+            .b_row = v->stride, .c = s->fold.part, .c_row = s->width, .join = j > tile->rows.low,
         };
         element_product(&x);
     }
@@ -340,8 +340,12 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
     }
     wide_limits(tile);
     wide_scores(s, tile, k);
-    wide_weights(s, tile, false);
-    wide_sums(s, tile, v);
+    if (!tile->rows.masked && wide_plain(s->call)) {
+        wide_links(s, tile, v);
+    } else {
+        wide_weights(s, tile, false);
+        wide_sums(s, tile, v);
+    }
     if (tile->rows.masked) wide_repair(s, tile, k, v);
     fold_tile(&s->fold, index, tile->rows.row, rows);
 }

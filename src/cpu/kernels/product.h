@@ -1,7 +1,7 @@
 /* C = A · B on register tiles: the product under attention.
  *
  *   c[m][n] starts at +0 or, with resume, where it stands; then one chain c[m][n] ← fma(a[m][k], b[k][n], c[m][n])
- *   over ascending k. With `link` the chain is cut into links of so many elements, counted from element 0 of what A and B
+ *   over ascending k. With `join` that chain, from +0, is added to what stands there. With `link` the chain is cut into links of so many elements, counted from element 0 of what A and B
  *   are parts of: each link is a chain from +0, and links are added up in ascending order
  *
  * n runs along the lanes of a vector, so that a chain never leaves its lane and the bits are the same for every tile
@@ -15,7 +15,7 @@
  *
  * Links make a sum more accurate: a step rounds at the size of what its chain has summed so far, so that n links have about
  * the chain's error divided by sqrt(n). They are added up in C: 24 additions, which Zen 4 has other units for, and 24
- * stores, which cost it a cycle each: 1 to 2 % for links of 64 elements.
+ * stores of two cycles each: 1 to 2 % for links of 64 elements, 4 % for links of 32.
  *
  * With pairs, an element of A and of B is two bfloat16 numbers and a step adds both products: half the steps for the same
  * depth (vec/pairs.h).
@@ -42,8 +42,8 @@ typedef struct product {
     int64_t b_row;
     float *c;
     int64_t c_row;
-    bool resume;
-    int64_t link;  /* 0, as it must be with resume: one chain */
+    bool resume, join; /* join: not on tiles */
+    int64_t link;  /* 0, as it must be with resume or join: one chain */
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
 } product;
 
@@ -97,7 +97,7 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
     if (x->resume) PRODUCT_IN_TILE(PRODUCT_LOAD);
     else PRODUCT_IN_TILE(PRODUCT_ZERO);
     for (int64_t left = x->depth;; link = x->link) {
-        const bool first = left == x->depth;
+        const bool first = left == x->depth && !x->join;
         left -= link;
         for (int64_t k = left < 0 ? link + left : link; k > 0; k--, a += a_step, b += b_row) {
             row[0] = vf_load(b);
