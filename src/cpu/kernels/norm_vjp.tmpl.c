@@ -87,7 +87,7 @@ VEC_INLINE void measure(const bool centred, const int type, const int rows, row_
     float first[VJP_ROWS];
     if (!centred) {
         FOR_ROWS pass[r].origin = vf_zero();
-        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->x_ahead);
+        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &none);
         FOR_ROWS row[r] = rms_gradient(&pass[r], job);
         return;
     }
@@ -157,18 +157,20 @@ VEC_INLINE row_gradient in_registers(row_gradient row) {
     return row;
 }
 
-/* Past the caches one row at a time. */
+/* Past the caches one row at a time. The next rows are fetched meanwhile, layer_norm's x in its sums already: rms_norm's sums are so
+ * short that fetching held them up. */
 VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
                           const row_gradient *block, int64_t count, vjp_task *task) {
     const int item = type == INVAR_F32 ? 4 : 2, bytes = rows * 2 * VW * item;
     const vjp_run run = *to;
     const row_gradient first = in_registers(block[0]), last = rows > 1 ? in_registers(block[rows - 1]) : first;
-    norm_ahead ahead = task->dy_ahead;
+    norm_ahead x_ahead = task->x_ahead, dy_ahead = task->dy_ahead;
     vec_flow flow = past ? vec_flow_begin(&task->seam, run.dx[0]) : (vec_flow){ .apart = -1 };
     vf dw[2] = { vf_zero(), vf_zero() }, db[2] = { vf_zero(), vf_zero() };
     int64_t i = 0;
     for (; i < norm_whole(type, count); i += 2 * VW) {
-        norm_fetch(&ahead, bytes);
+        norm_fetch(&dy_ahead, bytes);
+        if (!centred) norm_fetch(&x_ahead, bytes);
         const int64_t j = i + VW;
         const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
         if (sum) dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + j);
@@ -178,7 +180,8 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
         if (sum) vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + j, dw[1]);
         if (sum && centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + j, db[1]);
     }
-    task->dy_ahead = ahead;
+    task->x_ahead = x_ahead;
+    task->dy_ahead = dy_ahead;
     _Alignas(64) float tail[2 * VW];
     vjp_run end = *to;
     FOR_ROWS end.dx[r] = past ? (char *)tail : end.dx[r] + i * item;
