@@ -2,7 +2,8 @@
  *
  * A piece is a chunk of one unit's rows (attention.h) against all keys: K and V are packed once for the chunk. Where there
  * are few rows, a piece is one block of keys, and the parts of a row are merged afterwards in order; parts that would not
- * fit in part_budget are computed and merged in waves. The cut follows shapes alone; no bit of a result depends on it. */
+ * fit in part_budget are computed and merged in waves. A chunk's rows follow shapes and the number of threads; no bit of a
+ * result depends on them. */
 #include "api/attention_check.h"
 #include "core/context.h"
 #include "cpu/dispatch.h"
@@ -12,8 +13,10 @@
 static const char operation[] = "scaled_dot_product_attention";
 
 enum {
-    ENOUGH_TASKS = 32,         /* pieces that keep 16 threads busy */
-    ENOUGH_PACKED = 16,        /* where each of them packs the keys that it shares with the others */
+    ENOUGH_TASKS = 32,         /* parts of split keys that keep 16 threads busy */
+    FEW_TASKS = 16,            /* tiles of rows up to which keys are split */
+    THREAD_TASKS = 4,          /* chunks for each thread, which do not all run at one speed */
+    THREAD_PACKED = 1,         /* where each of them packs the keys that it shares with the others */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
     PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
@@ -27,6 +30,7 @@ typedef struct schedule {
     int64_t chunk_rows, chunks;   /* rows of a piece; pieces of a unit */
     int64_t blocks;               /* of key_len keys */
     bool split, alone;            /* alone: one task does everything */
+    bool longest_first;           /* under a causal mask: all units' last chunks, which see most keys, before others */
     int64_t part_floats;          /* one block's part of a chunk */
     int64_t pieces_at_once, blocks_at_once; /* of a wave; a piece here is a chunk with all its blocks */
     int64_t run_blocks;           /* blocks that one task computes, one after the other */
@@ -49,20 +53,29 @@ static void plan_split(schedule *s) {
     s->tasks = s->pieces_at_once * runs_of(s, s->blocks_at_once);
 }
 
-static schedule plan(const invar_attention_call *call, const invar_kernels *kernels) {
+/* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
+static int64_t chunk_rows(const schedule *s, int threads) {
+    const invar_attention_call *call = s->call;
+    const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : s->longest_first ? 2 * THREAD_PACKED : THREAD_PACKED;
+    const int64_t enough = threads > 1 ? each * threads : 1;
+    int64_t rows = invar_attention_chunk_rows(call);
+    while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
+    return rows;
+}
+
+static schedule plan(const invar_attention_call *call, const invar_kernels *kernels, int threads) {
     schedule s = { .call = call, .units = invar_attention_units(call), .unit_rows = invar_attention_unit_rows(call) };
     const bool pairs = call->q.type == INVAR_BF16 && call->k.type == INVAR_BF16 && call->v.type == INVAR_BF16;
     s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
-    s.chunk_rows = invar_attention_chunk_rows(call);
-    const int64_t enough = call->type == INVAR_BF16 ? ENOUGH_PACKED : ENOUGH_TASKS;
-    while (s.chunk_rows > INVAR_ATTENTION_TILE && s.units * ((s.unit_rows + s.chunk_rows - 1) / s.chunk_rows) < enough)
-        s.chunk_rows -= INVAR_ATTENTION_TILE;
+    const int64_t tiles = s.units * invar_attention_tile_rows(s.unit_rows) / INVAR_ATTENTION_TILE;
+    const bool few = s.unit_rows <= FEW_ROWS || tiles < FEW_TASKS;
+    s.longest_first = call->causal && threads > 1;
+    s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
     if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);
     s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
-    const bool few = s.unit_rows <= FEW_ROWS || s.tasks < ENOUGH_TASKS / 2;
     s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
     if (s.split) plan_split(&s);
     const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *
@@ -74,7 +87,8 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
 }
 
 static invar_attention_work piece_work(const schedule *s, int64_t piece) {
-    const int64_t unit = piece / s->chunks, chunk = s->chunks - 1 - piece % s->chunks; /* causal: the longest first */
+    const int64_t unit = s->longest_first ? piece % s->units : piece / s->chunks;
+    const int64_t chunk = s->chunks - 1 - (s->longest_first ? piece / s->units : piece % s->chunks);
     invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads };
     work.row_first = chunk * s->chunk_rows;
     work.row_last = work.row_first + s->chunk_rows < s->unit_rows ? work.row_first + s->chunk_rows : s->unit_rows;
@@ -157,7 +171,7 @@ static void describe(invar_plan *plan, const schedule *s, const invar_kernels *k
 
 static invar_status run(invar_context *context, const invar_attention_call *call, const invar_execution *execution) {
     const invar_kernels *kernels = invar_kernels_for(context->kernels, call->type);
-    schedule s = plan(call, kernels);
+    schedule s = plan(call, kernels, invar_run_threads(context, execution));
     invar_run run;
     bool planned;
     INVAR_TRY(invar_run_begin(&run, context, execution, s.tasks, shared_bytes(&s),

@@ -143,10 +143,14 @@ static invar_status take_scratch(invar_run *run, size_t bytes, const char *opera
     return INVAR_OK;
 }
 
+int invar_run_threads(const invar_context *context, const invar_execution *execution) {
+    return execution->parallel_for ? execution->pool_threads : invar_pool_threads(context->pool);
+}
+
 invar_status invar_run_begin(invar_run *run, invar_context *context, const invar_execution *execution, int64_t tasks,
                              size_t shared_bytes, size_t slot_bytes, const char *operation, bool *planned) {
     INVAR_TRY(check_execution(execution, operation));
-    int threads = execution->parallel_for ? execution->pool_threads : invar_pool_threads(context->pool);
+    int threads = invar_run_threads(context, execution);
     if (threads > tasks) threads = tasks > 0 ? (int)tasks : 1;
     *run = (invar_run){ .context = context, .execution = execution, .threads = threads, .slot_bytes = lines(slot_bytes) };
     size_t bytes = lines(shared_bytes) + run->slot_bytes * (size_t)threads;

@@ -40,6 +40,9 @@ typedef struct invar_run {
 /* A task of a call: index, and scratch of slot_bytes that is this task's alone while it runs (contents undefined). */
 typedef void (*invar_scratch_task)(void *argument, int64_t index, void *scratch);
 
+/* Tasks that a call may run at once. */
+int invar_run_threads(const invar_context *context, const invar_execution *execution);
+
 /* Takes shared_bytes, and slot_bytes for each thread that `tasks` can keep busy, from the caller's workspace or the
  * context's; both are rounded up to whole cache lines. When execution->plan is set, fills plan->workspace, tasks and
  * threads and sets *planned: the caller then fills in the rest and returns. */
