@@ -3,6 +3,7 @@
  * S: a square of VW keys × VW elements of K is loaded by rows, transposed in registers, and every one of its columns is a
  * multiply-add for each row: a square of 16 × 16 (1 KB) is 32 loads, 48 shuffles and 16 M multiply-adds with a broadcast from
  * memory. Four rows have four chains of 16, 64 cycles at a latency of 4; the next square is loaded and transposed meanwhile.
+ * Numbers of 16 bits are transposed before they are widened.
  *
  * O: a key's row of V, N vectors of it, times M broadcast weights: N loads, M broadcasts, M N multiply-adds. The half types
  * are widened, and pairs of keys formed, as they are loaded: every element once, for all rows.
@@ -29,27 +30,33 @@ static inline int few_group(int left) { return left > 2 ? 4 : left; }
     do {                                \
         DO(0, g);                       \
         if (M > 1) DO(1, g);            \
-        if (M > 2) DO(2, g), DO(3, g);  \
+        if (M > 2) {                    \
+            DO(2, g);                   \
+            DO(3, g);                   \
+        }                               \
     } while (0)
 #define FEW_ZERO(m, g) sum[m][g] = vf_zero()
 #define FEW_SCORE(m, g) (scores + (m) * s->call->key_block + (g) * VW)
 #define FEW_STORE(m, g) vf_store(FEW_SCORE(m, g), sum[m][g])
 #define FEW_JOIN(m, g) vf_store(FEW_SCORE(m, g), vf_add(vf_load(FEW_SCORE(m, g)), sum[m][g]))
-#define FEW_REST(m, g) sum[m][g] = element_step(vf_set1(q[(m) * s->depth + d + i]), column, sum[m][g])
-#define FEW_STEP(m, g) sum[m][g] = element_step(vf_set1(q[(m) * s->depth + d + i]), r[i], sum[m][g])
+#define FEW_REST(m, g) sum[m][g] = element_step(vf_set1(q[(d + i) * M + (m)]), column, sum[m][g])
+#define FEW_STEP(m, g) sum[m][g] = element_step(vf_broadcast(q + (d + i) * M + (m)), r[i], sum[m][g])
 /* A share of a square's columns, and of the calls. */
 #define FEW_SHARE(n)                                                                            \
     do {                                                                                        \
         if ((n) >= FEW_CALLS) break;                                                            \
-        walk_on(walk, pace);                                                                    \
+        if ((n) % 2 == 0) walk_on(walk, pace);                                                  \
+        else walk_in_row(walk, pace);                                                           \
         _Pragma("GCC unroll 16") for (int i = (n) * VW / FEW_CALLS; i < ((n) + 1) * VW / FEW_CALLS; i++) \
             FEW_IN_ROWS(FEW_STEP, 0);                                                           \
     } while (0)
 
 /* VW rows of `columns` elements from `from` on, transposed. */
 VEC_INLINE void few_square(const invar_float_type type, vf r[VW], const pack_source *k, const char *from, int columns) {
-    if (type == INVAR_F32 && columns == VW) {
-        vf_load_square(r, from, k->row_stride);
+    if (columns == VW) {
+        if (type == INVAR_F16) vf_load_square_f16(r, from, k->row_stride);
+        else if (type == INVAR_BF16) vf_load_square_bf16(r, from, k->row_stride);
+        else vf_load_square(r, from, k->row_stride);
         return;
     }
 #pragma GCC unroll 16
@@ -142,9 +149,16 @@ typedef struct few_values {
     int64_t half;     /* pairs: from the lower key to the higher one */
 } few_values;
 
-/* N vectors of a row. */
+/* N vectors of a row, 1 or FEW_VECTORS; several of pairs in the order of vf_pairs_load_mixed. */
 VEC_INLINE void few_load(const few_form form, const int N, vf row[4], const char *p, int64_t half) {
     const uint16_t *h = (const uint16_t *)(const void *)p;
+#if defined(ATTENTION_PAIRS)
+    if (form == FEW_PAIRS && N > 1) {
+#pragma GCC unroll 2
+        for (int n = 0; n < N; n += 2) vf_pairs_load_mixed(h + n * VW, h + half / 2 + n * VW, &row[n], &row[n + 1]);
+        return;
+    }
+#endif
 #pragma GCC unroll 4
     for (int n = 0; n < N; n++) {
         if (form == FEW_ELEMENTS) row[n] = vf_load((const float *)(const void *)p + n * VW);
@@ -170,8 +184,16 @@ VEC_INLINE void few_load(const few_form form, const int N, vf row[4], const char
 #define FEW_KEEP(m, n) vf_store(FEW_LINK(m, n), sum[m][n])
 #define FEW_OUT_STORE(m, n) vf_store(FEW_OUT(m, n), sum[m][n])
 #define FEW_OUT_JOIN(m, n) vf_store(FEW_OUT(m, n), vf_add(vf_load(FEW_OUT(m, n)), sum[m][n]))
+#if defined(ATTENTION_PAIRS)
+#define FEW_ORDER(m, n)                                                             \
+    do {                                                                            \
+        if ((n) % 2 == 0) vf_pairs_order(&sum[m][n], &sum[m][(n) | 1]);             \
+    } while (0)
+#else
+#define FEW_ORDER(m, n) (void)0
+#endif
 #define FEW_ADD(m, n) sum[m][n] = element_step(weight[m], row[n], sum[m][n])
-#define FEW_WEIGHT(m, n) weight[m] = vf_set1(p[(m) * s->call->key_block + j])
+#define FEW_WEIGHT(m, n) weight[m] = vf_broadcast(p + (m) * s->call->key_block + j)
 
 /* Elements of keys that are summed over at a time, of one link: do they begin it, end it, is it the first? */
 typedef struct few_piece {
@@ -194,6 +216,7 @@ VEC_INLINE void few_sum_tile(const few_form form, const int M, const int N, cons
         FEW_IN_ROWS(FEW_WEIGHT, 0);
         FEW_IN_TILE(FEW_ADD);
     }
+    if (form == FEW_PAIRS && N > 1 && keys->ends) FEW_IN_TILE(FEW_ORDER);
     if (!keys->ends) FEW_IN_TILE(FEW_KEEP);
     else if (keys->alone) FEW_IN_TILE(FEW_OUT_STORE);
     else FEW_IN_TILE(FEW_OUT_JOIN);

@@ -1,8 +1,9 @@
 /* The order in which decoding reads memory, run ahead of.
  *
  * A block's rows of K, then its rows of V, then the next block's K are called into the second-level cache in ascending
- * addresses, a few lines at a time between the arithmetic, at a pace that covers a block in the time of a block. A burst of
- * calls fills the processor's few miss buffers and stalls what computes; gaps leave memory idle. */
+ * addresses, a few lines at a time between the arithmetic, at a pace that covers a block in the time of a block. The processor
+ * drops calls while its few miss buffers are full (Zen 4 takes a row of them at six times the rate of memory), so every line
+ * is called a second time halfway to its use; bursts would be dropped for the most part, and gaps leave memory idle. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
 #define INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
 
@@ -78,14 +79,23 @@ static bool walk_row(few_walk *w) {
     return true;
 }
 
-/* Calls what has become due `pace` parts of a row later. */
-VEC_INLINE void walk_on(few_walk *w, int64_t pace) {
+/* Calls what has become due `pace` parts of a row later, as far as the row goes that is being called. */
+VEC_INLINE void walk_in_row(few_walk *w, int64_t pace) {
+    const char *line = w->line, *const end = w->end;
+    const int64_t cost = w->part[w->which].cost;
     int64_t due = w->due + pace;
-    for (; due > 0; due -= w->part[w->which].cost, w->line += WALK_LINE) {
-        if (w->line >= w->end && !walk_row(w)) break;
-        __builtin_prefetch(w->line, 0, 2);
+    for (; due > 0 && line < end; due -= cost, line += WALK_LINE) {
+        __builtin_prefetch(line, 0, 2);
+        __builtin_prefetch(line - WALK_BYTES / 2, 0, 2);
     }
+    w->line = line;
     w->due = due;
+}
+
+/* The same over as many rows as it takes. */
+VEC_INLINE void walk_on(few_walk *w, int64_t pace) {
+    for (; w->due + pace > 0 && (w->line < w->end || walk_row(w)); pace = 0) walk_in_row(w, pace);
+    w->due += pace;
 }
 
 #endif

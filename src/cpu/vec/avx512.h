@@ -8,6 +8,13 @@ enum { VW = 16 };
 
 VEC_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
 VEC_INLINE vf vf_set1(float s) { return _mm512_set1_ps(s); }
+/* VPBROADCASTD: on Zen 4 a load alone, where VBROADCASTSS of a whole vector takes a shuffle's pipe too. */
+#define VEC_BROADCAST 1
+VEC_INLINE vf vf_broadcast(const float *p) {
+    int bits;
+    memcpy(&bits, p, sizeof bits);
+    return _mm512_castsi512_ps(_mm512_set1_epi32(bits));
+}
 VEC_INLINE vm vm_first(int n) { return (vm)((1u << n) - 1); }
 VEC_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 VEC_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
@@ -84,28 +91,64 @@ VEC_INLINE void vf_transpose(vf r[VW]) {
     VEC_QUARTERS_(2, lo, high)
     VEC_QUARTERS_(3, hi, high)
 }
-/* Eight columns of 16 rows: rows i and i + 8 share a vector as they are loaded, which leaves 24 shuffles. */
-VEC_INLINE void vec_eight_columns_(__m512 to[8], const char *p, int64_t stride) {
-    const __m512i low = _mm512_set_epi32(27, 26, 25, 24, 11, 10, 9, 8, 19, 18, 17, 16, 3, 2, 1, 0);
-    const __m512i high = _mm512_set_epi32(31, 30, 29, 28, 15, 14, 13, 12, 23, 22, 21, 20, 7, 6, 5, 4);
-    __m512 x[8], y[8];
+/* A pointer to rows that the compiler may not see through: it would keep one to each of 16 rows, on the stack, where four rows are
+ * reached from one by 0, 1, 2 and 3 strides. */
+VEC_INLINE const char *vec_rows_(const char *p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
+/* Eight columns of 16 rows: rows i and i + 4 share a vector as they are loaded, which leaves 24 shuffles. Two-source permutations
+ * (VPERMT2PS) would take fewer registers, but on Zen 4 they run where multiply-adds do. */
+VEC_INLINE void vec_eight_columns_(vf to[8], const char *p, int64_t stride) {
+    vf y[8];
+    p = vec_rows_(p);
+#pragma GCC unroll 2
+    for (int half = 0; half < 8; half += 4) {
+        const char *const other = vec_rows_(p + 4 * stride);
+        vf x[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            x[i] = _mm512_castps256_ps512(_mm256_loadu_ps((const float *)(p + i * stride)));
+            x[i] = _mm512_insertf32x8(x[i], _mm256_loadu_ps((const float *)(other + i * stride)), 1);
+        }
+        const vf low = _mm512_unpacklo_ps(x[0], x[1]), high = _mm512_unpackhi_ps(x[0], x[1]);
+        const vf low2 = _mm512_unpacklo_ps(x[2], x[3]), high2 = _mm512_unpackhi_ps(x[2], x[3]);
+        y[half] = VEC_PD_(lo, low, low2);
+        y[half + 1] = VEC_PD_(hi, low, low2);
+        y[half + 2] = VEC_PD_(lo, high, high2);
+        y[half + 3] = VEC_PD_(hi, high, high2);
+        p = vec_rows_(other + 4 * stride);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        to[i] = _mm512_shuffle_f32x4(y[i], y[4 + i], 0x88);
+        to[4 + i] = _mm512_shuffle_f32x4(y[i], y[4 + i], 0xdd);
+    }
+}
+/* The same of 16-bit numbers, as they are: within 128 bits 24 shuffles of half vectors do, rows i and i + 8 side by side. */
+VEC_INLINE void vec_eight_columns_16_(__m256i to[8], const char *p, int64_t stride) {
+    __m256i x[8], y[8];
+    const char *group[4] = { vec_rows_(p) };
+    for (int i = 1; i < 4; i++) group[i] = vec_rows_(group[i - 1] + 4 * stride);
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        const __m512 first = _mm512_castps256_ps512(_mm256_loadu_ps((const float *)(p + i * stride)));
-        x[i] = _mm512_insertf32x8(first, _mm256_loadu_ps((const float *)(p + (i + 8) * stride)), 1);
+        const char *const row = group[i / 4] + i % 4 * stride, *const other = group[i / 4 + 2] + i % 4 * stride;
+        x[i] = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)row));
+        x[i] = _mm256_inserti128_si256(x[i], _mm_loadu_si128((const __m128i *)other), 1);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        y[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
-        y[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+        y[i] = _mm256_unpacklo_epi16(x[2 * i], x[2 * i + 1]);
+        y[4 + i] = _mm256_unpackhi_epi16(x[2 * i], x[2 * i + 1]);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        const int j = i / 2;
-        const __m512 a = i % 2 ? VEC_PD_(hi, y[j], y[2 + j]) : VEC_PD_(lo, y[j], y[2 + j]);
-        const __m512 b = i % 2 ? VEC_PD_(hi, y[4 + j], y[6 + j]) : VEC_PD_(lo, y[4 + j], y[6 + j]);
-        to[i] = _mm512_permutex2var_ps(a, low, b);
-        to[4 + i] = _mm512_permutex2var_ps(a, high, b);
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        const __m256i low = _mm256_unpacklo_epi32(y[i], y[i + 1]), high = _mm256_unpackhi_epi32(y[i], y[i + 1]);
+        const __m256i low2 = _mm256_unpacklo_epi32(y[i + 2], y[i + 3]), high2 = _mm256_unpackhi_epi32(y[i + 2], y[i + 3]);
+        to[i] = _mm256_unpacklo_epi64(low, low2);
+        to[i + 1] = _mm256_unpackhi_epi64(low, low2);
+        to[i + 2] = _mm256_unpacklo_epi64(high, high2);
+        to[i + 3] = _mm256_unpackhi_epi64(high, high2);
     }
 }
 #define VEC_LOAD_SQUARE 1
@@ -130,6 +173,21 @@ VEC_INLINE __m256i vf_to_f16_(vf v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NE
 
 VEC_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 VEC_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm256_loadu_si256((const __m256i *)p)); }
+#define VEC_LOAD_SQUARE_16 1
+VEC_INLINE void vf_load_square_f16(vf r[VW], const char *p, int64_t stride) {
+    __m256i x[VW];
+    vec_eight_columns_16_(x, p, stride);
+    vec_eight_columns_16_(x + 8, p + 16, stride);
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) r[i] = _mm512_cvtph_ps(x[i]);
+}
+VEC_INLINE void vf_load_square_bf16(vf r[VW], const char *p, int64_t stride) {
+    __m256i x[VW];
+    vec_eight_columns_16_(x, p, stride);
+    vec_eight_columns_16_(x + 8, p + 16, stride);
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) r[i] = vf_from_bf16_(x[i]);
+}
 VEC_INLINE void vf_store_f16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)p, vf_to_f16_(v)); }
 VEC_INLINE void vf_store_bf16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(v)); }
 VEC_INLINE vf vf_load_f16_n(const uint16_t *p, int n) {

@@ -5,6 +5,7 @@
  * every instruction set (docs/invariance.md), NaN payloads and what a comment here excepts aside:
  *
  *   vf_zero() vf_set1(s) vf_load(p) vf_store(p, v)         any alignment
+ *   vf_broadcast(p) = vf_set1(*p)
  *   vf_load_n(p, n) vf_store_n(p, v, n)                    only lanes 0 … n-1 touch memory; the rest load as 0; 0 <= n <= VW
  *   vf_load_f16 vf_load_bf16 vf_store_f16 vf_store_bf16    16-bit floats; _n forms too
  *   vf_add vf_sub vf_mul vf_div vf_sqrt vf_neg vf_abs      correctly rounded
@@ -20,7 +21,7 @@
  *   vf_hsum(v)                                             lanes l and l + h added, h = VW/2 … 1
  *   vf_hmax(v)                                             the largest lane; no lane may be NaN
  *   vf_transpose(r)                                        r[0] … r[VW-1] as rows become columns
- *   vf_load_square(r, p, stride)                           rows of VW floats, stride bytes apart, as columns
+ *   vf_load_square(r, p, stride)                           rows of VW floats, stride bytes apart, as columns; _f16 and _bf16 too
  *   VEC_REGISTERS                                          vector registers: 16 or 32
  *   sf_fma(a, b, c) sf_sqrt(a)                             the scalar twins
  */
@@ -56,6 +57,19 @@
 #include "cpu/vec/baseline.h"
 #endif
 
+#if !defined(VEC_BROADCAST)
+VEC_INLINE vf vf_broadcast(const float *p) { return vf_set1(*p); }
+#endif
+#if !defined(VEC_LOAD_SQUARE_16)
+VEC_INLINE void vf_load_square_f16(vf r[VW], const char *p, int64_t stride) {
+    for (int i = 0; i < VW; i++) r[i] = vf_load_f16((const uint16_t *)(const void *)(p + i * stride));
+    vf_transpose(r);
+}
+VEC_INLINE void vf_load_square_bf16(vf r[VW], const char *p, int64_t stride) {
+    for (int i = 0; i < VW; i++) r[i] = vf_load_bf16((const uint16_t *)(const void *)(p + i * stride));
+    vf_transpose(r);
+}
+#endif
 #if !defined(VEC_LOAD_SQUARE)
 VEC_INLINE void vf_load_square(vf r[VW], const char *p, int64_t stride) {
     for (int i = 0; i < VW; i++) r[i] = vf_load((const float *)(const void *)(p + i * stride));
