@@ -153,12 +153,15 @@ static void few_block(const kernel_state *s, int64_t index, int rows, few_walk *
 
 /* The queries: rows that go together beside each other, an element of all of them after the other. */
 static void few_queries(const kernel_state *s) {
-    pack_queries(s, 0, s->rows, s->query_rows, s->depth);
-    if (s->rows % 4 == 3) memset(s->query_rows + s->rows * s->depth, 0, sizeof(float) * (size_t)s->depth);
+    float *rows = s->rows == 1 ? s->queries : s->query_rows;
+    pack_queries(s, 0, s->rows, rows, s->depth);
+    if (s->rows == 1) return;
+    if (s->rows % 4 == 3) memset(rows + s->rows * s->depth, 0, sizeof(float) * (size_t)s->depth);
     for (int64_t r = 0; r < s->rows; r += 4) {
         const int count = few_group((int)(s->rows - r));
-        for (int64_t i = 0; i < s->depth * count; i++)
-            s->queries[r * s->depth + i] = s->query_rows[(r + i % count) * s->depth + i / count];
+        float *to = s->queries + r * s->depth;
+        for (int64_t d = 0; d < s->depth; d++)
+            for (int m = 0; m < count; m++) *to++ = rows[(r + m) * s->depth + d];
     }
 }
 
