@@ -32,6 +32,13 @@ typedef struct wide_range {
     int low, high;
 } wide_range;
 
+/* Keys until a mask's row, given by its element of the first one, reaches a whole vector of its elements. Most masks' rows begin
+ * alike, so that after these no load crosses from one cache line into the next. */
+static int wide_mask_lead(const char *row, int64_t step) {
+    const uintptr_t vector = VW * (uintptr_t)(step == 1 || step == 2 || step == 4 ? step : 1), over = (uintptr_t)row % vector;
+    return step > 0 && over > 0 ? (int)((vector - over + (uintptr_t)step - 1) / (uintptr_t)step) : VW;
+}
+
 /* Mask rows (each given by its element of the block's first key) as columns of the grid at s->mask, the keys of *range, which
  * shrinks to those that some row sees. Returns the columns that have a key which is not hidden. */
 VEC_INLINE vm wide_mask_columns(const kernel_state *s, const invar_attention_mask_kind kind, const char *const *rows,
@@ -40,21 +47,26 @@ VEC_INLINE vm wide_mask_columns(const kernel_state *s, const invar_attention_mas
     const int64_t step = s->call->mask.column_stride;
     wide_range kept = { range->high, range->low };
     vm seen = vm_not(vf_eq(hidden, hidden));
-    for (int j = range->low; j < range->high; j += VW) {
-        const int n = range->high - j < VW ? range->high - j : VW;
+    int together = wide_mask_lead(rows[0] + range->low * step, step);
+    for (int j = range->low, n; j < range->high; j += n, together = VW) {
+        n = range->high - j < together ? range->high - j : together;
+        float *to = grid + j * width;
+        uint32_t some = 0; /* of the keys, those that a row sees */
         vf x[VW];
 #pragma GCC unroll 16
         for (int i = 0; i < VW; i++) x[i] = rows[i] ? mask_load(s, kind, rows[i] + j * step, n) : hidden;
         vf_transpose(x);
-        float *to = grid + j * width;
-        for (int c = 0; c < n; c++) {
-            const vm some = vm_not(vf_eq(x[c], hidden));
+#pragma GCC unroll 16
+        for (int c = 0; c < VW; c++) {
+            if (c >= n) break;
+            const vm open = vm_not(vf_eq(x[c], hidden));
             vf_store(to + c * width, x[c]);
-            seen = vm_or(seen, some);
-            if (!vm_any(some)) continue;
-            if (kept.low > j + c) kept.low = j + c;
-            kept.high = j + c + 1;
+            seen = vm_or(seen, open);
+            some |= (uint32_t)vm_any(open) << c;
         }
+        if (some == 0) continue;
+        if (kept.low > j) kept.low = j + __builtin_ctz(some);
+        kept.high = j + 32 - __builtin_clz(some);
     }
     *range = kept;
     return seen;
