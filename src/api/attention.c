@@ -17,6 +17,7 @@ enum {
     FEW_TASKS = 16,            /* tiles of rows up to which keys are split */
     THREAD_TASKS = 4,          /* chunks for each thread, which do not all run at one speed */
     THREAD_PACKED = 1,         /* where each of them packs the keys that it shares with the others */
+    EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
     PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
@@ -56,7 +57,7 @@ static void plan_split(schedule *s) {
 /* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
 static int64_t chunk_rows(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
-    const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : s->longest_first ? 2 * THREAD_PACKED : THREAD_PACKED;
+    const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : call->causal ? 2 * THREAD_PACKED : THREAD_PACKED;
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
@@ -69,13 +70,13 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
     const int64_t tiles = s.units * invar_attention_tile_rows(s.unit_rows) / INVAR_ATTENTION_TILE;
     const bool few = s.unit_rows <= FEW_ROWS || tiles < FEW_TASKS;
-    s.longest_first = call->causal && threads > 1;
     s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
     if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);
     s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
+    s.longest_first = call->causal && threads > 1 && s.tasks < EVEN_TASKS * threads; /* else K and V stay in cache */
     s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
     if (s.split) plan_split(&s);
     const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *
