@@ -249,8 +249,8 @@ VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, int fir
     for (int i = 0; i < N; i++) vf_store(sum + i * VW, vf_add(vf_load(sum + i * VW), total[i].link));
 }
 
-/* One vector's weights where some keys are masked or the logits capped. The flags are constants where this is inlined: whether rows see
- * different keys, whether values are added, whether masked keys' weights are marked. */
+/* One vector's weights where some keys are masked or the logits capped. The flags are constants where this is inlined: whether
+ * rows see different keys, whether values are added, whether masked keys' weights are marked. */
 VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int vector, const bool limits, const bool add,
                             const bool mark) {
     float *grid = s->scores + vector * VW;

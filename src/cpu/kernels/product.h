@@ -1,8 +1,9 @@
 /* C = A · B on register tiles: the product under attention.
  *
  *   c[m][n] starts at +0 or, with resume, where it stands; then one chain c[m][n] ← fma(a[m][k], b[k][n], c[m][n])
- *   over ascending k. With `join` that chain, from +0, is added to what stands there. With `link` the chain is cut into links of so many elements, counted from element 0 of what A and B
- *   are parts of: each link is a chain from +0, and links are added up in ascending order
+ *   over ascending k. With `join` that chain, from +0, is added to what stands there. With `link` the chain is cut into links
+ *   of so many elements, counted from element 0 of what A and B are parts of: each link is a chain from +0, and links are added
+ *   up in ascending order
  *
  * n runs along the lanes of a vector, so that a chain never leaves its lane and the bits are the same for every tile
  * and vector width. a[m][k] is read at a + m·a_row + k·a_step, one element at a time, and broadcast: A may stand
