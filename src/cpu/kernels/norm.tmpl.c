@@ -60,7 +60,7 @@ VEC_INLINE void measure(const bool centred, const int type, int rows, row_norm *
     FOR_ROWS {
         const norm_moments m = norm_moments_of(pass[r].lane[0], pass[r].lane[1], features, job->eps);
         row[r].scale = vf_set1(m.scale);
-        row[r].level = vf_set1(-(m.shift * m.scale));
+        row[r].level = vf_set1(m.level);
     }
 }
 

@@ -290,7 +290,7 @@ VEC_INLINE float norm_first(const int type, const invar_norm_job *job, norm_sour
 
 /* What layer_norm's passes leave of a row, whose mean is origin + δ. */
 typedef struct norm_moments {
-    float shift, scale; /* δ, r */
+    float shift, scale, level; /* δ, r, -δ · r */
 } norm_moments;
 
 /* The elements whose mean the others are counted from: a sixteenth of the row, in whole runs. Their mean lies within four deviations
@@ -306,7 +306,8 @@ VEC_INLINE vf norm_mean_from(float first, vf lane[VSUM], int64_t features) {
 VEC_INLINE norm_moments norm_moments_of(vf squares[VSUM], vf sum[VSUM], int64_t features, double eps) {
     const float left = vsum_reduce(sum), shift = left / (float)features;
     const float variance = sf_fma(-shift, left, vsum_reduce(squares)) / (float)features;
-    return (norm_moments){ shift, norm_scale_of(variance, eps) };
+    const float scale = norm_scale_of(variance, eps);
+    return (norm_moments){ shift, scale, -(shift * scale) };
 }
 
 /* In place of a weight that is absent. */

@@ -74,7 +74,7 @@ VEC_INLINE row_gradient layer_gradient(norm_pass *pass, const invar_norm_job *jo
     const norm_moments m = norm_moments_of(pass->lane[0], pass->lane[1], job->features, job->eps);
     const float features = (float)job->features, g = vsum_reduce(pass->lane[3]);
     const float slope = sf_fma(-m.shift, g, vsum_reduce(pass->lane[2]));
-    return (row_gradient){ pass->origin, vf_set1(m.scale), vf_set1(-(m.shift * m.scale)),
+    return (row_gradient){ pass->origin, vf_set1(m.scale), vf_set1(m.level),
                            vf_set1(slope * m.scale * m.scale / features), vf_set1(g / features) };
 }
 
