@@ -282,6 +282,17 @@ def test_read_only_exporters_are_not_written(rng):
     assert out.values.tobytes() == before
 
 
+def test_an_exporter_of_copies_is_read_and_not_written(rng):
+    class Copies(Exports):
+        def __dlpack__(self, **keywords):
+            return self.values.__dlpack__(**keywords, copy=True)
+
+    x = Copies(numbers(rng, (3, 8)))
+    assert fast.rms_norm(x).tobytes() == fast.rms_norm(x.values).tobytes()
+    with pytest.raises(ValueError, match="rms_norm: out: expected an array that may be written"):
+        fast.rms_norm(x.values, out=x)
+
+
 @pytest.mark.parametrize("device", [(2, 0), (2, 3), (8, 0), (10, 1)])
 def test_arrays_on_other_devices(device):
     x = Exports(np.zeros((2, 4), np.float32), device)
@@ -325,8 +336,18 @@ def test_tensors_that_are_no_plain_memory():
         torch.ones(2, 4, device="meta"),
         torch.ones(2, 4, dtype=torch.complex64).conj(),
     ):
-        with pytest.raises((ValueError, invar.DeviceError), match="rms_norm: x: "):
+        with pytest.raises((ValueError, invar.DeviceError), match="rms_norm: x: expected .*, got ") as error:
             fast.rms_norm(x)
+        assert "\n" not in str(error.value)
+
+
+@needs_torch
+def test_a_tensor_with_a_negation_put_off_is_refused():
+    x = torch.complex(torch.ones(2, 4), torch.ones(2, 4)).conj().imag  # -1, kept as 1 and a bit
+    for call in (lambda: fast.rms_norm(x), lambda: fast.rms_norm(torch.ones(2, 4), out=x)):
+        with pytest.raises(ValueError, match=r"rms_norm: .*negative bit.*resolve_neg\(\)"):
+            call()
+    assert (x == -1).all() and (fast.rms_norm(x.resolve_neg()) < 0).all()
 
 
 @needs_torch

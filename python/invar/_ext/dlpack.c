@@ -48,7 +48,7 @@ const dlpack_exchange *dlpack_exchange_of(PyTypeObject *type) {
     return exchange;
 }
 
-/* torch refuses to export such a tensor too; the sentence says what to do instead. */
+/* The sentence says what to do instead; torch refuses to export a tensor that requires grad too. */
 static bool refuse_gradient(PyObject *object, const char *operation, const char *argument) {
     static PyObject *name;
     if (!name && !(name = PyUnicode_InternFromString("requires_grad"))) return false;
@@ -63,12 +63,28 @@ static bool refuse_gradient(PyObject *object, const char *operation, const char 
     return !requires_grad;
 }
 
+/* torch exports a tensor whose negation it has put off (z.conj().imag) as the memory stands, with the wrong sign. */
+static bool refuse_negative(PyObject *object, const char *operation, const char *argument) {
+    static PyObject *name;
+    if (!name && !(name = PyUnicode_InternFromString("is_neg"))) return false;
+    PyObject *flag = PyObject_CallMethodObjArgs(object, name, NULL);
+    if (!flag) PyErr_Clear();
+    bool negative = flag == Py_True;
+    Py_XDECREF(flag);
+    if (negative)
+        PyErr_Format(PyExc_ValueError,
+                     "%s: %s: expected a tensor without the negative bit, got one with it: pass tensor.resolve_neg()", operation,
+                     argument);
+    return !negative;
+}
+
 bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exchange, const char *operation,
                           const char *argument) {
     invar_tensor tensor;
-    if (!refuse_gradient(object, operation, argument)) return false;
+    if (!refuse_gradient(object, operation, argument) || !refuse_negative(object, operation, argument)) return false;
     if (exchange->borrow(object, &tensor) < 0)
-        return raise_because(PyExc_ValueError, operation, argument, "expected a dense tensor that DLPack describes");
+        return raise_because(PyExc_ValueError, operation, argument,
+                             "expected a dense tensor that DLPack describes, got one that it does not");
     return array_borrow(a, &tensor, operation, argument);
 }
 
@@ -85,7 +101,7 @@ static bool check_device(PyObject *object, const char *operation, const char *ar
     Py_XDECREF(type);
     Py_XDECREF(id);
     if (PyErr_Occurred())
-        return raise_because(PyExc_ValueError, operation, argument, "expected an array that tells its device");
+        return raise_because(PyExc_ValueError, operation, argument, "expected an array that tells its device, got one that does not");
     return on_cpu(device, operation, argument);
 }
 
@@ -102,13 +118,16 @@ static PyObject *export_capsule(PyObject *object) {
 }
 
 bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, const char *argument) {
-    if (!check_device(object, operation, argument) || !refuse_gradient(object, operation, argument)) return false;
+    if (!check_device(object, operation, argument) || !refuse_gradient(object, operation, argument) ||
+        !refuse_negative(object, operation, argument))
+        return false;
     a->keeper = export_capsule(object);
     const invar_tensor *tensor = NULL;
     if (a->keeper && PyCapsule_IsValid(a->keeper, "dltensor_versioned")) {
         const dlpack_versioned *versioned = PyCapsule_GetPointer(a->keeper, "dltensor_versioned");
         if (versioned && versioned->version.major == 1) {
-            a->read_only = versioned->flags & DLPACK_READ_ONLY;
+            /* What is written to a copy does not reach the array. */
+            a->read_only = versioned->flags & (DLPACK_READ_ONLY | DLPACK_COPIED);
             tensor = &versioned->tensor;
         }
     } else if (a->keeper) {
@@ -116,7 +135,8 @@ bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, cons
         if (legacy) tensor = &legacy->tensor;
     }
     if (!tensor)
-        return raise_because(PyExc_ValueError, operation, argument, "expected an array that exports itself through DLPack");
+        return raise_because(PyExc_ValueError, operation, argument,
+                             "expected an array that exports itself through DLPack, got one that does not");
     return array_borrow(a, tensor, operation, argument);
 }
 

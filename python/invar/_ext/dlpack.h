@@ -7,7 +7,7 @@
 #include <invar/invar.h>
 
 enum { DLPACK_CPU = 1, DLPACK_CUDA_HOST = 3 }; /* the memory that a CPU reads */
-enum { DLPACK_READ_ONLY = 1 };                 /* a bit of dlpack_versioned.flags */
+enum { DLPACK_READ_ONLY = 1, DLPACK_COPIED = 2 }; /* bits of dlpack_versioned.flags */
 
 typedef struct dlpack_version {
     uint32_t major, minor;

@@ -69,12 +69,16 @@ bool raise_because(PyObject *exception, const char *operation, const char *argum
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *words = value ? PyObject_Str(value) : NULL;
+    const char *text = words ? PyUnicode_AsUTF8AndSize(words, NULL) : NULL;
+    /* The first line: torch appends its stack of C++ functions. */
+    PyObject *line = text ? PyUnicode_FromStringAndSize(text, (Py_ssize_t)strcspn(text, "\n")) : NULL;
     PyErr_Clear();
-    if (words)
-        PyErr_Format(exception, "%s: %s: %s: %U", operation, argument, sentence, words);
+    if (line)
+        PyErr_Format(exception, "%s: %s: %s: %U", operation, argument, sentence, line);
     else
         PyErr_Format(exception, "%s: %s: %s", operation, argument, sentence);
     Py_XDECREF(words);
+    Py_XDECREF(line);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
