@@ -192,15 +192,19 @@ static int math_flags(const char **flags, int32_t math_mode) {
 int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler *compiler,
                         const invar_compile_options *options) {
     static const char *const always[] = {
-        "-std=c++17", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fwrapv",
+        "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fwrapv",
         "-fno-strict-aliasing", "-fno-math-errno",
         "-fno-trapping-math", /* exceptions are masked; without it g++ leaves loops over half scalar */
         "-fsigned-char",      /* Metal's char, on every processor */
     };
     static const char *const fast[] = { "-O3", NULL };
-    const char *const *level = options->check ? invar_check_flags(strstr(compiler->version, "clang") != NULL) : fast;
+    const bool clang = strstr(compiler->version, "clang") != NULL;
+    const char *const *level = options->check ? invar_check_flags(clang) : fast;
     int count = 0;
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) flags[count++] = always[i];
+    /* Other warnings stay in the log, of which errors alone are told: -w would silence this error too. */
+    flags[count++] = clang ? "-Wframe-larger-than=" INVAR_FRAME_LIMIT : "-Werror=frame-larger-than=" INVAR_FRAME_LIMIT;
+    if (clang) flags[count++] = "-Werror=frame-larger-than=";
     count += math_flags(flags + count, options->math_mode);
     count += cpu_flags(flags + count, options->cpu);
     while (*level) flags[count++] = *level++;

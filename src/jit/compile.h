@@ -33,6 +33,10 @@ typedef struct invar_compile_options {
     bool check;
 } invar_compile_options;
 
+/* The largest frame of a kernel's function: 512 KiB is what CUDA gives a thread, and of a lane's stack 768 KiB are the
+ * kernel's, with other lanes' stacks behind it. */
+#define INVAR_FRAME_LIMIT "524288"
+
 enum { INVAR_MAX_FLAGS = 48 };
 /* The flags that make an object file, NULL behind the last. Returns how many. The compiler's version must be known. */
 int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler *compiler,

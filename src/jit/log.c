@@ -1,6 +1,8 @@
 /* Reading gcc's and clang's diagnostics: "file:line:column: kind: message", in the order in which each gives its context. */
 #include "jit/log.h"
 
+#include "jit/compile.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,8 +170,19 @@ static bool is_repeated(const invar_text *out, size_t start) {
     return false;
 }
 
+/* gcc's and clang's words for a frame beyond the limit name functions of ours; these name what the user wrote. */
+static const char *frame_message(const char *message, char frame[MAX_LINE]) {
+    long bytes;
+    if (sscanf(message, "the frame size of %ld", &bytes) != 1 && sscanf(message, "stack frame size (%ld", &bytes) != 1)
+        return message;
+    snprintf(frame, MAX_LINE, "a thread's local variables take %ld bytes, and at most " INVAR_FRAME_LIMIT " are there", bytes);
+    return frame;
+}
+
 static void tell_error(reader *reader, place at, const char *message) {
+    char frame[MAX_LINE];
     size_t start = reader->out->length;
+    message = frame_message(message, frame);
     reader->last_told = true;
     reader->last_marked = strstr(message, "invar_here") != NULL;
     reader->origin.text = -2;
@@ -212,6 +225,8 @@ static void read_user_line(reader *reader, place at) {
         *reader->pending = 0;
     } else if (strstr(at.rest, "required from") || strstr(at.rest, "required by")) {
         if (reader->origin.text < 0) reader->origin = at;
+    } else if (skip(at.rest, "warning: ")) {
+        reader->last_told = false;
     } else if (reader->last_told && skip(at.rest, "note: ") && reader->errors <= MAX_ERRORS) {
         tell_note(reader, at, at.rest + strlen("note: "));
     }

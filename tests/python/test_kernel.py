@@ -321,6 +321,23 @@ def test_an_error_in_the_header_and_deep_in_a_template():
         kernel(mx.ones(3))
 
 
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("last", ["out[i] = t[i];", "threadgroup_barrier(mem_flags::mem_none);\nout[i] = t[i];"])
+def test_local_variables_larger_than_a_stack(last, check):
+    body = "uint i = thread_position_in_grid.x;\nfloat t[400000];\nfor (int j = 0; j < 400000; j++) t[j] = a[j % 3];\n"
+    with pytest.raises(invar.CompileError, match=r"a thread's local variables take 1\d{6} bytes, and at most 524288 are there"):
+        one_output(fast.metal_kernel("wide", ["a"], ["out"], body + last), mx.ones(3), n=3, check=check)
+    fits = fast.metal_kernel("fits", ["a"], ["out"], (body + last).replace("400000", "120000"))
+    assert one_output(fits, mx.ones(3), n=3).tolist() == [1, 1, 1]
+
+
+def test_warnings_are_not_told_beside_an_error():
+    body = "uint i = thread_position_in_grid.x;\nchar c = 3000;\nout[i] = a[i] * undeclared;"
+    with pytest.raises(invar.CompileError) as caught:
+        fast.metal_kernel("warned", ["a"], ["out"], body)(mx.ones(3))
+    assert "warned.metal:3: error:" in str(caught.value) and "warned.metal:2" not in str(caught.value)
+
+
 def test_too_much_threadgroup_memory():
     kernel = fast.metal_kernel("large", [], ["out"], "threadgroup float t[9000];\nt[0] = 1;\nout[0] = t[0];")
     with pytest.raises(ValueError, match="32768"):
