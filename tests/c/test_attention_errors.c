@@ -245,6 +245,82 @@ static void a_planned_workspace_suffices(void) {
     }
 }
 
+static void one_after_the_other(void *pool, int64_t count, invar_task task, void *argument) {
+    (void)pool;
+    for (int64_t i = 0; i < count; i++) task(argument, i);
+}
+
+/* The call with `threads` of the context's or, with a pool, of the caller's. */
+static invar_status call_on(const arguments *a, invar_context *context, int threads, bool pool, invar_execution execution) {
+    CHECK_OK(invar_context_set_num_threads(context, pool ? 1 : threads));
+    execution.parallel_for = pool ? one_after_the_other : NULL;
+    execution.pool_threads = pool ? threads : 0;
+    arguments now = *a;
+    now.options.execution = execution;
+    return invar_scaled_dot_product_attention(context, &now.out, &now.lse, &now.q, &now.k, &now.v, NULL, NULL, NULL,
+                                              &now.options);
+}
+
+/* A workspace planned for some threads and used by others: the same result where it holds what the call asks for, and
+ * otherwise an error, nothing written outside it and nothing of the results. Counts both. */
+static void other_threads(const arguments *a, invar_context *context, uint64_t expected, int outcomes[2]) {
+    static const int threads[] = { 1, 2, 3, 8, 40 };
+    enum { COUNT = sizeof threads / sizeof threads[0] };
+    attention_data *d = a->data;
+    size_t bytes[COUNT], most = 0;
+    for (int i = 0; i < COUNT; i++) {
+        invar_plan plan = INVAR_PLAN_INIT;
+        CHECK_OK(call_on(a, context, threads[i], i % 2, (invar_execution){ .plan = &plan }));
+        bytes[i] = plan.workspace;
+        if (most < bytes[i]) most = bytes[i];
+    }
+    unsigned char *memory = aligned_alloc(64, most + 64);
+    for (int n = 0; n < COUNT * COUNT * 2; n++) {
+        const int planned = n / 2 / COUNT, run = n / 2 % COUNT;
+        const bool fits = bytes[run] <= bytes[planned];
+        memset(memory, 0x77, most + 64);
+        memset(d->out.tensor.data, 0x5a, d->out.bytes);
+        memset(d->lse.tensor.data, 0x5a, d->lse.bytes);
+        const uint64_t before = all_memory(d);
+        const invar_status status = call_on(a, context, threads[run], n % 2,
+                                            (invar_execution){ .workspace = memory, .workspace_size = bytes[planned] });
+        outcomes[fits]++;
+        if (!fits) {
+            CHECK_FAILS(status, INVAR_ERROR_MEMORY, "workspace_size");
+            CHECK(all_memory(d) == before && memory[0] == 0x77, "a call that failed wrote");
+        } else if (CHECK_OK(status)) {
+            CHECK(check_hash(&d->out.tensor) * 31 + check_hash(&d->lse.tensor) == expected, "planned for %d threads, run by %d",
+                  threads[planned], threads[run]);
+        }
+        for (size_t i = bytes[planned]; i < most + 64; i++)
+            if (!CHECK(memory[i] == 0x77, "byte %zu of a workspace of %zu", i, bytes[planned])) break;
+    }
+    free(memory);
+}
+
+static void a_workspace_planned_for_other_threads(void) {
+    int outcomes[2] = { 0, 0 };
+    for (int i = 0; check_cpu(i); i++)
+        for (int few = 0; few < 2; few++) {
+            attention_case c = attention_plain;
+            c.heads = 4;
+            c.kv_heads = few ? 2 : 4;
+            c.queries = few ? 1 : 200;
+            c.keys = few ? 5000 : 400;
+            attention_data d;
+            arguments a;
+            attention_init(&d, &c);
+            init_arguments(&a, &d);
+            invar_context *context = check_context(check_cpu(i), 3);
+            CHECK_OK(call_on(&a, context, 3, false, (invar_execution){ .workspace = NULL }));
+            const uint64_t expected = check_hash(&d.out.tensor) * 31 + check_hash(&d.lse.tensor);
+            other_threads(&a, context, expected, outcomes);
+            invar_context_destroy(context);
+            attention_free(&d);
+        }
+    CHECK(outcomes[0] > 0 && outcomes[1] > 0, "%d calls that fail and %d that do not: both are meant", outcomes[0], outcomes[1]);
+}
+
 /* 32 heads × 32k × 128, and a cache of a million keys, stay within 64 MiB of scratch. */
 static void memory_is_bounded(void) {
     static float nothing[16];
@@ -270,4 +346,5 @@ static void memory_is_bounded(void) {
     }
 }
 
-CHECK_MAIN(CHECK_TEST(every_misuse), CHECK_TEST(a_planned_workspace_suffices), CHECK_TEST(memory_is_bounded))
+CHECK_MAIN(CHECK_TEST(every_misuse), CHECK_TEST(a_planned_workspace_suffices),
+           CHECK_TEST(a_workspace_planned_for_other_threads), CHECK_TEST(memory_is_bounded))
