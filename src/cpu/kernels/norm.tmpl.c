@@ -190,22 +190,11 @@ VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_nor
     if (norm_streams(job)) vec_stream_end();
 }
 
-VEC_INLINE void norm_rows(const bool centred, const invar_norm_job *job, int64_t first, int64_t rows, float *scratch) {
-    if (norm_format(job) == INVAR_F32) norm_rows_of(centred, INVAR_F32, job, first, rows, scratch);
-    else if (norm_format(job) == INVAR_F16) norm_rows_of(centred, INVAR_F16, job, first, rows, scratch);
-    else if (norm_format(job) == INVAR_BF16) norm_rows_of(centred, INVAR_BF16, job, first, rows, scratch);
-}
-
 invar_norm_kernel INVAR_KERNEL_NAME(rms_norm), INVAR_KERNEL_NAME(layer_norm);
 invar_norm_widen_kernel INVAR_KERNEL_NAME(norm_widen);
 
-void INVAR_KERNEL_NAME(rms_norm)(const invar_norm_job *job, int64_t first, int64_t count, void *scratch) {
-    norm_rows(false, job, first, count, scratch);
-}
-
-void INVAR_KERNEL_NAME(layer_norm)(const invar_norm_job *job, int64_t first, int64_t count, void *scratch) {
-    norm_rows(true, job, first, count, scratch);
-}
+NORM_KERNEL(rms_norm, norm_rows_of, false)
+NORM_KERNEL(layer_norm, norm_rows_of, true)
 
 const void *INVAR_KERNEL_NAME(norm_widen)(const invar_norm_job *job, void *scratch, const char *data, invar_float_type type,
                                           int64_t step) {

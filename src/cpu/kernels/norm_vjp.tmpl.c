@@ -287,22 +287,11 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     if (type == INVAR_BF16 && task.sums.dbias) norm_reorder(true, task.sums.dbias, job->features);
 }
 
-VEC_INLINE void vjp_rows(const bool centred, const invar_norm_job *job, int64_t first, int64_t rows, float *scratch) {
-    if (norm_format(job) == INVAR_F32) vjp_rows_of(centred, INVAR_F32, job, first, rows, scratch);
-    else if (norm_format(job) == INVAR_F16) vjp_rows_of(centred, INVAR_F16, job, first, rows, scratch);
-    else if (norm_format(job) == INVAR_BF16) vjp_rows_of(centred, INVAR_BF16, job, first, rows, scratch);
-}
-
 invar_norm_vjp_kernel INVAR_KERNEL_NAME(rms_norm_vjp), INVAR_KERNEL_NAME(layer_norm_vjp);
 invar_norm_merge_kernel INVAR_KERNEL_NAME(norm_merge);
 
-void INVAR_KERNEL_NAME(rms_norm_vjp)(const invar_norm_job *job, int64_t first, int64_t count, void *scratch) {
-    vjp_rows(false, job, first, count, scratch);
-}
-
-void INVAR_KERNEL_NAME(layer_norm_vjp)(const invar_norm_job *job, int64_t first, int64_t count, void *scratch) {
-    vjp_rows(true, job, first, count, scratch);
-}
+NORM_KERNEL(rms_norm_vjp, vjp_rows_of, false)
+NORM_KERNEL(layer_norm_vjp, vjp_rows_of, true)
 
 void INVAR_KERNEL_NAME(norm_merge)(const invar_norm_job *job, char *out, invar_float_type type, int64_t step,
                                    const char *partial, int64_t chunks, int64_t first, int64_t count) {
