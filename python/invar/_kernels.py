@@ -41,14 +41,18 @@ _CODES = {
 }
 
 
-def dtype_code(dtype: Any) -> int:
-    """The number by which the C extension knows an element type. Raises ValueError or TypeError where there is none."""
+def dtype_code(dtype: Any, operation: str) -> int:
+    """The number by which the C extension knows an output's type. Raises ValueError or TypeError where there is none."""
+    place = f"{operation}: output_dtypes: "
     if dtype is None:  # NumPy takes None for float64
-        raise TypeError("dtype: expected an element type or its name, got None")
-    found = as_numpy_dtype(dtype)
+        raise TypeError(f"{place}expected an element type or its name, got None")
+    try:
+        found = as_numpy_dtype(dtype)
+    except (ValueError, TypeError) as error:
+        raise type(error)(place + str(error).removeprefix("dtype: ")) from None
     code = _CODES.get(found)
     if code is None:
-        raise ValueError(f"dtype: expected a real type, bool or complex64, got {found}")
+        raise ValueError(f"{place}expected a real type, bool or complex64, got {found}")
     return code
 
 

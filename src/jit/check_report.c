@@ -166,7 +166,9 @@ static void say_race(const invar_checker *checker, sentence *s, const invar_find
 }
 
 static void say_finding(const invar_checker *checker, sentence *s, const invar_finding *finding) {
-    say(s, "%s:%u: %s: ", file_of(checker, finding->place), finding->place.line, kind_names[finding->kind]);
+    say(s, "%s:", file_of(checker, finding->place));
+    if (finding->place.line) say(s, "%u:", finding->place.line); /* what no thread writes has no line */
+    say(s, " %s: ", kind_names[finding->kind]);
     switch (finding->kind) {
     case INVAR_KIND_RACE: say_race(checker, s, finding); break;
     case INVAR_KIND_READ_OUTSIDE:

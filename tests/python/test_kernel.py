@@ -331,6 +331,18 @@ def test_local_variables_larger_than_a_stack(last, check):
     assert one_output(fits, mx.ones(3), n=3).tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("dtype, error", [("float33", ValueError), (object, ValueError), (None, TypeError), (3, TypeError)])
+def test_a_wrong_output_type_names_operation_and_argument(dtype, error):
+    with pytest.raises(error, match="metal_kernel: output_dtypes: expected .*, got "):
+        one_output(add_kernel(), mx.ones(3), mx.ones(3), n=3, dtype=dtype)
+
+
+def test_an_unwritten_output_has_no_line():
+    kernel = fast.metal_kernel("idle", [], ["out"], "if (thread_position_in_grid.x == 0) out[0] = 1;")
+    with pytest.raises(invar.KernelCheckError, match=r"^idle\.metal: unwritten output: no thread writes out\[1\]"):
+        one_output(kernel, n=3, check=True)
+
+
 def test_warnings_are_not_told_beside_an_error():
     body = "uint i = thread_position_in_grid.x;\nchar c = 3000;\nout[i] = a[i] * undeclared;"
     with pytest.raises(invar.CompileError) as caught:

@@ -48,7 +48,7 @@ bool kernel_outputs_in(kernel_call *call, PyObject *shapes, PyObject *dtypes);
 bool kernel_broadcast(kernel_call *call, int64_t *threads);
 
 /* A dtype of any library as the C library's. */
-bool kernel_dtype_in(invar_dtype *dtype, PyObject *object);
+bool kernel_dtype_in(invar_dtype *dtype, PyObject *object, const char *operation);
 
 /* Adds the functions to the module. */
 bool kernels_init(PyObject *module);

@@ -11,14 +11,14 @@
 static PyObject *dtype_codes; /* dict: a dtype object that was met → code · 256 + bits */
 
 /* What invar._kernels says of a dtype, remembered: the same objects come with every call. */
-bool kernel_dtype_in(invar_dtype *dtype, PyObject *object) {
+bool kernel_dtype_in(invar_dtype *dtype, PyObject *object, const char *operation) {
     if (!dtype_codes && !(dtype_codes = PyDict_New())) return false;
     PyObject *code = PyDict_GetItemWithError(dtype_codes, object); /* borrowed */
     if (code) Py_INCREF(code);
     if (!code) {
         PyErr_Clear(); /* what cannot be hashed is no dtype; the call below says so */
         PyObject *module = PyImport_ImportModule("invar._kernels");
-        code = module ? PyObject_CallMethod(module, "dtype_code", "O", object) : NULL;
+        code = module ? PyObject_CallMethod(module, "dtype_code", "Os", object, operation) : NULL;
         Py_XDECREF(module);
         if (!code || PyDict_SetItem(dtype_codes, object, code) < 0) {
             Py_XDECREF(code);
@@ -114,7 +114,7 @@ static bool template_value_in(const kernel_call *call, invar_template_argument *
         return integer_in(&argument->value, value, call->handle->operation, "template");
     }
     argument->kind = INVAR_TEMPLATE_DTYPE;
-    if (kernel_dtype_in(&argument->dtype, value)) return true;
+    if (kernel_dtype_in(&argument->dtype, value, call->handle->operation)) return true;
     if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError)) return false;
     PyErr_Clear();
     PyErr_Format(PyExc_ValueError, "%s: template: %s: expected a bool, an int or a dtype, got %R", call->handle->operation,
@@ -213,7 +213,8 @@ bool kernel_outputs_in(kernel_call *call, PyObject *shapes, PyObject *dtypes) {
         int64_t shape[ARRAY_MAX_DIMS];
         int ndim = 0;
         invar_dtype dtype;
-        if (!shape_in(call, shape, &ndim, item_of(shapes, i)) || !kernel_dtype_in(&dtype, item_of(dtypes, i)) ||
+        if (!shape_in(call, shape, &ndim, item_of(shapes, i)) ||
+            !kernel_dtype_in(&dtype, item_of(dtypes, i), handle->operation) ||
             !begin_output(call, i, ndim, shape, dtype))
             return false;
     }
