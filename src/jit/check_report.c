@@ -165,6 +165,16 @@ static void say_race(const invar_checker *checker, sentence *s, const invar_find
         finding->other_place.line);
 }
 
+static void say_extent(sentence *s, const invar_region *region) {
+    if (!region->element_bytes) { /* dynamic shared memory: the index counted elements of what was read or written there */
+        say(s, ", where only %zu bytes exist,", region->bytes);
+        return;
+    }
+    const int64_t first = region->array ? region->array->begin : 0;
+    const size_t count = (region->bytes + region->element_bytes - 1) / region->element_bytes;
+    say(s, ", where only %s[%" PRId64 "] to [%" PRId64 "] exist,", region->name, first, first + (int64_t)count - 1);
+}
+
 static void say_finding(const invar_checker *checker, sentence *s, const invar_finding *finding) {
     say(s, "%s:", file_of(checker, finding->place));
     if (finding->place.line) say(s, "%u:", finding->place.line); /* what no thread writes has no line */
@@ -177,11 +187,7 @@ static void say_finding(const invar_checker *checker, sentence *s, const invar_f
     case INVAR_KIND_UNINITIALISED:
         say_element(s, finding);
         if (finding->kind <= INVAR_KIND_WRITE_OUTSIDE) {
-            const invar_region *region = finding->region;
-            size_t size = region->element_bytes ? region->element_bytes : 1;
-            int64_t first = region->array ? region->array->begin : 0;
-            say(s, ", where only %s[%" PRId64 "] to [%" PRId64 "] exist,", region->name, first,
-                first + (int64_t)((region->bytes + size - 1) / size) - 1);
+            say_extent(s, finding->region);
         } else if (finding->kind == INVAR_KIND_UNINITIALISED) {
             say(s, ", which nobody has written yet,");
         }

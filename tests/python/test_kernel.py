@@ -343,6 +343,13 @@ def test_an_unwritten_output_has_no_line():
         one_output(kernel, n=3, check=True)
 
 
+def test_the_extent_of_dynamic_shared_memory_is_told_in_bytes():
+    body = "extern __shared__ float s[];\ns[threadIdx.x] = 1;\n__syncthreads();\nout[threadIdx.x] = s[threadIdx.x];"
+    kernel = fast.cuda_kernel("small", [], ["out"], body, shared_memory=64)
+    with pytest.raises(invar.KernelCheckError, match=r"small\.cu:2: out-of-bounds write: extern __shared__\[16\], where only 64 bytes "):
+        one_output(kernel, n=17, check=True)
+
+
 def test_warnings_are_not_told_beside_an_error():
     body = "uint i = thread_position_in_grid.x;\nchar c = 3000;\nout[i] = a[i] * undeclared;"
     with pytest.raises(invar.CompileError) as caught:
