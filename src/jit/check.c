@@ -76,8 +76,23 @@ static void check_turn(invar_lane *lane, void *pc, void *frame) {
     invar_group_stop((invar_fibre *)lane, INVAR_GROUP_STOPPED, 0); /* its neighbours would take as long */
 }
 
-static const invar_runtime services = { check_collective,   check_barrier,      check_yield,
-                                        invar_check_atomic, invar_check_access, check_turn };
+/* The thread ends here: the processor would raise a signal. */
+static void check_division(invar_lane *lane, void *pc, void *frame) {
+    invar_checker *checker = invar_checker_of(lane);
+    const uint32_t *grid = lane->position.grid, *group = lane->position.group;
+    if (checker->pending_count) invar_check_settle(checker);
+    invar_finding finding = { .kind = INVAR_KIND_DIVISION, .index = -1 };
+    finding.place = checker->wheres[invar_check_where(checker, pc, frame)].place;
+    invar_check_set_thread(checker, checker->linear, lane->position.index, finding.thread, finding.group);
+    snprintf(finding.detail, sizeof finding.detail, "an integer is divided by zero by thread (%u, %u, %u) of group (%u, %u, %u)",
+             grid[0], grid[1], grid[2], group[0], group[1], group[2]);
+    invar_check_find(checker, &finding);
+    checker->tainted = checker->incomplete = true;
+    invar_group_kill((invar_fibre *)lane);
+}
+
+static const invar_runtime services = { check_collective,   check_barrier, check_yield,   invar_check_atomic,
+                                        invar_check_access, check_turn,    check_division };
 
 /* ---- what the group tells -------------------------------------------------------------------------------------- */
 

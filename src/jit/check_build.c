@@ -3,7 +3,8 @@
 
 /* Unoptimised, so that every access stands where the user wrote it, and a loop that does nothing still makes turns. Frame
  * pointers: an access in a function of the shim is blamed on the user's line that called it, found by walking the frames. */
-#define FOR_BOTH "-O0", "-g1", "-gdwarf-4", "-fno-omit-frame-pointer", "-fsanitize=thread", "-fsanitize-coverage=trace-pc"
+#define FOR_BOTH "-O0", "-g1", "-gdwarf-4", "-fno-omit-frame-pointer", "-fsanitize=thread,integer-divide-by-zero", \
+                 "-fsanitize-coverage=trace-pc"
 
 const char *const *invar_check_flags(bool clang) {
     static const char *const for_gcc[] = { FOR_BOTH, NULL };

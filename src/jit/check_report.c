@@ -125,6 +125,7 @@ static const char *const kind_names[] = {
     [INVAR_KIND_SCHEDULE] = "schedule-dependent result",
     [INVAR_KIND_ENDLESS] = "endless loop",
     [INVAR_KIND_DEADLOCK] = "deadlock",
+    [INVAR_KIND_DIVISION] = "division by zero",
 };
 
 typedef struct sentence {

@@ -77,7 +77,8 @@ typedef enum invar_kind {
     INVAR_KIND_BARRIER,
     INVAR_KIND_SCHEDULE,
     INVAR_KIND_ENDLESS,
-    INVAR_KIND_DEADLOCK
+    INVAR_KIND_DEADLOCK,
+    INVAR_KIND_DIVISION
 } invar_kind;
 
 /* A place in the user's text. */

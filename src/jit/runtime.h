@@ -102,6 +102,8 @@ typedef struct invar_runtime {
     void (*access)(invar_lane *lane, void *address, size_t bytes, uint32_t write, void *pc, void *frame);
     /* Check mode only: a basic block was entered. */
     void (*turn)(invar_lane *lane, void *pc, void *frame);
+    /* Check mode only, before an integer is divided by zero; does not return. */
+    void (*division)(invar_lane *lane, void *pc, void *frame);
 } invar_runtime;
 
 /* A thread that runs on a fibre: SIMD and GROUP kernels, and all kernels in check mode. */

@@ -131,6 +131,15 @@ static const check_case cases[] = {
                 "float x = a[i];\n"
                 "for (uint k = 0; k < 16; k @+= 0|++@) x = x * 0.5 + 1.0;\n"
                 "out[i] = x;\n" },
+    { .name = "divided", .kind = "division by zero", .line = 2, .grid = { 4 }, .threadgroup = { 4 },
+      .says = "by thread (0, 0, 0) of group (0, 0, 0)",
+      .source = "int i = int(thread_position_in_grid.x);\n"
+                "out[i] = a[i] + float(7 / @i|(i + 1)@);\n" },
+    { .name = "vectors_divided", .kind = "division by zero", .line = 2, .grid = { 4 }, .threadgroup = { 4 },
+      .says = "by thread (2, 0, 0) of group (0, 0, 0)",
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "uint2 v = uint2(9, 8) % uint2(3, @i ^ 2|5@);\n"
+                "out[i] = a[i] + float(v.y);\n" },
     { .name = "counted", .kind = "out-of-bounds read", .line = 2, .array = "a", .grid = { 32 }, .threadgroup = { 32 },
       .says = "; 2 more like it",
       .source = "uint i = thread_position_in_grid.x;\n"

@@ -48,6 +48,12 @@ INVAR_HOOK void __sanitizer_cov_trace_pc(void) {
     invar_check_runtime->turn(invar_lane_of(frame), __builtin_return_address(0), frame);
 }
 
+/* The undefined behaviour sanitizer's: called before an integer is divided by zero. */
+INVAR_HOOK void __ubsan_handle_divrem_overflow(void *, void *, void *) {
+    void *frame = __builtin_frame_address(0);
+    if (invar_check_runtime) invar_check_runtime->division(invar_lane_of(frame), __builtin_return_address(0), frame);
+}
+
 /* Copies of structs that the compiler leaves to the C library. volatile: or these loops would become calls of themselves.
  * The names are given in assembler, since g++ knows them and refuses to hide them. */
 #define INVAR_REPLACE(name) \
