@@ -22,7 +22,11 @@ VEC_INLINE vf softmax_added(vf t, const float *added) {
 }
 
 /* The weight of a logit that is not masked, and of one that may be: -0 then, which tells it from one that underflowed. */
+#if defined(ATTENTION_PAIRS)
+VEC_INLINE vf softmax_weight(vf t, vf shift) { return vf_exp2_short(vf_sub(t, shift)); }
+#else
 VEC_INLINE vf softmax_weight(vf t, vf shift) { return vf_exp2(vf_sub(t, shift)); }
+#endif
 VEC_INLINE vf softmax_marked(vf t, vf weight) { return vf_select(vf_eq(t, vf_set1(-INFINITY)), vf_set1(-0.0f), weight); }
 
 /* What logits of a maximum are taken relative to. */
