@@ -54,10 +54,11 @@ INVAR_HOOK void __ubsan_handle_divrem_overflow(void *, void *, void *) {
     if (invar_check_runtime) invar_check_runtime->division(invar_lane_of(frame), __builtin_return_address(0), frame);
 }
 
-/* Copies of structs that the compiler leaves to the C library. volatile: or these loops would become calls of themselves.
- * The names are given in assembler, since g++ knows them and refuses to hide them. */
-#define INVAR_REPLACE(name) \
-    __asm__(".globl " #name "\n.hidden " #name "\n.type " #name ", %function\n.set " #name ", invar_check_" #name "\n");
+/* Copies of structs that the compiler leaves to the C library, or from clang 16 on to the sanitizer. volatile: or these loops
+ * would become calls of themselves. The names are given in assembler, since g++ knows them and refuses to hide them. */
+#define INVAR_ALIAS(alias, name) \
+    ".globl " #alias "\n.hidden " #alias "\n.type " #alias ", %function\n.set " #alias ", invar_check_" #name "\n"
+#define INVAR_REPLACE(name) __asm__(INVAR_ALIAS(name, name) INVAR_ALIAS(__tsan_##name, name));
 INVAR_REPLACE(memmove)
 INVAR_HOOK void *invar_check_memmove(void *to, const void *from, size_t bytes) {
     INVAR_TELL((void *)from, bytes, 0)
@@ -126,6 +127,7 @@ INVAR_HOOK void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC
 INVAR_HOOK void __tsan_atomic_signal_fence(int) {}
 
 #undef INVAR_REPLACE
+#undef INVAR_ALIAS
 #undef INVAR_ATOMIC_HOOKS
 #undef INVAR_ATOMIC_HOOK
 #undef INVAR_ACCESS
