@@ -2,10 +2,9 @@
 #include "jit/check.h"
 
 /* Unoptimised, so that every access stands where the user wrote it, and a loop that does nothing still makes turns. Frame
- * pointers: an access in a function of the shim is blamed on the user's line that called it, found by walking the frames.
- * zig adds -fsanitize=undefined to what is not optimised, and would end the process at an index beyond an array. */
-#define FOR_BOTH "-O0", "-g1", "-gdwarf-4", "-fno-omit-frame-pointer", "-fno-sanitize=undefined",                       \
-                 "-fsanitize=thread,integer-divide-by-zero", "-fsanitize-coverage=trace-pc"
+ * pointers: an access in a function of the shim is blamed on the user's line that called it, found by walking the frames. */
+#define FOR_BOTH "-O0", "-g1", "-gdwarf-4", "-fno-omit-frame-pointer", "-fsanitize=thread,integer-divide-by-zero", \
+                 "-fsanitize-coverage=trace-pc"
 
 const char *const *invar_check_flags(bool clang) {
     static const char *const for_gcc[] = { FOR_BOTH, NULL };
