@@ -24,7 +24,8 @@ _TOP = {"dialect", "name", "source", "source_file", "header", "header_file", "en
         "outputs"}
 _INPUT = {"shape", "dtype", "value", "data", "file", "random", "low", "high"}
 _KINDS = ("out-of-bounds read", "out-of-bounds write", "write to an input", "uninitialised read", "unwritten output", "race",
-          "barrier not reached", "schedule-dependent result", "endless loop", "deadlock", "division by zero")
+          "barrier not reached", "schedule-dependent result", "endless loop", "deadlock", "division by zero",
+          "division overflow", "out-of-bounds index")
 _OUTPUT = {"shape", "dtype", "expect", "expect_file", "rtol", "atol"}
 
 

@@ -76,23 +76,60 @@ static void check_turn(invar_lane *lane, void *pc, void *frame) {
     invar_group_stop((invar_fibre *)lane, INVAR_GROUP_STOPPED, 0); /* its neighbours would take as long */
 }
 
-/* The thread ends here: the processor would raise a signal. */
-static void check_division(invar_lane *lane, void *pc, void *frame) {
+/* Ends the thread before it does what it was about to. */
+static void stop_before(invar_lane *lane, invar_kind kind, int64_t index, const char *what, void *pc, void *frame) {
     invar_checker *checker = invar_checker_of(lane);
     const uint32_t *grid = lane->position.grid, *group = lane->position.group;
     if (checker->pending_count) invar_check_settle(checker);
-    invar_finding finding = { .kind = INVAR_KIND_DIVISION, .index = -1 };
+    invar_finding finding = { .kind = kind, .index = index };
     finding.place = checker->wheres[invar_check_where(checker, pc, frame)].place;
     invar_check_set_thread(checker, checker->linear, lane->position.index, finding.thread, finding.group);
-    snprintf(finding.detail, sizeof finding.detail, "an integer is divided by zero by thread (%u, %u, %u) of group (%u, %u, %u)",
-             grid[0], grid[1], grid[2], group[0], group[1], group[2]);
+    snprintf(finding.detail, sizeof finding.detail, "%s by thread (%u, %u, %u) of group (%u, %u, %u)", what, grid[0], grid[1],
+             grid[2], group[0], group[1], group[2]);
     invar_check_find(checker, &finding);
     checker->tainted = checker->incomplete = true;
     invar_group_kill((invar_fibre *)lane);
 }
 
-static const invar_runtime services = { check_collective,   check_barrier, check_yield,   invar_check_atomic,
-                                        invar_check_access, check_turn,    check_division };
+/* The processor would raise a signal. */
+static void check_division(invar_lane *lane, uint32_t by_zero, void *pc, void *frame) {
+    if (by_zero) stop_before(lane, INVAR_KIND_DIVISION, -1, "an integer is divided by zero", pc, frame);
+    else stop_before(lane, INVAR_KIND_OVERFLOW, -1, "the smallest integer is divided by -1", pc, frame);
+}
+
+/* Reads the axes of "float [3][5]", of "'float[3][5]'", or of "'tile' (aka 'float[3][5]')". Returns how many. */
+static int read_extents(const char *type, uint32_t extents[INVAR_MAX_EXTENTS]) {
+    const char *quote = strrchr(type, '\''), *end = quote ? quote : type + strlen(type), *begin = end;
+    int count = 0;
+    while (begin > type && (begin[-1] == ']' || begin[-1] == '[' || (begin[-1] >= '0' && begin[-1] <= '9'))) begin--;
+    while ((begin = memchr(begin, '[', (size_t)(end - begin))) && count < INVAR_MAX_EXTENTS)
+        extents[count++] = (uint32_t)strtoul(++begin, NULL, 10);
+    return count;
+}
+
+/* Whether the array, or what it is an axis of, may be the threadgroup array: whether it ends in these axes. */
+static bool ends_alike(const invar_shared *shared, const uint32_t *extents, int count) {
+    int rank = 0;
+    while (rank < INVAR_MAX_EXTENTS && shared->extents[rank]) rank++;
+    return shared->bytes && (!count || (rank >= count && !memcmp(shared->extents + rank - count, extents,
+                                                                 (size_t)count * sizeof *extents)));
+}
+
+/* A thread's own array, or one in a structure: a store beyond it would go to the thread's own stack. A threadgroup array's
+ * accesses are looked at by their addresses, so that one which only leaves a row is no finding. */
+static void check_beyond(invar_lane *lane, int64_t index, const char *array, void *pc, void *frame) {
+    const invar_shared *shared = invar_checker_of(lane)->check->module->shared;
+    uint32_t extents[INVAR_MAX_EXTENTS];
+    char what[128];
+    int count = read_extents(array, extents);
+    for (int i = 0; shared && i < INVAR_MAX_SHARED; i++)
+        if (ends_alike(&shared[i], extents, count)) return;
+    snprintf(what, sizeof what, "element %lld of an array of %u", (long long)index, count ? extents[0] : 0);
+    stop_before(lane, INVAR_KIND_INDEX, index, what, pc, frame);
+}
+
+static const invar_runtime services = { check_collective,   check_barrier, check_yield,    invar_check_atomic,
+                                        invar_check_access, check_turn,    check_division, check_beyond };
 
 /* ---- what the group tells -------------------------------------------------------------------------------------- */
 

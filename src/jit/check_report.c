@@ -126,6 +126,8 @@ static const char *const kind_names[] = {
     [INVAR_KIND_ENDLESS] = "endless loop",
     [INVAR_KIND_DEADLOCK] = "deadlock",
     [INVAR_KIND_DIVISION] = "division by zero",
+    [INVAR_KIND_OVERFLOW] = "division overflow",
+    [INVAR_KIND_INDEX] = "out-of-bounds index",
 };
 
 typedef struct sentence {

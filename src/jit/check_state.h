@@ -78,7 +78,9 @@ typedef enum invar_kind {
     INVAR_KIND_SCHEDULE,
     INVAR_KIND_ENDLESS,
     INVAR_KIND_DEADLOCK,
-    INVAR_KIND_DIVISION
+    INVAR_KIND_DIVISION,
+    INVAR_KIND_OVERFLOW,
+    INVAR_KIND_INDEX
 } invar_kind;
 
 /* A place in the user's text. */

@@ -31,7 +31,7 @@ typedef struct launch_state {
     invar_group failure;  /* of the first group that failed */
 } launch_state;
 
-static const invar_runtime services = { invar_group_collective, invar_group_barrier, invar_group_yield, NULL, NULL, NULL, NULL };
+static const invar_runtime services = { invar_group_collective, invar_group_barrier, invar_group_yield, NULL, NULL, NULL, NULL, NULL };
 
 /* ---- a piece of work ------------------------------------------------------------------------------- */
 

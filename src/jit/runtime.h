@@ -25,7 +25,8 @@ enum {
     INVAR_SIMD_WIDTH = 32,
     INVAR_MAX_THREADS = 1024, /* in a group */
     INVAR_VALUE_BYTES = 32,   /* the largest value that a lane hands to a collective: a vector of four 64-bit elements */
-    INVAR_MAX_SHARED = 256    /* threadgroup arrays in one kernel */
+    INVAR_MAX_SHARED = 256,   /* threadgroup arrays in one kernel */
+    INVAR_MAX_EXTENTS = 6
 };
 
 /* How the threads of a kernel are run. */
@@ -102,8 +103,11 @@ typedef struct invar_runtime {
     void (*access)(invar_lane *lane, void *address, size_t bytes, uint32_t write, void *pc, void *frame);
     /* Check mode only: a basic block was entered. */
     void (*turn)(invar_lane *lane, void *pc, void *frame);
-    /* Check mode only, before an integer is divided by zero; does not return. */
-    void (*division)(invar_lane *lane, void *pc, void *frame);
+    /* Check mode only, before an integer is divided by zero, or else the smallest one by -1; does not return. */
+    void (*division)(invar_lane *lane, uint32_t by_zero, void *pc, void *frame);
+    /* Check mode only, before an element is reached that the array has not; `array` names its type. Returns only where that
+     * may be a threadgroup array, whose accesses are told one by one. */
+    void (*beyond)(invar_lane *lane, int64_t index, const char *array, void *pc, void *frame);
 } invar_runtime;
 
 /* A thread that runs on a fibre: SIMD and GROUP kernels, and all kernels in check mode. */
@@ -134,6 +138,7 @@ __attribute__((always_inline)) static inline invar_lane *invar_lane_of(const voi
 typedef struct invar_shared {
     const char *name; /* NULL: the kernel has no such number */
     uint32_t bytes, element_bytes;
+    uint32_t extents[INVAR_MAX_EXTENTS]; /* outermost first, those of further axes left out; 0 behind the last */
 } invar_shared;
 
 /* Where a marked call stands in the user's text. */

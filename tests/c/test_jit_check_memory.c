@@ -140,6 +140,39 @@ static const check_case cases[] = {
       .source = "uint i = thread_position_in_grid.x;\n"
                 "uint2 v = uint2(9, 8) % uint2(3, @i ^ 2|5@);\n"
                 "out[i] = a[i] + float(v.y);\n" },
+    { .name = "divided_by_minus_one", .kind = "division overflow", .line = 2, .grid = { 4 }, .threadgroup = { 4 },
+      .says = "by thread (0, 0, 0) of group (0, 0, 0); 1 more like it",
+      .source = "int i = int(thread_position_in_grid.x);\n"
+                "int x = (INT_MIN + i - 1) / (@i - 2|i + 1@); long y = (LONG_MIN + long(i)) % (long(i) - @1|5@);\n"
+                "out[i] = a[i] + float(x) + float(y);\n" },
+    { .name = "overflows_otherwise", .grid = { 4 }, .threadgroup = { 4 },
+      .source = "int i = int(thread_position_in_grid.x), x = INT_MAX + i, y = INT_MIN - i, z = x * y, w = -(INT_MIN + i / 8);\n"
+                "out[i] = a[i] + float(x) + float(y) + float(z) + float(w);\n" },
+    { .name = "own_array", .kind = "out-of-bounds index", .line = 3, .grid = { 8 }, .threadgroup = { 8 },
+      .says = "element 4 of an array of 4 by thread (4, 0, 0) of group (0, 0, 0); 3 more like it",
+      .source = "uint i = thread_position_in_grid.x; float own[4];\n"
+                "for (int k = 0; k < 4; k++) own[k] = a[i];\n"
+                "own[i@|%4@] = 1.0;\n"
+                "out[i] = own[i % 4];\n" },
+    { .name = "own_rows", .kind = "out-of-bounds index", .line = 2, .grid = { 4 }, .threadgroup = { 4 }, .cuda = 1,
+      .says = "element -1 of an array of 3",
+      .source = "int i = threadIdx.x; float own[5][3] = {};\n"
+                "own[4][@i - 1|i % 3@] = 1.0;\n"
+                "out[i] = a[i] + own[4][2] + *(&own[0][0] + 5 * 3 - 1);\n" },
+    { .name = "member", .kind = "out-of-bounds index", .line = 2, .file = "member.header", .grid = { 32 }, .threadgroup = { 32 },
+      .says = "element 4 of an array of 4",
+      .header = "struct block { float w[4]; float d; };\n"
+                "inline float pick(const threadgroup block *b, uint i) { return b->w[i / 8@ + 1|@] + b->d; }\n",
+      .source = "uint i = thread_position_in_grid.x; threadgroup block tile[7]; if (i < 7) {\n"
+                "for (int k = 0; k < 4; k++) tile[i].w[k] = a[i]; tile[i].d = 1.0; }\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "out[i] = pick(&tile[i % 7], i);\n" },
+    { .name = "leaves_a_row", .kind = "out-of-bounds write", .line = 3, .array = "tile", .grid = { 32 }, .threadgroup = { 32 },
+      .source = "threadgroup float tile[4][8];\n"
+                "uint i = thread_position_in_grid.x;\n"
+                "tile[0][i@ + 1|@] = a[i];\n"
+                "threadgroup_barrier(" MEMORY ");\n"
+                "out[i] = tile[i / 8][i % 8];\n" },
     { .name = "counted", .kind = "out-of-bounds read", .line = 2, .array = "a", .grid = { 32 }, .threadgroup = { 32 },
       .says = "; 2 more like it",
       .source = "uint i = thread_position_in_grid.x;\n"

@@ -240,7 +240,12 @@ print(kernel(inputs=[mx.arange(4.0)], output_shapes=[(4,)], output_dtypes=[mx.fl
 
 
 def test_check_mode_with_the_wheels_compiler(tmp_path):
-    """A newer clang than most machines': it copies structs by functions of the sanitizer's."""
+    """A newer clang than most machines', which copies structs by functions of the sanitizer's, and ends the process at an index
+    beyond an array and at a sum that overflows where it is not told otherwise."""
     pytest.importorskip("ziglang", reason="needs the package ziglang")
     result = python(STRUCTS, INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
     assert result.stdout == "[3.0, 2.0, 1.0, 0.0]\n", result.stderr
+    result = python(STRUCTS.replace("s[3 - ", "s[4 - "), INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
+    assert result.returncode == 1 and "structs.cu:6: out-of-bounds read: s[4]" in result.stderr
+    result = python(STRUCTS.replace("mine.v[39]", "float own[3]; own[threadIdx.x] = mine.v[39]"), INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
+    assert result.returncode == 1 and "structs.cu:3: out-of-bounds index: element 3 of an array of 3" in result.stderr

@@ -38,6 +38,20 @@ template <class T> struct invar_element_ { using type = T; };
 template <class T> struct invar_element_<T[]> : invar_element_<T> {};
 template <class T, size_t N> struct invar_element_<T[N]> : invar_element_<T> {};
 
+/* The sizes of an array's axes, outermost first. */
+template <class T> struct invar_extents_ {
+    static void put(uint32_t *to, int left) {
+        while (left-- > 0) *to++ = 0;
+    }
+};
+template <class T, size_t N> struct invar_extents_<T[N]> {
+    static void put(uint32_t *to, int left) {
+        if (!left) return;
+        *to = (uint32_t)N;
+        invar_extents_<T>::put(to + 1, left - 1);
+    }
+};
+
 /* A type as it stands: keeps a parameter out of template argument deduction, so that any number converts to it. */
 template <class T> struct invar_as_ { using type = T; };
 template <class T> using invar_as = typename invar_as_<T>::type;
@@ -127,6 +141,7 @@ template <int Number, class T> struct invar_shared_note {
         if (entry.bytes < sizeof(T)) {
             entry.bytes = sizeof(T);
             entry.element_bytes = sizeof(typename invar_element_<T>::type);
+            invar_extents_<T>::put(entry.extents, INVAR_MAX_EXTENTS);
         }
         return 1;
     }

@@ -48,10 +48,37 @@ INVAR_HOOK void __sanitizer_cov_trace_pc(void) {
     invar_check_runtime->turn(invar_lane_of(frame), __builtin_return_address(0), frame);
 }
 
-/* The undefined behaviour sanitizer's: called before an integer is divided by zero. */
-INVAR_HOOK void __ubsan_handle_divrem_overflow(void *, void *, void *) {
+/* The undefined behaviour sanitizer's: called before an integer is divided by zero, or the smallest one by -1. Operands of up to
+ * 64 bits come as they are. */
+INVAR_HOOK void __ubsan_handle_divrem_overflow(void *, size_t, size_t divisor) {
     void *frame = __builtin_frame_address(0);
-    if (invar_check_runtime) invar_check_runtime->division(invar_lane_of(frame), __builtin_return_address(0), frame);
+    if (invar_check_runtime) invar_check_runtime->division(invar_lane_of(frame), !divisor, __builtin_return_address(0), frame);
+}
+
+/* Other arithmetic wraps. */
+INVAR_HOOK void __ubsan_handle_add_overflow(void *, void *, void *) {}
+INVAR_HOOK void __ubsan_handle_sub_overflow(void *, void *, void *) {}
+INVAR_HOOK void __ubsan_handle_mul_overflow(void *, void *, void *) {}
+INVAR_HOOK void __ubsan_handle_negate_overflow(void *, void *) {}
+
+/* Called before an element of an array type is reached that it does not have; with a description of the index's type and of
+ * the array's, whose name is all that is told of it. */
+struct invar_ubsan_type {
+    uint16_t kind, info; /* of an integer: 2·log2(bits), + 1 where it is signed */
+    char name[1];
+};
+struct invar_ubsan_index {
+    const char *file;
+    uint32_t line, column;
+    const invar_ubsan_type *array, *index;
+};
+INVAR_HOOK void __ubsan_handle_out_of_bounds(invar_ubsan_index *data, size_t value) {
+    void *frame = __builtin_frame_address(0);
+    if (!invar_check_runtime) return;
+    const int unused = 64 - (1 << data->index->info / 2);
+    const bool widen = data->index->info & 1 && unused > 0; /* clang leaves the upper bits zero */
+    int64_t index = widen ? (int64_t)(value << unused) >> unused : (int64_t)value;
+    invar_check_runtime->beyond(invar_lane_of(frame), index, data->array->name, __builtin_return_address(0), frame);
 }
 
 /* Copies of structs that the compiler leaves to the C library, or from clang 16 on to the sanitizer. volatile: or these loops
