@@ -11,8 +11,8 @@
 /* The rows that a task is at. */
 typedef struct norm_task {
     const invar_norm_job *job;
-    invar_norm_walk next; /* the first row after them */
-    norm_ahead ahead;
+    invar_norm_walk walk;         /* at the first row after the coming ones */
+    norm_place coming[NORM_ROWS]; /* the rows after them; where there are none, they */
     float *scratch;
     norm_stage y_stage, sum_stage;
     vec_stream y, sum;
@@ -28,35 +28,34 @@ typedef struct row_norm {
 
 /* ---- statistics ------------------------------------------------------------------------------------------ */
 
-/* Over elements 0 … end-1. ahead NULL: nothing is fetched. */
+/* Over elements 0 … end-1. next NULL: nothing is fetched. */
 VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, const invar_norm_job *job, int64_t end,
-                         norm_ahead *ahead) {
+                         const norm_place *next) {
     norm_pass_begin(kind, pass);
-    pass->ahead = ahead ? *ahead : (norm_ahead){ NULL, NULL, true };
     for (int64_t first = 0; first < end; first += INVAR_NORM_BLOCK) {
-        const int64_t count = norm_block_count(job, first);
+        const int64_t count = norm_block_count(type, job, first);
         pass->x = norm_block(x, first, count);
-        norm_accumulate(kind, type, pass, count < end - first ? count : end - first);
+        if (next) pass->ahead = norm_ahead_of(x, next, INVAR_NORM_X, first, true);
+        norm_accumulate(kind, type, next, pass, count < end - first ? count : end - first);
         if (type != INVAR_F32) break;
     }
-    if (ahead) *ahead = pass->ahead;
 }
 
-VEC_INLINE void measure(const bool centred, const int type, int rows, row_norm *row, norm_task *task, norm_source *x) {
+VEC_INLINE void measure(const bool centred, const int type, int rows, row_norm *row, const norm_task *task, norm_source *x) {
     const invar_norm_job *job = task->job;
     const int64_t features = job->features;
     norm_pass pass[NORM_ROWS];
     float first[NORM_ROWS];
     if (!centred) {
         FOR_ROWS pass[r].origin = vf_zero();
-        FOR_ROWS run_pass(NORM_SQUARES, type, &pass[r], &x[r], job, features, &task->ahead);
+        FOR_ROWS run_pass(NORM_SQUARES, type, &pass[r], &x[r], job, features, &task->coming[r]);
         FOR_ROWS row[r].scale = vf_set1(norm_scale_of(vsum_reduce(pass[r].lane[0]) / (float)features, job->eps));
         return;
     }
     FOR_ROWS pass[r].origin = vf_set1(first[r] = norm_first(type, job, &x[r]));
     FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], job, norm_head(features), NULL);
     FOR_ROWS row[r].mean = pass[r].origin = norm_mean_from(first[r], pass[r].lane[0], features);
-    FOR_ROWS run_pass(NORM_VARIANCE, type, &pass[r], &x[r], job, features, &task->ahead);
+    FOR_ROWS run_pass(NORM_VARIANCE, type, &pass[r], &x[r], job, features, &task->coming[r]);
     FOR_ROWS {
         const norm_moments m = norm_moments_of(pass[r].lane[0], pass[r].lane[1], features, job->eps);
         row[r].scale = vf_set1(m.scale);
@@ -143,6 +142,11 @@ VEC_INLINE void write_block(const bool centred, const int type, norm_task *task,
 
 /* ---- rows ------------------------------------------------------------------------------------------------ */
 
+/* The next rows to be taken, `left` at most. */
+VEC_INLINE void norm_come(int rows, norm_task *task, int64_t left) {
+    for (int r = 0; r < rows && r < left; r++) task->coming[r] = norm_place_of(task->job, &task->walk);
+}
+
 VEC_INLINE void norm_together(const bool centred, const int type, int rows, norm_task *task, int64_t left) {
     const invar_norm_job *job = task->job;
     row_norm row[NORM_ROWS];
@@ -152,17 +156,15 @@ VEC_INLINE void norm_together(const bool centred, const int type, int rows, norm
         row[r].weight = job->weight ? job->weight : norm_ones;
         row[r].weight_mask = job->weight ? -1 : 0;
         row[r].bias = job->bias;
-        x[r] = norm_source_of(job, &task->next, INVAR_NORM_X, centred ? -1 : INVAR_NORM_RESIDUAL, task->scratch);
-        y[r] = invar_norm_row(job, &task->next, INVAR_NORM_Y);
-        sum[r] = centred ? NULL : invar_norm_row(job, &task->next, INVAR_NORM_SUM);
-        invar_norm_walk_next(&task->next, job);
+        x[r] = norm_source_of(type, job, &task->coming[r], INVAR_NORM_X, centred ? -1 : INVAR_NORM_RESIDUAL, task->scratch);
+        y[r] = task->coming[r].row[INVAR_NORM_Y];
+        sum[r] = centred ? NULL : task->coming[r].row[INVAR_NORM_SUM];
     }
-    left -= rows;
-    task->ahead = norm_ahead_of(job, &task->next, INVAR_NORM_X, left < rows ? left : rows, true);
+    norm_come(rows, task, left - rows);
     measure(centred, type, rows, row, task, x);
     for (int r = 0; r < rows; r++)
         for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-            const int64_t count = norm_block_count(job, first);
+            const int64_t count = norm_block_count(type, job, first);
             write_block(centred, type, task, y[r], sum[r], &row[r], norm_block(&x[r], first, count), first, count);
             if (type != INVAR_F32) break;
         }
@@ -177,9 +179,10 @@ VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_nor
     task.streams = norm_streams_rows(type, job);
     task.y = (vec_stream){ task.y_stage.bytes, NULL, 0 };
     task.sum = (vec_stream){ task.sum_stage.bytes, NULL, 0 };
-    invar_norm_walk_to(&task.next, job, first_row);
-    const bool direct = norm_in_place(job, INVAR_NORM_X) && !job->operand[INVAR_NORM_RESIDUAL].data;
+    invar_norm_walk_to(&task.walk, job, first_row);
+    const bool direct = norm_in_place(type, job, INVAR_NORM_X) && !job->operand[INVAR_NORM_RESIDUAL].data;
     const int most = norm_rows_together(job, type, direct);
+    norm_come(most, &task, rows);
     for (int64_t left = rows, n; left > 0; left -= n) {
         n = left < most ? left : most;
         norm_together(centred, type, (int)n, &task, left);

@@ -132,21 +132,33 @@ VEC_INLINE int norm_rows_together(const invar_norm_job *job, const int type, boo
     return !direct || rows < 1 ? 1 : rows > NORM_ROWS ? NORM_ROWS : (int)rows;
 }
 
-VEC_INLINE bool norm_in_place(const invar_norm_job *job, int operand) {
+VEC_INLINE bool norm_in_place(const int type, const invar_norm_job *job, int operand) {
     const invar_norm_operand *o = &job->operand[operand];
-    return norm_format(job) != INVAR_F32 || (o->type == INVAR_F32 && o->step == 4);
+    return type != INVAR_F32 || (o->type == INVAR_F32 && o->step == 4);
+}
+
+/* Where a row stands in every operand. */
+typedef struct norm_place {
+    char *row[INVAR_NORM_OPERANDS];
+} norm_place;
+
+/* The row at `walk`, which moves on. */
+VEC_INLINE norm_place norm_place_of(const invar_norm_job *job, invar_norm_walk *walk) {
+    norm_place place;
+    _Pragma("GCC unroll 4") for (int o = 0; o < INVAR_NORM_OPERANDS; o++) place.row[o] = invar_norm_row(job, walk, o);
+    invar_norm_walk_next(walk, job);
+    return place;
 }
 
 /* residual < 0: none. */
-VEC_INLINE norm_source norm_source_of(const invar_norm_job *job, const invar_norm_walk *walk, int operand, int residual,
-                                      float *buffer) {
-    norm_source source = { .operand = &job->operand[operand], .data = invar_norm_row(job, walk, operand), .buffer = buffer,
-                           .held = -1 };
-    if (residual >= 0 && job->operand[residual].data) {
+VEC_INLINE norm_source norm_source_of(const int type, const invar_norm_job *job, const norm_place *place, const int operand,
+                                      const int residual, float *buffer) {
+    norm_source source = { .operand = &job->operand[operand], .data = place->row[operand], .buffer = buffer, .held = -1 };
+    if (residual >= 0 && place->row[residual]) {
         source.residual = &job->operand[residual];
-        source.residual_data = invar_norm_row(job, walk, residual);
+        source.residual_data = place->row[residual];
     }
-    source.direct = norm_in_place(job, operand) && !source.residual;
+    source.direct = norm_in_place(type, job, operand) && !source.residual;
     return source;
 }
 
@@ -164,30 +176,24 @@ VEC_INLINE const char *norm_block(norm_source *s, int64_t first, int64_t count) 
 }
 
 /* The block at `first`. Half types in place are one block: their split runs of 32 must not be cut. */
-VEC_INLINE int64_t norm_block_count(const invar_norm_job *job, int64_t first) {
+VEC_INLINE int64_t norm_block_count(const int type, const invar_norm_job *job, int64_t first) {
     int64_t left = job->features - first;
-    return norm_format(job) != INVAR_F32 || left < INVAR_NORM_BLOCK ? left : INVAR_NORM_BLOCK;
+    return type != INVAR_F32 || left < INVAR_NORM_BLOCK ? left : INVAR_NORM_BLOCK;
 }
 
-/* The rows after these, fetched in step with the loops over these, so that memory is never idle. */
+/* The row that comes after this one, fetched in step with the loops over this one, so that memory is never idle; where there is
+ * none, this one. */
 typedef struct norm_ahead {
-    const char *next, *end;
+    const char *row;
     bool far; /* no nearer than L2 */
 } norm_ahead;
 
-/* `rows` rows of an operand at `walk`; only the first of them where they do not follow one another. */
-VEC_INLINE norm_ahead norm_ahead_of(const invar_norm_job *job, const invar_norm_walk *walk, int operand, int64_t rows, bool far) {
-    const invar_norm_operand *o = &job->operand[operand];
-    const int64_t bytes = job->features * o->step;
-    if (rows < 1 || !o->data || o->step != (int64_t)invar_float_size(o->type)) return (norm_ahead){ NULL, NULL, far };
-    const bool follow = job->ndim && o->stride[job->ndim - 1] == bytes;
-    const char *next = o->data + walk->offset[operand];
-    return (norm_ahead){ next, next + (follow ? rows : 1) * bytes, far };
+/* Of the block at `first`. */
+VEC_INLINE norm_ahead norm_ahead_of(const norm_source *row, const norm_place *next, const int operand, int64_t first, bool far) {
+    return (norm_ahead){ row->direct ? next->row[operand] + first * row->operand->step : (const char *)row->buffer, far };
 }
-VEC_INLINE void norm_fetch(norm_ahead *ahead, const int bytes) {
-    if (ahead->next >= ahead->end) return;
-    _Pragma("GCC unroll 4") for (int k = 0; k < bytes; k += VEC_LINE) vec_prefetch(ahead->next + k, ahead->far);
-    ahead->next += bytes;
+VEC_INLINE void norm_fetch(const norm_ahead *ahead, int64_t at, const int bytes) {
+    _Pragma("GCC unroll 4") for (int k = 0; k < bytes; k += VEC_LINE) vec_prefetch(ahead->row + at + k, ahead->far);
 }
 
 /* ---- summing --------------------------------------------------------------------------------------- */
@@ -252,20 +258,21 @@ VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[4][VSUM]
 }
 
 /* Vectors first … first+width-1 of the lanes, over one block; they live in registers. */
-VEC_INLINE void norm_sweep(const int kind, const int type, const int first, const int width, norm_pass *p, int64_t count) {
+VEC_INLINE void norm_sweep(const int kind, const int type, const bool fetches, const int first, const int width, norm_pass *p,
+                           int64_t count) {
     const bool gradient = kind >= NORM_RMS_GRADIENT;
-    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind), fetched = item * width * VW;
+    const int item = type == INVAR_F32 ? 4 : 2, sums = norm_sums(kind);
     const char *px = p->x, *pdy = p->dy;
     const float *weight = p->weight;
     vf origin = p->origin;
     VEC_KEEP_(origin);
     const int64_t mask = p->weight_mask, whole = count - count % VSUM_LANES;
-    norm_ahead ahead = p->ahead;
+    const norm_ahead ahead = { p->ahead.row + whole / VSUM * first * item, p->ahead.far }; /* this sweep's part */
     vf lane[4][VSUM], x0, x1, g0 = vf_zero(), g1 = g0;
     for (int k = 0; k < sums; k++)
         for (int j = first; j < first + width; j++) lane[k][j] = p->lane[k][j];
     for (int64_t i = 0; i < whole; i += VSUM_LANES) {
-        norm_fetch(&ahead, fetched);
+        if (fetches) norm_fetch(&ahead, i / VSUM * width * item, width * VW * item);
         _Pragma("GCC unroll 4") for (int j = first; j < first + width; j += 2) {
             const int64_t e = i + j * VW;
             norm_load_two(type, px + e * item, &x0, &x1);
@@ -277,7 +284,6 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const int first, cons
             norm_step(kind, lane, j + 1, norm_centre(kind, true, x1, origin), g1);
         }
     }
-    p->ahead = ahead;
     if (type == INVAR_BF16)
         for (int k = 0; k < sums; k++) norm_unsplit(&lane[k][first], width);
     norm_sweep_tail(kind, type, lane, first, width, p, whole, count);
@@ -286,10 +292,10 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const int first, cons
 }
 
 /* One block of a pass, of elements of `type`; in several sweeps, of a part of the lanes each, where registers are too few for all. */
-VEC_INLINE void norm_accumulate(const int kind, const int type, norm_pass *p, int64_t count) {
+VEC_INLINE void norm_accumulate(const int kind, const int type, const bool fetches, norm_pass *p, int64_t count) {
     const int all = norm_sums(kind) * VSUM;
     const int width = all < VEC_REGISTERS ? VSUM : all / 2 < VEC_REGISTERS ? VSUM / 2 : VSUM / 4;
-    for (int first = 0; first < VSUM; first += width) norm_sweep(kind, type, first, width, p, count);
+    for (int first = 0; first < VSUM; first += width) norm_sweep(kind, type, fetches, first, width, p, count);
 }
 
 VEC_INLINE void norm_pass_begin(const int kind, norm_pass *p) {
@@ -302,7 +308,7 @@ VEC_INLINE float norm_scale_of(float mean, double eps) { return 1.0f / sf_sqrt(m
 
 /* A row's element 0. */
 VEC_INLINE float norm_first(const int type, const invar_norm_job *job, norm_source *x) {
-    return (float)invar_load_float(norm_block(x, 0, norm_block_count(job, 0)), (invar_float_type)type);
+    return (float)invar_load_float(norm_block(x, 0, norm_block_count(type, job, 0)), (invar_float_type)type);
 }
 
 /* What layer_norm's passes leave of a row, whose mean is origin + δ. */

@@ -19,8 +19,8 @@ typedef struct chunk_sums {
 /* The rows that a task is at. */
 typedef struct vjp_task {
     const invar_norm_job *job;
-    invar_norm_walk next;        /* the first row after them */
-    norm_ahead x_ahead, dy_ahead;
+    invar_norm_walk walk;        /* at the first row after the coming ones */
+    norm_place coming[VJP_ROWS]; /* the rows after them; where there are none, they */
     chunk_sums sums;
     float *scratch;
     norm_stage stage[VJP_ROWS];
@@ -45,24 +45,23 @@ VEC_INLINE row_weight weight_of(const invar_norm_job *job, int64_t first) {
 
 /* ---- statistics ------------------------------------------------------------------------------------------ */
 
-/* Over elements 0 … end-1. */
+/* Over elements 0 … end-1. next NULL: nothing is fetched. */
 VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_source *x, norm_source *dy,
-                         const invar_norm_job *job, int64_t end, norm_ahead *ahead) {
+                         const invar_norm_job *job, int64_t end, const norm_place *next, bool far) {
     norm_pass_begin(kind, pass);
-    pass->ahead = *ahead;
     for (int64_t first = 0; first < end; first += INVAR_NORM_BLOCK) {
-        const int64_t count = norm_block_count(job, first);
+        const int64_t count = norm_block_count(type, job, first);
         pass->x = norm_block(x, first, count);
+        if (next) pass->ahead = norm_ahead_of(x, next, INVAR_NORM_X, first, far);
         if (kind >= NORM_RMS_GRADIENT) {
             pass->dy = norm_block(dy, first, count);
             const row_weight weight = weight_of(job, first);
             pass->weight = weight.data;
             pass->weight_mask = weight.mask;
         }
-        norm_accumulate(kind, type, pass, count < end - first ? count : end - first);
+        norm_accumulate(kind, type, next, pass, count < end - first ? count : end - first);
         if (type != INVAR_F32) break;
     }
-    *ahead = pass->ahead;
 }
 
 VEC_INLINE row_gradient rms_gradient(norm_pass *pass, const invar_norm_job *job) {
@@ -82,24 +81,23 @@ VEC_INLINE row_gradient layer_gradient(norm_pass *pass, const invar_norm_job *jo
  * held them up on Zen 4, by 12 % at rows of 4096. */
 VEC_INLINE bool fetches_late(const bool centred, const int type) { return !centred && type == INVAR_BF16; }
 
-VEC_INLINE void measure(const bool centred, const int type, const int rows, row_gradient *row, vjp_task *task, norm_source *x,
-                        norm_source *dy) {
+VEC_INLINE void measure(const bool centred, const int type, const int rows, row_gradient *row, const vjp_task *task, norm_source *x,
+                        norm_source *dy, bool far) {
     const invar_norm_job *job = task->job;
-    norm_ahead none = { NULL, NULL, true };
     const int64_t features = job->features;
     norm_pass pass[VJP_ROWS];
     float first[VJP_ROWS];
     if (!centred) {
         FOR_ROWS pass[r].origin = vf_zero();
         FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features,
-                          fetches_late(centred, type) ? &none : &task->x_ahead);
+                          fetches_late(centred, type) ? NULL : &task->coming[r], far);
         FOR_ROWS row[r] = rms_gradient(&pass[r], job);
         return;
     }
     FOR_ROWS pass[r].origin = vf_set1(first[r] = norm_first(type, job, &x[r]));
-    FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], &dy[r], job, norm_head(features), &none);
+    FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], &dy[r], job, norm_head(features), NULL, far);
     FOR_ROWS pass[r].origin = norm_mean_from(first[r], pass[r].lane[0], features);
-    FOR_ROWS run_pass(NORM_LAYER_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->x_ahead);
+    FOR_ROWS run_pass(NORM_LAYER_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->coming[r], far);
     FOR_ROWS row[r] = layer_gradient(&pass[r], job);
 }
 
@@ -118,6 +116,7 @@ VEC_INLINE vf finish(const bool centred, const bool sum, const row_gradient *row
 typedef struct vjp_run {
     char *dx[VJP_ROWS];
     const char *x[VJP_ROWS], *dy[VJP_ROWS];
+    norm_ahead x_ahead[VJP_ROWS], dy_ahead[VJP_ROWS];
     row_weight weight;
     chunk_sums sums;
 } vjp_run;
@@ -165,16 +164,17 @@ VEC_INLINE row_gradient in_registers(row_gradient row) {
 /* Past the caches one row at a time. The next rows are fetched meanwhile. */
 VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
                           const row_gradient *block, int64_t count, vjp_task *task) {
-    const int item = type == INVAR_F32 ? 4 : 2, bytes = rows * 2 * VW * item;
+    const int item = type == INVAR_F32 ? 4 : 2, bytes = 2 * VW * item;
     const vjp_run run = *to;
     const row_gradient first = in_registers(block[0]), last = rows > 1 ? in_registers(block[rows - 1]) : first;
-    norm_ahead x_ahead = task->x_ahead, dy_ahead = task->dy_ahead;
     vec_flow flow = past ? vec_flow_begin(&task->seam, run.dx[0]) : (vec_flow){ .apart = -1 };
     vf dw[2] = { vf_zero(), vf_zero() }, db[2] = { vf_zero(), vf_zero() };
     int64_t i = 0;
     for (; i < norm_whole(type, count); i += 2 * VW) {
-        norm_fetch(&dy_ahead, bytes);
-        if (fetches_late(centred, type)) norm_fetch(&x_ahead, bytes);
+        norm_fetch(&run.dy_ahead[0], i * item, bytes);
+        if (rows > 1) norm_fetch(&run.dy_ahead[rows - 1], i * item, bytes);
+        if (fetches_late(centred, type)) norm_fetch(&run.x_ahead[0], i * item, bytes);
+        if (fetches_late(centred, type) && rows > 1) norm_fetch(&run.x_ahead[rows - 1], i * item, bytes);
         const int64_t j = i + VW;
         const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
         if (sum) dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + j);
@@ -184,8 +184,6 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
         if (sum) vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + j, dw[1]);
         if (sum && centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + j, db[1]);
     }
-    task->x_ahead = x_ahead;
-    task->dy_ahead = dy_ahead;
     _Alignas(64) float tail[2 * VW];
     vjp_run end = *to;
     FOR_ROWS end.dx[r] = past ? (char *)tail : end.dx[r] + i * item;
@@ -205,7 +203,7 @@ VEC_INLINE void write_any(const int type, const bool centred, const int rows, co
 
 /* One block of the rows; dx[0] NULL: none. What cannot be written in place, or is not wanted, goes through a stage in L1. */
 VEC_INLINE void write_block(const bool centred, const int type, const int rows, vjp_task *task, char *const *dx,
-                            const row_gradient *row, const char *const *x, const char *const *dy, int64_t first, int64_t count) {
+                            const row_gradient *row, norm_source *x, norm_source *dy, int64_t first, int64_t count, bool far) {
     const invar_norm_job *job = task->job;
     const invar_norm_operand *out = &job->operand[INVAR_NORM_DX];
     const int item = type == INVAR_F32 ? 4 : 2;
@@ -216,8 +214,10 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
         vjp_run run = { .weight = weight_of(job, at), .sums = { NULL, NULL } };
         FOR_ROWS {
             run.dx[r] = staged ? task->stage[r].bytes : dx[r] + at * out->step;
-            run.x[r] = x[r] + i * item;
-            run.dy[r] = dy[r] + i * item;
+            run.x[r] = norm_block(&x[r], first, count) + i * item;
+            run.dy[r] = norm_block(&dy[r], first, count) + i * item;
+            run.x_ahead[r] = norm_ahead_of(&x[r], &task->coming[r], INVAR_NORM_X, at, far);
+            run.dy_ahead[r] = norm_ahead_of(&dy[r], &task->coming[r], INVAR_NORM_DY, at, far);
         }
         if (task->sums.dweight) run.sums = (chunk_sums){ task->sums.dweight + at, centred ? task->sums.dbias + at : NULL };
         write_any(type, centred, rows, &run, row, n, streams, task);
@@ -235,34 +235,33 @@ VEC_INLINE chunk_sums sums_of(const bool centred, const invar_norm_job *job, int
     return (chunk_sums){ partial, centred ? partial + job->partial_bytes / 2 / sizeof(float) : NULL };
 }
 
+/* The next rows to be taken, `left` at most. */
+VEC_INLINE void vjp_come(const int rows, vjp_task *task, int64_t left) {
+    for (int r = 0; r < rows && r < left; r++) task->coming[r] = norm_place_of(task->job, &task->walk);
+}
+
 VEC_INLINE void vjp_together(const bool centred, const int type, const int rows, vjp_task *task, int64_t left) {
     const invar_norm_job *job = task->job;
     norm_source x[VJP_ROWS], dy[VJP_ROWS];
     row_gradient row[VJP_ROWS];
-    const char *xs[VJP_ROWS], *dys[VJP_ROWS];
     char *dx[VJP_ROWS];
     FOR_ROWS {
-        x[r] = norm_source_of(job, &task->next, INVAR_NORM_X, -1, task->scratch);
-        dy[r] = norm_source_of(job, &task->next, INVAR_NORM_DY, -1, task->scratch + norm_block_count(job, 0));
-        dx[r] = invar_norm_row(job, &task->next, INVAR_NORM_DX);
-        invar_norm_walk_next(&task->next, job);
+        x[r] = norm_source_of(type, job, &task->coming[r], INVAR_NORM_X, -1, task->scratch);
+        dy[r] = norm_source_of(type, job, &task->coming[r], INVAR_NORM_DY, -1, task->scratch + norm_block_count(type, job, 0));
+        dx[r] = task->coming[r].row[INVAR_NORM_DX];
     }
-    left -= rows;
+    vjp_come(rows, task, left - rows);
     const bool far = rows * job->features * (type == INVAR_F32 ? 4 : 2) > NORM_ROWS_BYTES;
-    task->x_ahead = norm_ahead_of(job, &task->next, INVAR_NORM_X, left < rows ? left : rows, far);
-    task->dy_ahead = norm_ahead_of(job, &task->next, INVAR_NORM_DY, left < rows ? left : rows, far);
-    measure(centred, type, rows, row, task, x, dy);
+    measure(centred, type, rows, row, task, x, dy, far);
     for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
-        const int64_t count = norm_block_count(job, first);
-        FOR_ROWS xs[r] = norm_block(&x[r], first, count), dys[r] = norm_block(&dy[r], first, count);
-        write_block(centred, type, rows, task, dx, row, xs, dys, first, count);
+        write_block(centred, type, rows, task, dx, row, x, dy, first, norm_block_count(type, job, first), far);
         if (type != INVAR_F32) break;
     }
 }
 
 /* Where rows stand in place, and dx goes through the caches: past them two rows side by side are slower than one after the other. */
-VEC_INLINE bool take_together(const invar_norm_job *job) {
-    return VJP_ROWS > 1 && !norm_streams(job) && norm_in_place(job, INVAR_NORM_X) && norm_in_place(job, INVAR_NORM_DY);
+VEC_INLINE bool take_together(const int type, const invar_norm_job *job) {
+    return VJP_ROWS > 1 && !norm_streams(job) && norm_in_place(type, job, INVAR_NORM_X) && norm_in_place(type, job, INVAR_NORM_DY);
 }
 
 VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,
@@ -274,9 +273,10 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     for (int r = 0; r < VJP_ROWS; r++) task.dx[r] = (vec_stream){ task.stage[r].bytes, NULL, 0 };
     task.seam.end = NULL;
     task.streams = norm_streams_rows(type, job);
-    invar_norm_walk_to(&task.next, job, first_row);
-    const bool together = take_together(job);
+    invar_norm_walk_to(&task.walk, job, first_row);
+    const bool together = take_together(type, job);
     int64_t left = rows;
+    vjp_come(together ? VJP_ROWS : 1, &task, left);
     if (together)
         for (; left >= VJP_ROWS; left -= VJP_ROWS) vjp_together(centred, type, VJP_ROWS, &task, left);
     for (; left > 0; left--) vjp_together(centred, type, 1, &task, left);
