@@ -267,7 +267,8 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const bool fetches, c
     vf origin = p->origin;
     VEC_KEEP_(origin);
     const int64_t mask = p->weight_mask, whole = count - count % VSUM_LANES;
-    const norm_ahead ahead = { p->ahead.row + whole / VSUM * first * item, p->ahead.far }; /* this sweep's part */
+    norm_ahead ahead = { NULL, false };
+    if (fetches) ahead = (norm_ahead){ p->ahead.row + whole / VSUM * first * item, p->ahead.far }; /* this sweep's part */
     vf lane[4][VSUM], x0, x1, g0 = vf_zero(), g1 = g0;
     for (int k = 0; k < sums; k++)
         for (int j = first; j < first + width; j++) lane[k][j] = p->lane[k][j];
