@@ -166,10 +166,12 @@ static void load_keys(vjp_task *x) {
     }
 }
 
-/* The query tile's rows of q or dout: where they are if they are floats without gaps, otherwise a copy. */
+/* The query tile's rows of q or dout: where they are if they are units without gaps, otherwise a copy. */
 static const float *query_rows(const vjp_task *x, float *copy, const invar_attention_operand *from, int64_t dim) {
     const char *row = invar_attention_row(x->forward, from, x->batch, x->head, x->query_first);
-    if (x->pair == 1 && from->type == INVAR_F32 && from->column_stride == 4 && from->row_stride == 4 * dim && dim % 16 == 0)
+    const int64_t size = 4 / x->pair;
+    const bool units = (int64_t)invar_float_size(from->type) == size && (uintptr_t)row % 4 == 0 && x->queries % x->pair == 0;
+    if (units && from->column_stride == size && from->row_stride == size * dim && dim % 16 == 0)
         return (const float *)(const void *)row;
     load_rows(x, copy, row, from, dim, x->queries, (x->queries + x->pair - 1) / x->pair * x->pair);
     return copy;
@@ -206,15 +208,19 @@ static void run_product(const vjp_task *x, const product *y) {
     product_run(y);
 }
 
-/* A product over masked pairs, and how its C's rows and A's steps lie in the tile of weights. */
+/* A product over masked pairs: its C's rows and A's steps are queries from `first` of the tile on, and keys. */
 typedef struct vjp_product {
     product of;
-    const float *score;
-    int64_t score_row, score_step;
+    int64_t first;
+    bool by_query; /* C's rows are queries */
 } vjp_product;
 
-static bool masked(const vjp_product *y, int64_t row, int64_t step) {
-    return invar_bits_from_float(y->score[row * y->score_row + step * y->score_step]) == 0x80000000u;
+/* The numbers of a step, which are neighbours: the sign of a weight tells. */
+static bool masked(const vjp_task *x, const vjp_product *y, int64_t row, int64_t step) {
+    const int64_t query = y->first + (y->by_query ? row : step), key = y->by_query ? step : row;
+    const uint32_t weights = invar_bits_from_float(x->p[query / x->pair * VJP_KEYS + key]);
+    if (x->pair == 1) return weights == 0x80000000u;
+    return (query % 2 ? weights >> 16 : weights & 0xffff) == 0x8000;
 }
 
 /* A unit of B where some of its numbers are masked: those that are not finite count as +0. */
@@ -234,7 +240,7 @@ static void run_selecting(const vjp_task *x, const vjp_product *y) {
     row.b_row = row.columns;
     for (int64_t m = 0; m < y->of.rows; m++, row.a += row.a_row, row.c += row.c_row) {
         for (int64_t k = 0; k < row.depth; k++) {
-            const bool low = masked(y, m, k * x->pair), high = x->pair == 2 && masked(y, m, k * x->pair + 1);
+            const bool low = masked(x, y, m, k * x->pair), high = x->pair == 2 && masked(x, y, m, k * x->pair + 1);
             for (int64_t n = 0; n < row.columns; n++)
                 x->clean[k * row.columns + n] = clean_unit(y->of.b[k * y->of.b_row + n], x->pair, low, high);
         }
@@ -261,16 +267,14 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
     y.c = x->slope + first * VJP_KEYS;
     if (x->pair == 1) y.link = invar_attention_feature_link(x->forward->value_dim);
     run_product(x, &y);
-    const bool hidden = vjp_weights(x->forward, VJP_OF_SCORE, &(vjp_tile){
+    const vjp_tile tile = {
         .batch = x->batch, .head = x->head, .length = x->length, .key = x->key_first + key, .keys = keys,
         .query_first = x->query_first, .row_first = first, .row_last = last, .rows = x->rows, .score = x->score,
-        .slope = x->slope, .additive = x->additive });
+        .slope = x->slope, .additive = x->additive };
 #if defined(VEC_PAIRS)
-    if (x->pair == 2)
-        vjp_narrow_tiles(x->score + first * VJP_KEYS, x->slope + first * VJP_KEYS, x->p + first / 2 * VJP_KEYS,
-                         x->ds + first / 2 * VJP_KEYS, x->ds_rows + first * VJP_KEYS / 2, last - first, keys);
+    if (x->pair == 2) return vjp_weights_as_pairs(x->forward, &tile, &(vjp_narrow){ x->p, x->ds, x->ds_rows });
 #endif
-    return hidden;
+    return vjp_weights(x->forward, VJP_OF_SCORE, &tile);
 }
 
 /* Keys of one tile against rows first … last-1 of the query tile; key, of the span, is a multiple of 16, first of pair. */
@@ -282,7 +286,7 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
                               .a_row = 1, .a_step = VJP_KEYS, .b = x->dout_joined + skipped * v_columns, .b_row = v_columns,
                               .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true,
                               .start = (x->query_first + first) / x->pair },
-                      .score = x->score + first * VJP_KEYS, .score_row = 1, .score_step = VJP_KEYS };
+                      .first = first };
     if (x->call->dv.data) add_product(x, &y, hidden && !all_finite(x, &x->dout_state, x->dout, x->queries * x->value_units));
     y.of.columns = y.of.b_row = y.of.c_row = k_columns;
     y.of.a = x->ds + skipped * VJP_KEYS;
@@ -300,8 +304,7 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
     y.of.c = x->dq + first * x->dq_row;
     y.of.c_row = x->dq_row;
     y.of.start = (x->key_first + key) / x->pair;
-    y.score_row = VJP_KEYS;
-    y.score_step = 1;
+    y.by_query = true;
     add_product(x, &y, hidden && !x->k_finite[key / VJP_KEYS]);
 }
 

@@ -29,30 +29,81 @@ static bool vjp_finite_narrow(const float *from, int64_t n) {
     return !bad;
 }
 
-/* Rows of `columns` bfloat16 elements, an even number of them, joined two by two. */
+/* Rows of `columns` bfloat16 elements, a multiple of 16, joined two by two. */
 static void vjp_join(float *to, const float *from, int64_t rows, int64_t columns) {
     const uint16_t *row = (const uint16_t *)(const void *)from;
-    for (int64_t r = 0; r < rows; r += 2, row += 2 * columns, to += columns)
-        for (int64_t d = 0; d < columns; d += VW) vf_store(to + d, vf_pairs_load(row + d, row + columns + d));
+    for (int64_t r = 0; r < rows; r += 2, row += 2 * columns, to += columns) {
+        int64_t d = 0;
+        for (; d + 2 * VW <= columns; d += 2 * VW) {
+            vf low, high;
+            vf_pairs_load_mixed(row + d, row + columns + d, &low, &high);
+            vf_pairs_order(&low, &high);
+            vf_store(to + d, low);
+            vf_store(to + d + VW, high);
+        }
+        if (d < columns) vf_store(to + d, vf_pairs_load(row + d, row + columns + d));
+    }
 }
 
-/* Rows of p and ds, a tile each, as pairs: p and ds joined by query, and ds by key. An odd last row is joined with zeros;
- * keys beyond the last one are zeros in ds by key. */
-static void vjp_narrow_tiles(const float *score, float *slope, float *p, float *ds, float *ds_rows, int64_t rows, int64_t keys) {
-    const int64_t columns = VJP_PADDED(keys);
-    for (int64_t r = 0; r < rows; r++) {
-        float *row = slope + r * VJP_KEYS;
-        for (int64_t j = keys; j < columns; j++) row[j] = 0;
+/* Tiles of p and ds as pairs: both joined by query, and ds by key too. */
+typedef struct vjp_narrow {
+    float *p, *ds; /* [rows / 2][VJP_KEYS] */
+    float *ds_rows; /* [rows][VJP_KEYS / 2] */
+} vjp_narrow;
+
+/* One or two rows of p and ds, from row r on, an even one, as pairs. A row alone is joined with zeros; keys beyond the last
+ * one are zeros in ds by key. */
+static void vjp_narrow_rows(const vjp_tile *x, const vjp_narrow *to, int64_t r, int64_t count) {
+    const int64_t columns = VJP_PADDED(x->keys);
+    const float *score = x->score + r * VJP_KEYS;
+    float *slope = x->slope + r * VJP_KEYS, *p = to->p + r / 2 * VJP_KEYS, *ds = to->ds + r / 2 * VJP_KEYS;
+    for (int64_t i = 0; i < count; i++) {
+        float *row = slope + i * VJP_KEYS, *pairs = to->ds_rows + (r + i) * VJP_KEYS / 2;
+        for (int64_t j = x->keys; j < columns; j++) row[j] = 0;
         for (int64_t j = 0; j < columns; j += 2 * VW)
-            vf_store(ds_rows + r * VJP_KEYS / 2 + j / 2,
-                     vf_pairs_row(vf_load(row + j), j + VW < columns ? vf_load(row + j + VW) : vf_zero()));
+            vf_store(pairs + j / 2, vf_pairs_row(vf_load(row + j), j + VW < columns ? vf_load(row + j + VW) : vf_zero()));
     }
-    for (int64_t r = 0; r < rows; r += 2, score += 2 * VJP_KEYS, slope += 2 * VJP_KEYS, p += VJP_KEYS, ds += VJP_KEYS)
-        for (int64_t j = 0; j < columns; j += VW) {
-            const bool both = r + 1 < rows;
-            vf_store(p + j, vf_pairs(vf_load(score + j), both ? vf_load(score + VJP_KEYS + j) : vf_zero()));
-            vf_store(ds + j, vf_pairs(vf_load(slope + j), both ? vf_load(slope + VJP_KEYS + j) : vf_zero()));
+    for (int64_t j = 0; j < columns; j += VW) {
+        vf_store(p + j, vf_pairs(vf_load(score + j), count == 2 ? vf_load(score + VJP_KEYS + j) : vf_zero()));
+        vf_store(ds + j, vf_pairs(vf_load(slope + j), count == 2 ? vf_load(slope + VJP_KEYS + j) : vf_zero()));
+    }
+}
+
+/* Rows r and r + 1, which see all keys as they are, formed and narrowed in registers. */
+static void vjp_form_rows(const invar_attention_call *call, const vjp_tile *x, const vjp_narrow *to, int64_t r) {
+    const float *score = x->score + r * VJP_KEYS, *slope = x->slope + r * VJP_KEYS;
+    float *p = to->p + r / 2 * VJP_KEYS, *ds = to->ds + r / 2 * VJP_KEYS, *ds_rows = to->ds_rows + r * VJP_KEYS / 2;
+    for (int64_t j = 0; j < x->keys; j += 2 * VW) {
+        vjp_formed form[2][2];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            const int64_t at = i / 2 * VJP_KEYS + j + i % 2 * VW;
+            form[i / 2][i % 2] = vjp_form(call, false, false, VJP_OF_PAIR, x->rows + r + i / 2, vf_load(score + at),
+                                          vf_load(slope + at), vf_zero());
         }
+        vf_store(p + j, vf_pairs(form[0][0].weight, form[1][0].weight));
+        vf_store(p + j + VW, vf_pairs(form[0][1].weight, form[1][1].weight));
+        vf_store(ds + j, vf_pairs(form[0][0].gradient, form[1][0].gradient));
+        vf_store(ds + j + VW, vf_pairs(form[0][1].gradient, form[1][1].gradient));
+        vf_store(ds_rows + j / 2, vf_pairs_row(form[0][0].gradient, form[0][1].gradient));
+        vf_store(ds_rows + VJP_KEYS / 2 + j / 2, vf_pairs_row(form[1][0].gradient, form[1][1].gradient));
+    }
+}
+
+/* vjp_weights, whose result is narrowed: the tiles of floats hold it only where some pairs are masked or logits capped. */
+static bool vjp_weights_as_pairs(const invar_attention_call *call, const vjp_tile *x, const vjp_narrow *to) {
+    const bool plain = call->softcap == 0 && !call->mask.data && x->keys % (2 * VW) == 0;
+    bool any = false;
+    for (int64_t r = x->row_first, count; r < x->row_last; r += count) {
+        count = x->row_last - r < 2 ? 1 : 2;
+        if (plain && count == 2 && vjp_sees_all(call, x, r) && vjp_sees_all(call, x, r + 1)) {
+            vjp_form_rows(call, x, to, r);
+            continue;
+        }
+        for (int64_t i = r; i < r + count; i++) any |= vjp_weights_of_row(call, VJP_OF_PAIR, x, i);
+        vjp_narrow_rows(x, to, r, count);
+    }
+    return any;
 }
 
 #endif

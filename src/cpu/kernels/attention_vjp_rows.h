@@ -11,9 +11,11 @@
 #define VJP_PADDED(n) (((n) + 15) / 16 * 16)
 
 VEC_INLINE vf vjp_load_typed(const char *p, const invar_float_type type, int n) {
-    if (type == INVAR_F32) return vf_load_n((const float *)(const void *)p, n);
-    if (type == INVAR_F16) return vf_load_f16_n((const uint16_t *)(const void *)p, n);
-    return vf_load_bf16_n((const uint16_t *)(const void *)p, n);
+    const float *single = (const float *)(const void *)p;
+    const uint16_t *half = (const uint16_t *)(const void *)p;
+    if (type == INVAR_F32) return n == VW ? vf_load(single) : vf_load_n(single, n);
+    if (type == INVAR_F16) return n == VW ? vf_load_f16(half) : vf_load_f16_n(half, n);
+    return n == VW ? vf_load_bf16(half) : vf_load_bf16_n(half, n);
 }
 
 VEC_INLINE void vjp_load_unit(float *to, const char *from, const invar_float_type type, int64_t n) {
@@ -76,22 +78,37 @@ static void vjp_transpose(float *to, int64_t to_row, const float *from, int64_t 
     }
 }
 
-/* Σ dout·out over 32 lanes and one tree; both rows padded. */
-static float vjp_dot_lanes(const float *a, const float *b, int64_t padded) {
+/* Σ a·b of two rows of n elements in line, over 32 lanes and one tree. The lanes are named by constant subscripts. */
+VEC_INLINE float vjp_dot_unit(const char *a, const char *b, const invar_float_type type, int64_t n) {
+    const int64_t size = (int64_t)invar_float_size(type);
     vf lane[VSUM];
     for (int i = 0; i < VSUM; i++) lane[i] = vf_zero();
-    for (int64_t d = 0; d < padded; d += VW) {
-        const int i = (int)(d / VW) % VSUM;
-        lane[i] = vf_fma(vf_load(a + d), vf_load(b + d), lane[i]);
-    }
+    for (int64_t d = 0; d < n; d += VSUM_LANES)
+#pragma GCC unroll 8
+        for (int i = 0; i < VSUM; i++) {
+            const int64_t at = d + i * VW, left = n - at < 0 ? 0 : n - at;
+            if (at >= VJP_PADDED(n)) break;
+            if (left >= VW)
+                lane[i] = vf_fma(vjp_load_typed(a + at * size, type, VW), vjp_load_typed(b + at * size, type, VW), lane[i]);
+            else
+                lane[i] = vf_fma(vjp_load_typed(a + at * size, type, (int)left), vjp_load_typed(b + at * size, type, (int)left),
+                                 lane[i]);
+        }
     return vsum_reduce(lane);
 }
 
-/* A row as padded floats: where it stands if it is already, otherwise in spare. */
-static inline const float *vjp_row_floats(float *spare, const char *from, const invar_attention_operand *x, int64_t n) {
-    if (x->type == INVAR_F32 && x->column_stride == 4 && n % 16 == 0) return (const float *)(const void *)from;
-    vjp_load_row(spare, from, x, n);
-    return spare;
+/* The same of rows of any type and stride; spare: room for two padded rows. */
+static float vjp_dot_rows(float *spare, const char *a, const invar_attention_operand *x, const char *b,
+                          const invar_attention_operand *y, int64_t n) {
+    const int64_t size = (int64_t)invar_float_size(x->type);
+    if (x->type == y->type && x->column_stride == size && y->column_stride == size) {
+        if (x->type == INVAR_F32) return vjp_dot_unit(a, b, INVAR_F32, n);
+        if (x->type == INVAR_F16) return vjp_dot_unit(a, b, INVAR_F16, n);
+        if (x->type == INVAR_BF16) return vjp_dot_unit(a, b, INVAR_BF16, n);
+    }
+    vjp_load_row(spare, a, x, n);
+    vjp_load_row(spare + VJP_PADDED(n), b, y, n);
+    return vjp_dot_unit((const char *)spare, (const char *)(spare + VJP_PADDED(n)), INVAR_F32, VJP_PADDED(n));
 }
 
 static float vjp_load_scalar(const char *p, const invar_attention_operand *x) {

@@ -29,44 +29,55 @@ static void vjp_load_terms(const invar_attention_vjp_call *call, int64_t batch, 
     const char *out = invar_attention_row(forward, &forward->out, batch, head, query);
     for (int64_t r = 0; r < count; r++) {
         const float l = vjp_load_scalar(lse + r * forward->lse.row_stride, &forward->lse);
-        const float *a = vjp_row_floats(spare, dout + r * call->dout.row_stride, &call->dout, dim);
-        const float *b = vjp_row_floats(spare + VJP_PADDED(dim), out + r * forward->out.row_stride, &forward->out, dim);
-        rows[r] = (vjp_row){ .lambda = l * (float)INVAR_LOG2E, .delta = vjp_dot_lanes(a, b, VJP_PADDED(dim)),
-                             .dead = l == -INFINITY };
+        rows[r] = (vjp_row){ .lambda = l * (float)INVAR_LOG2E, .dead = l == -INFINITY };
+        rows[r].delta = vjp_dot_rows(spare, dout + r * call->dout.row_stride, &call->dout, out + r * forward->out.row_stride,
+                                     &forward->out, dim);
         if (dlse) rows[r].delta -= vjp_load_scalar(dlse + r * call->dlse.row_stride, &call->dlse);
     }
 }
 
-typedef enum vjp_gradient { VJP_OF_SCORE, VJP_OF_LOGIT } vjp_gradient;
+/* The gradient of the score, of the score where pairs of bfloat16 numbers are multiplied, of the logit. */
+typedef enum vjp_gradient { VJP_OF_SCORE, VJP_OF_PAIR, VJP_OF_LOGIT } vjp_gradient;
+
+/* Weights that are rounded to bfloat16 take the shorter exp2, as the forward's do. */
+VEC_INLINE vf vjp_exp2(const vjp_gradient gradient, vf x) { return gradient == VJP_OF_PAIR ? vf_exp2_short(x) : vf_exp2(x); }
+
+typedef struct vjp_formed {
+    vf weight, gradient;
+} vjp_formed;
+
+/* p, and ds or e, from scores and dout·v. none: additive values, where some are -inf or not 0 (hidden). */
+VEC_INLINE vjp_formed vjp_form(const invar_attention_call *call, const bool capped, const bool hidden,
+                               const vjp_gradient gradient, const vjp_row *row, vf score, vf slope, vf none) {
+    vf bend = vf_zero(), t;
+    if (capped) {
+        bend = vf_tanh(vf_mul(score, vf_set1(call->cap_scale)));
+        t = vf_mul(vf_set1(call->cap_height), bend);
+    } else t = vf_mul(score, vf_set1(call->score_scale));
+    if (hidden) t = vf_fma(none, vf_set1((float)INVAR_LOG2E), t);
+    vf p = vjp_exp2(gradient, vf_sub(t, vf_set1(row->lambda)));
+    vf e = vf_mul(p, vf_sub(slope, vf_set1(row->delta)));
+    if (gradient != VJP_OF_LOGIT) {
+        if (capped) e = vf_mul(e, vf_fnma(bend, bend, vf_set1(1.0f)));
+        e = vf_mul(e, vf_set1((float)call->scale));
+    }
+    if (hidden) {
+        const vm mask = vf_eq(none, vf_set1(-INFINITY));
+        p = vf_select(mask, vf_set1(-0.0f), p);
+        e = vf_select(mask, vf_set1(-0.0f), e);
+    }
+    return (vjp_formed){ p, e };
+}
 
 /* score[j] becomes p; slope[j], which holds dout·v, becomes ds or e. additive NULL: every pair is seen. */
 VEC_INLINE void vjp_row_form(const invar_attention_call *call, const bool capped, const bool hidden,
                              const vjp_gradient gradient, const vjp_row *row, const float *additive, float *score,
                              float *slope, int64_t columns) {
-    const vf lambda = vf_set1(row->lambda), delta = vf_set1(row->delta), scale = vf_set1((float)call->scale);
     for (int64_t j = 0; j < columns; j += VW) {
-        vf s = vf_load(score + j), bend = vf_zero(), t, none = vf_zero();
-        if (capped) {
-            bend = vf_tanh(vf_mul(s, vf_set1(call->cap_scale)));
-            t = vf_mul(vf_set1(call->cap_height), bend);
-        } else t = vf_mul(s, vf_set1(call->score_scale));
-        if (hidden) {
-            none = vf_load(additive + j);
-            t = vf_fma(none, vf_set1((float)INVAR_LOG2E), t);
-        }
-        vf p = vf_exp2(vf_sub(t, lambda));
-        vf e = vf_mul(p, vf_sub(vf_load(slope + j), delta));
-        if (gradient == VJP_OF_SCORE) {
-            if (capped) e = vf_mul(e, vf_fnma(bend, bend, vf_set1(1.0f)));
-            e = vf_mul(e, scale);
-        }
-        if (hidden) {
-            const vm mask = vf_eq(none, vf_set1(-INFINITY));
-            p = vf_select(mask, vf_set1(-0.0f), p);
-            e = vf_select(mask, vf_set1(-0.0f), e);
-        }
-        vf_store(score + j, p);
-        vf_store(slope + j, e);
+        const vjp_formed x = vjp_form(call, capped, hidden, gradient, row, vf_load(score + j), vf_load(slope + j),
+                                      hidden ? vf_load(additive + j) : vf_zero());
+        vf_store(score + j, x.weight);
+        vf_store(slope + j, x.gradient);
     }
 }
 
@@ -110,26 +121,32 @@ typedef struct vjp_tile {
     float *additive;               /* [VJP_KEYS], scratch */
 } vjp_tile;
 
-/* Turns rows row_first … row_last-1 of both tiles. True when one of their pairs is masked. */
-static bool vjp_weights(const invar_attention_call *call, const vjp_gradient gradient, const vjp_tile *x) {
-    const char *mask = call->mask.data ? invar_attention_row(call, &call->mask, x->batch, x->head, x->query_first) : NULL;
-    const int64_t columns = VJP_PADDED(x->keys);
-    bool any = false;
-    for (int64_t r = x->row_first; r < x->row_last; r++) {
-        float *score = x->score + r * VJP_KEYS, *slope = x->slope + r * VJP_KEYS;
-        bool blind;
-        const float *additive = vjp_additive(call, x->length, x->query_first + r, mask ? mask + r * call->mask.row_stride : NULL,
-                                             x->key, x->keys, x->additive, &blind);
-        if (blind || x->rows[r].dead) {
-            vjp_fill(score, -0.0f, columns);
-            vjp_fill(slope, -0.0f, columns);
-            any = true;
-            continue;
-        }
-        any |= additive != NULL;
-        if (gradient == VJP_OF_SCORE) vjp_row_any(call, VJP_OF_SCORE, x->rows + r, additive, score, slope, columns);
-        else vjp_row_any(call, VJP_OF_LOGIT, x->rows + r, additive, score, slope, columns);
+/* True when row r lives and neither position nor length hides a key of the tile from it. */
+static inline bool vjp_sees_all(const invar_attention_call *call, const vjp_tile *x, int64_t r) {
+    const invar_key_range range = invar_attention_range(call, x->length, x->query_first + r);
+    return !x->rows[r].dead && range.first <= x->key && range.last >= x->key + x->keys;
+}
+
+/* Turns row r of both tiles. True when one of its pairs is masked. */
+VEC_INLINE bool vjp_weights_of_row(const invar_attention_call *call, const vjp_gradient gradient, const vjp_tile *x, int64_t r) {
+    const int64_t query = x->query_first + r, columns = VJP_PADDED(x->keys);
+    const char *mask = call->mask.data ? invar_attention_row(call, &call->mask, x->batch, x->head, query) : NULL;
+    float *score = x->score + r * VJP_KEYS, *slope = x->slope + r * VJP_KEYS;
+    bool blind;
+    const float *additive = vjp_additive(call, x->length, query, mask, x->key, x->keys, x->additive, &blind);
+    if (blind || x->rows[r].dead) {
+        vjp_fill(score, -0.0f, columns);
+        vjp_fill(slope, -0.0f, columns);
+        return true;
     }
+    vjp_row_any(call, gradient, x->rows + r, additive, score, slope, columns);
+    return additive != NULL;
+}
+
+/* Turns rows row_first … row_last-1 of both tiles. True when one of their pairs is masked. */
+VEC_INLINE bool vjp_weights(const invar_attention_call *call, const vjp_gradient gradient, const vjp_tile *x) {
+    bool any = false;
+    for (int64_t r = x->row_first; r < x->row_last; r++) any |= vjp_weights_of_row(call, gradient, x, r);
     return any;
 }
 
