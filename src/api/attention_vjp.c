@@ -156,6 +156,7 @@ static invar_status run(invar_context *context, prepared *x, const invar_attenti
     invar_attention_vjp_call *call = &x->call;
     const invar_kernels *kernels = invar_kernels_for(context->kernels, call->forward.type);
     invar_attention_vjp_layout layout;
+    call->threads = invar_run_threads(context, &options->execution);
     kernels->attention_vjp_layout(call, &layout);
     const pass passes[3] = {
         { kernels->attention_vjp, call, call->dq.data || call->dk.data || call->dv.data ? layout.tasks : 0 },

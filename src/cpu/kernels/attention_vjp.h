@@ -25,6 +25,7 @@ typedef struct invar_attention_vjp_call {
     int64_t mask_batch_shape[INVAR_ATTENTION_BATCH_DIMS];
     int64_t mask_batch, mask_heads, mask_queries, mask_keys;
 
+    int threads;  /* that may run tasks at once; it moves how the main pass is divided, and no bit of its results */
     char *shared; /* the main pass's memory */
 } invar_attention_vjp_call;
 
@@ -36,7 +37,7 @@ typedef struct invar_attention_vjp_layout {
     int32_t query_tile, key_block;
 } invar_attention_vjp_layout;
 
-/* How the main pass divides this call. A pure function of the call's sizes and types. */
+/* How the main pass divides this call. A pure function of the call's sizes, types and threads. */
 typedef void invar_attention_vjp_planner(const invar_attention_vjp_call *call, invar_attention_vjp_layout *layout);
 
 /* One task of a pass. */

@@ -46,6 +46,7 @@ typedef struct vjp_task {
     const float *q, *dout;              /* [VJP_QUERIES][units]: copies, or where the caller has them */
     const float *q_joined, *dout_joined; /* [VJP_QUERIES / pair][columns]; q and dout where units are floats */
     int q_state, dout_state;            /* whether they are finite */
+    int64_t ahead_head, ahead, ahead_last, ahead_step; /* rows of the next query tile that are still to be called */
     _Atomic int32_t *turn; /* of the query tile; NULL without dq */
     int32_t my_turn;
     float *dq; /* [VJP_QUERIES][key_columns], dq_row floats from row to row */
@@ -88,10 +89,11 @@ static size_t lay_out(vjp_task *x, char *scratch) {
 }
 
 static vjp_task task_of(const invar_attention_vjp_call *call) {
-    vjp_task x = { .call = call, .forward = &call->forward, .plan = vjp_plan_of(call), .pair = 1 };
+    vjp_task x = { .call = call, .forward = &call->forward, .pair = 1 };
 #if defined(VEC_PAIRS)
     if (call->forward.type == INVAR_BF16) x.pair = 2;
 #endif
+    x.plan = vjp_plan_of(call, x.pair);
     x.key_units = x.plan.key_columns / x.pair;
     x.value_units = x.plan.value_columns / x.pair;
     return x;
@@ -190,6 +192,40 @@ static void load_queries(vjp_task *x) {
     vjp_load_terms(x->call, x->batch, x->head, x->query_first, x->queries, x->clean, x->rows);
 }
 
+/* Calls rows first … last-1 of an operand into the second-level cache. */
+VEC_INLINE void call_rows(const char *head, const invar_attention_operand *operand, int64_t dim, int64_t first, int64_t last) {
+    const int64_t bytes = dim * (int64_t)invar_float_size(operand->type);
+    for (int64_t r = first; r < last && operand->column_stride * dim == bytes; r++) {
+        const char *p = head + r * operand->row_stride;
+        for (int64_t i = -(int64_t)((uintptr_t)p % 64); i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+    }
+}
+
+/* Where the walk goes on after a query tile. Its rows are called in equal parts before each product of this one. */
+static void look_ahead(vjp_task *x, int64_t tile) {
+    const bool down = tile + 1 < x->plan.tiles;
+    const int64_t left = x->forward->query_len - (down ? x->query_first + VJP_QUERIES : 0);
+    x->ahead_head = down ? x->head : x->head + 1;
+    x->ahead = x->forward->query_len - left;
+    x->ahead_last = x->ahead + (left < VJP_QUERIES ? left : VJP_QUERIES);
+    if (x->ahead_head == (x->kv_head + 1) * x->forward->group) x->ahead_last = 0;
+    x->ahead_step = VJP_QUERIES / (5 * ((x->keys + VJP_KEYS - 1) / VJP_KEYS)) + 1;
+}
+
+/* Calls some rows of the next query tile; memory is idle between products. Inlined, since gcc 12 takes a function that does
+ * no more than call memory ahead for one without effect, and drops it. */
+VEC_INLINE void call_ahead(vjp_task *x) {
+    const invar_attention_call *forward = x->forward;
+    const int64_t first = x->ahead, last = first + x->ahead_step < x->ahead_last ? first + x->ahead_step : x->ahead_last;
+    if (first >= last) return;
+    x->ahead = last;
+    call_rows(invar_attention_row(forward, &forward->q, x->batch, x->ahead_head, 0), &forward->q, forward->key_dim, first, last);
+    call_rows(invar_attention_row(forward, &x->call->dout, x->batch, x->ahead_head, 0), &x->call->dout, forward->value_dim, first,
+              last);
+    call_rows(invar_attention_row(forward, &forward->out, x->batch, x->ahead_head, 0), &forward->out, forward->value_dim, first,
+              last);
+}
+
 /* ---- products ---------------------------------------------------------------------------------------- */
 
 static void run_product(const vjp_task *x, const product *y) {
@@ -259,6 +295,7 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
                   .a = x->q + first * x->key_units, .a_row = x->key_units, .a_step = 1,
                   .b = x->k_turned + key / VJP_KEYS * VJP_KEYS * x->key_units + key % VJP_KEYS, .b_row = VJP_KEYS, .c = x->score + first * VJP_KEYS,
                   .c_row = VJP_KEYS, .link = x->pair == 1 ? invar_attention_feature_link(x->forward->key_dim) : 0 };
+    call_ahead(x);
     run_product(x, &y);
     y.depth = (x->forward->value_dim + x->pair - 1) / x->pair;
     y.a = x->dout + first * x->value_units;
@@ -266,6 +303,7 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
     y.b = x->v_turned + key / VJP_KEYS * VJP_KEYS * x->value_units + key % VJP_KEYS;
     y.c = x->slope + first * VJP_KEYS;
     if (x->pair == 1) y.link = invar_attention_feature_link(x->forward->value_dim);
+    call_ahead(x);
     run_product(x, &y);
     const vjp_tile tile = {
         .batch = x->batch, .head = x->head, .length = x->length, .key = x->key_first + key, .keys = keys,
@@ -287,13 +325,16 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
                               .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true,
                               .start = (x->query_first + first) / x->pair },
                       .first = first };
+    call_ahead(x);
     if (x->call->dv.data) add_product(x, &y, hidden && !all_finite(x, &x->dout_state, x->dout, x->queries * x->value_units));
     y.of.columns = y.of.b_row = y.of.c_row = k_columns;
     y.of.a = x->ds + skipped * VJP_KEYS;
     y.of.b = x->q_joined + skipped * k_columns;
     y.of.c = x->dk + key * k_columns;
+    call_ahead(x);
     if (x->call->dk.data) add_product(x, &y, hidden && !all_finite(x, &x->q_state, x->q, x->queries * x->key_units));
     if (!x->turn) return;
+    call_ahead(x);
     vjp_wait(x->turn, x->my_turn);
     y.of.rows = last - first;
     y.of.depth = (keys + x->pair - 1) / x->pair;
@@ -376,6 +417,7 @@ static void do_queries(vjp_task *x, int64_t tile) {
     if (x->span < turns.first || x->span > turns.last) return;
     begin_turn(x, tile, &turns);
     load_queries(x);
+    look_ahead(x, tile);
     for (int64_t key = 0; key < x->keys; key += VJP_KEYS)
         do_keys(x, key, x->keys - key < VJP_KEYS ? x->keys - key : VJP_KEYS);
     end_turn(x, &turns);

@@ -69,24 +69,27 @@ static void vjp_narrow_rows(const vjp_tile *x, const vjp_narrow *to, int64_t r, 
     }
 }
 
+/* A vector of pairs that are seen as they are. */
+VEC_INLINE vjp_formed vjp_form_seen(const invar_attention_call *call, const vjp_shared *row, const float *score, const float *slope) {
+    return vjp_form(call, false, false, VJP_OF_PAIR, row, vf_load(score), vf_load(slope), vf_zero());
+}
+
 /* Rows r and r + 1, which see all keys as they are, formed and narrowed in registers. */
 static void vjp_form_rows(const invar_attention_call *call, const vjp_tile *x, const vjp_narrow *to, int64_t r) {
     const float *score = x->score + r * VJP_KEYS, *slope = x->slope + r * VJP_KEYS;
     float *p = to->p + r / 2 * VJP_KEYS, *ds = to->ds + r / 2 * VJP_KEYS, *ds_rows = to->ds_rows + r * VJP_KEYS / 2;
-    for (int64_t j = 0; j < x->keys; j += 2 * VW) {
-        vjp_formed form[2][2];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            const int64_t at = i / 2 * VJP_KEYS + j + i % 2 * VW;
-            form[i / 2][i % 2] = vjp_form(call, false, false, VJP_OF_PAIR, x->rows + r + i / 2, vf_load(score + at),
-                                          vf_load(slope + at), vf_zero());
-        }
-        vf_store(p + j, vf_pairs(form[0][0].weight, form[1][0].weight));
-        vf_store(p + j + VW, vf_pairs(form[0][1].weight, form[1][1].weight));
-        vf_store(ds + j, vf_pairs(form[0][0].gradient, form[1][0].gradient));
-        vf_store(ds + j + VW, vf_pairs(form[0][1].gradient, form[1][1].gradient));
-        vf_store(ds_rows + j / 2, vf_pairs_row(form[0][0].gradient, form[0][1].gradient));
-        vf_store(ds_rows + VJP_KEYS / 2 + j / 2, vf_pairs_row(form[1][0].gradient, form[1][1].gradient));
+    const vjp_shared low = vjp_shared_of(call, x->rows + r), high = vjp_shared_of(call, x->rows + r + 1);
+    for (int64_t j = 0; j < x->keys; j += 2 * VW, score += 2 * VW, slope += 2 * VW) {
+        const vjp_formed a = vjp_form_seen(call, &low, score, slope);
+        const vjp_formed c = vjp_form_seen(call, &high, score + VJP_KEYS, slope + VJP_KEYS);
+        vf_store(p + j, vf_pairs(a.weight, c.weight));
+        vf_store(ds + j, vf_pairs(a.gradient, c.gradient));
+        const vjp_formed b = vjp_form_seen(call, &low, score + VW, slope + VW);
+        const vjp_formed d = vjp_form_seen(call, &high, score + VJP_KEYS + VW, slope + VJP_KEYS + VW);
+        vf_store(p + j + VW, vf_pairs(b.weight, d.weight));
+        vf_store(ds + j + VW, vf_pairs(b.gradient, d.gradient));
+        vf_store(ds_rows + j / 2, vf_pairs_row(a.gradient, b.gradient));
+        vf_store(ds_rows + VJP_KEYS / 2 + j / 2, vf_pairs_row(c.gradient, d.gradient));
     }
 }
 

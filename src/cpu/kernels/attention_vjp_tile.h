@@ -46,20 +46,29 @@ typedef struct vjp_formed {
     vf weight, gradient;
 } vjp_formed;
 
+/* What a row's pairs share. */
+typedef struct vjp_shared {
+    vf lambda, delta, scale;
+} vjp_shared;
+
+VEC_INLINE vjp_shared vjp_shared_of(const invar_attention_call *call, const vjp_row *row) {
+    return (vjp_shared){ vf_set1(row->lambda), vf_set1(row->delta), vf_set1((float)call->scale) };
+}
+
 /* p, and ds or e, from scores and dout·v. none: additive values, where some are -inf or not 0 (hidden). */
 VEC_INLINE vjp_formed vjp_form(const invar_attention_call *call, const bool capped, const bool hidden,
-                               const vjp_gradient gradient, const vjp_row *row, vf score, vf slope, vf none) {
+                               const vjp_gradient gradient, const vjp_shared *row, vf score, vf slope, vf none) {
     vf bend = vf_zero(), t;
     if (capped) {
         bend = vf_tanh(vf_mul(score, vf_set1(call->cap_scale)));
         t = vf_mul(vf_set1(call->cap_height), bend);
     } else t = vf_mul(score, vf_set1(call->score_scale));
     if (hidden) t = vf_fma(none, vf_set1((float)INVAR_LOG2E), t);
-    vf p = vjp_exp2(gradient, vf_sub(t, vf_set1(row->lambda)));
-    vf e = vf_mul(p, vf_sub(slope, vf_set1(row->delta)));
+    vf p = vjp_exp2(gradient, vf_sub(t, row->lambda));
+    vf e = vf_mul(p, vf_sub(slope, row->delta));
     if (gradient != VJP_OF_LOGIT) {
         if (capped) e = vf_mul(e, vf_fnma(bend, bend, vf_set1(1.0f)));
-        e = vf_mul(e, vf_set1((float)call->scale));
+        e = vf_mul(e, row->scale);
     }
     if (hidden) {
         const vm mask = vf_eq(none, vf_set1(-INFINITY));
@@ -73,8 +82,9 @@ VEC_INLINE vjp_formed vjp_form(const invar_attention_call *call, const bool capp
 VEC_INLINE void vjp_row_form(const invar_attention_call *call, const bool capped, const bool hidden,
                              const vjp_gradient gradient, const vjp_row *row, const float *additive, float *score,
                              float *slope, int64_t columns) {
+    const vjp_shared shared = vjp_shared_of(call, row);
     for (int64_t j = 0; j < columns; j += VW) {
-        const vjp_formed x = vjp_form(call, capped, hidden, gradient, row, vf_load(score + j), vf_load(slope + j),
+        const vjp_formed x = vjp_form(call, capped, hidden, gradient, &shared, vf_load(score + j), vf_load(slope + j),
                                       hidden ? vf_load(additive + j) : vf_zero());
         vf_store(score + j, x.weight);
         vf_store(slope + j, x.gradient);
