@@ -13,7 +13,7 @@ const char explain_doc[] =
     "leaves, at this machine's rates beyond the caches. Those are measured at the first explain in some 0.2 s.\n"
     "Raises whatever the call itself would raise.";
 
-static const operation *find_operation(PyObject *name) {
+static const operation *find_operation(const char *caller, PyObject *name) {
     static const operation *const table[] = {
 #define ROW(name) &operation_##name,
         INVAR_OPERATIONS(ROW)
@@ -21,18 +21,18 @@ static const operation *find_operation(PyObject *name) {
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (PyUnicode_CompareWithASCIIString(name, table[i]->signature.operation) == 0) return table[i];
-    PyErr_Format(PyExc_ValueError, "explain: op: expected an operation of invar.core.fast, got %R", name);
+    PyErr_Format(PyExc_ValueError, "%s: op: expected an operation of invar.core.fast, got %R", caller, name);
     return NULL;
 }
 
-static const operation *operation_in(PyObject *op) {
-    if (PyUnicode_Check(op)) return find_operation(op);
+const operation *operation_in(const char *caller, PyObject *op) {
+    if (PyUnicode_Check(op)) return find_operation(caller, op);
     PyObject *name = PyCallable_Check(op) ? attribute_or_null(op, "__name__") : NULL;
     const operation *found = NULL;
     if (name && PyUnicode_Check(name))
-        found = find_operation(name);
+        found = find_operation(caller, name);
     else
-        raise_expected(PyExc_TypeError, "explain", "op", "a function of invar.core.fast or its name", op);
+        raise_expected(PyExc_TypeError, caller, "op", "a function of invar.core.fast or its name", op);
     Py_XDECREF(name);
     return found;
 }
@@ -88,7 +88,7 @@ PyObject *explain(PyObject *module, PyObject *const *arguments, Py_ssize_t posit
         PyErr_SetString(PyExc_TypeError, "explain: op: expected a function of invar.core.fast or its name, got none");
         return NULL;
     }
-    const operation *op = operation_in(arguments[0]);
+    const operation *op = operation_in("explain", arguments[0]);
     PyObject *values[MAX_PARAMETERS];
     if (!op || !signature_parse(&op->signature, arguments + 1, positional - 1, keyword_names, values)) return NULL;
     invar_plan plan = INVAR_PLAN_INIT;

@@ -1,13 +1,50 @@
 /* The module invar._ext: the operations, what describes the library, and the exceptions. */
+#include "formats.h"
 #include "kernels.h"
 #include "memory.h"
 #include "operations.h"
 
 /* ---- the operations ------------------------------------------------------------------------------ */
 
+static bool takes_mlx(const operation *op, PyObject *const *values) {
+    for (int i = 0; i < op->signature.count; i++) {
+        array_kind kind;
+        const dlpack_exchange *exchange;
+        if (values[i] && values[i] != Py_None && !PyLong_Check(values[i]) && !PyFloat_Check(values[i]) &&
+            !PyUnicode_Check(values[i]) && !numpy_is_array(values[i]) &&
+            library_kind(Py_TYPE(values[i]), &kind, &exchange) && kind == ARRAY_MLX)
+            return true;
+    }
+    return false;
+}
+
+/* Through Python, where MLX is told the gradient; from there back to apply. */
+static PyObject *call_differentiable(const operation *op, PyObject *const *values) {
+    static PyObject *function; /* read and written with the GIL held */
+    PyObject *module = function ? NULL : PyImport_ImportModule("invar._mlx");
+    if (module) function = PyObject_GetAttrString(module, "differentiable");
+    Py_XDECREF(module);
+    PyObject *named = function ? PyDict_New() : NULL;
+    bool ok = named != NULL;
+    for (int i = 0; ok && i < op->signature.count; i++)
+        ok = !values[i] || PyDict_SetItem(named, op->signature.parameters[i].interned, values[i]) == 0;
+    PyObject *result = ok ? PyObject_CallFunction(function, "sO", op->signature.operation, named) : NULL;
+    Py_XDECREF(named);
+    return result;
+}
+
 static PyObject *call(const operation *op, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names) {
     PyObject *values[MAX_PARAMETERS];
     if (!signature_parse(&op->signature, arguments, positional, keyword_names, values)) return NULL;
+    return takes_mlx(op, values) ? call_differentiable(op, values) : op->run(values, NULL);
+}
+
+static PyObject *apply(PyObject *module, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names) {
+    (void)module;
+    const operation *op = positional == 1 ? operation_in("apply", arguments[0]) : NULL;
+    PyObject *values[MAX_PARAMETERS];
+    if (!op && !PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "apply: op: expected one argument by position");
+    if (!op || !signature_parse(&op->signature, arguments + 1, 0, keyword_names, values)) return NULL;
     return op->run(values, NULL);
 }
 
@@ -54,6 +91,8 @@ static PyObject *py_context_info(PyObject *module, PyObject *unused) {
 static PyMethodDef methods[] = {
     INVAR_OPERATIONS(ROW)
     { "explain", FAST(explain), METH_FASTCALL | METH_KEYWORDS, explain_doc },
+    { "apply", FAST(apply), METH_FASTCALL | METH_KEYWORDS,
+      "apply($module, op, /, **kwargs)\n--\n\nThe operation of that name, which no library is told the gradient of." },
     { "set_num_threads", py_set_num_threads, METH_O,
       "set_num_threads($module, n, /)\n--\n\nUse n threads, 1 to 1024, from now on. Results do not depend on it." },
     { "context_info", py_context_info, METH_NOARGS, "context_info($module)\n--\n\nWhat invar.info() is made of." },

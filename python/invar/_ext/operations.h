@@ -45,6 +45,9 @@ static inline PyObject *results(output *outputs, int count, const invar_plan *pl
     return plan ? Py_NewRef(Py_None) : outputs_finish(outputs, count);
 }
 
+/* The operation of that name or function; NULL with an exception that names the caller. */
+const operation *operation_in(const char *caller, PyObject *op);
+
 /* explain(op, *arguments, **keywords). */
 PyObject *explain(PyObject *module, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names);
 extern const char explain_doc[];
