@@ -2,14 +2,13 @@
  * key blocks (Milakov & Gimelshein, 2018; Dao et al., 2022; block partials and their merge: Dao, Flash-Decoding, 2023).
  *
  * For each block of keys: S = Q Kᵀ (product.h), weights in place (attention_softmax.h), O = P V (product.h), folded into
- * the running state (attention_fold.h). Few rows and many go through different register tiles, and share every bit; on AMX
- * tiles 16 rows cost the same as one, so that both go one way. */
+ * the running state (attention_fold.h). Few rows and many go through different register tiles, and share every bit. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_BODY_H
 #define INVAR_CPU_KERNELS_ATTENTION_BODY_H
 
 #include "cpu/kernels/attention_element.h"
 #if defined(ATTENTION_TILES)
-#include "cpu/kernels/attention_tiles.h"
+#include "cpu/kernels/attention_few_tiles.h"
 #else
 #include "cpu/kernels/attention_few.h"
 #include "cpu/kernels/attention_wide.h"
@@ -21,12 +20,8 @@ static void attend(const invar_attention_call *call, const invar_attention_work 
         fold_merge(&s.fold, s.rows);
         return;
     }
-#if defined(ATTENTION_TILES)
-    attend_tiles(&s);
-#else
     if (s.rows <= FEW) attend_few(&s);
     else attend_wide(&s);
-#endif
     if (!work->parts) fold_finish(&s.fold, s.rows);
 }
 

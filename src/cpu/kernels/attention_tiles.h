@@ -1,4 +1,4 @@
-/* Attention in bfloat16 on AMX tiles, for many query rows and few: a vector holds keys.
+/* Attention in bfloat16 on AMX tiles, for more than 16 query rows: a vector holds keys.
  *
  * Work goes by tiles of up to 32 query rows against one block of keys: S = Q Kᵀ, weights in place of scores, O = P V. Pairs of
  * features of K are turned to rows and rows of V paired once a block, for all tiles of the work; after that Q, P and masks are
@@ -485,10 +485,10 @@ static void tiles_look_ahead(tiles_walk *walk, int64_t index) {
                                  .share = (int)((s->call->key_block + TILES_ROWS * tiles - 1) / (TILES_ROWS * tiles)) };
 }
 
-static void attend_tiles(const kernel_state *s) {
+static void attend_wide(const kernel_state *s) {
     tiles_walk walk;
     tiles_walk_open(&walk, s);
-    tiles_open();
+    tiles_open(TILE_SIDE);
     tiles_queries(s);
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++) {
         const int64_t start = index * s->call->key_block;

@@ -452,7 +452,7 @@ void INVAR_KERNEL_NAME(attention_vjp)(const invar_attention_vjp_call *call, int6
     if (x.keys < 0) x.keys = 0;
     if (x.unit >= x.plan.in_flight) vjp_wait(finished + x.unit - x.plan.in_flight, (int32_t)x.plan.spans);
 #if defined(VEC_TILES)
-    if (x.pair == 2) tiles_open();
+    if (x.pair == 2) tiles_open(TILE_SIDE);
 #endif
     load_keys(&x);
     vjp_zero(x.dk, x.plan.span * x.plan.key_columns);

@@ -13,7 +13,7 @@ enum { ACCUMULATORS = 12, TURNS = 400000 };
 #if defined(VEC_TILES)
 static double tiles_peak(float *sink) {
     float ones[TILE_SIDE * TILE_SIDE] = { 1 }, sums[TILE_SIDE * TILE_SIDE];
-    tiles_open();
+    tiles_open(TILE_SIDE);
     TILE_FENCE();
     TILE_LOAD(4, ones, TILE_SIDE);
     TILE_LOAD(5, ones, TILE_SIDE);
