@@ -55,18 +55,27 @@ static void few_queries(const kernel_state *s) {
     }
 }
 
+/* A group's pairs of features from d on, where they are fewer than a tile's. */
+static void few_rest(const kernel_state *s, const float *k, int64_t stride, int64_t d, float *rest) {
+    for (int r = 0; r < TILES_KEYS; r++) vf_store(rest + r * TILE_SIDE, vf_load_n(k + r * stride + d, (int)(s->depth - d)));
+}
+
 /* Scores of a group of keys, a key's 16 after the other. */
 static void few_group_scores(const kernel_state *s, const pack_source *k, float *turned, few_walk *walk) {
-    const int64_t depth = tiles_depth(s), stride = k->row_stride / 4, pace = few_pace(depth / TILE_SIDE);
-    const float *low = (const float *)(const void *)k->data, *high = low + TILE_SIDE * stride;
+    const float *data = (const float *)(const void *)k->data;
+    const int64_t pace = few_pace(tiles_depth(s) / TILE_SIDE), whole = s->depth / TILE_SIDE * TILE_SIDE;
+    int64_t stride = k->row_stride / 4;
+    float rest[TILES_KEYS * TILE_SIDE] __attribute__((aligned(64)));
+    if (whole < s->depth) few_rest(s, data, stride, whole, rest);
     TILE_FENCE();
     TILE_ZERO(3);
     TILE_ZERO(4);
-    for (int64_t d = 0; d < depth; d += TILE_SIDE) {
+    for (int64_t d = 0; d < s->depth; d += TILE_SIDE, data += TILE_SIDE) {
+        if (d == whole) data = rest, stride = TILE_SIDE;
         TILE_LOAD(7, s->queries + d * TILE_SIDE, TILE_SIDE);
-        TILE_LOAD(5, low + d, stride);
+        TILE_LOAD(5, data, stride);
         TILE_DOT(3, 5, 7);
-        TILE_LOAD(6, high + d, stride);
+        TILE_LOAD(6, data + TILE_SIDE * stride, stride);
         TILE_DOT(4, 6, 7);
         walk_on(walk, pace);
     }
@@ -90,7 +99,7 @@ static void few_scores(const kernel_state *s, const tiles_stage *stage, few_walk
     const int64_t start = stage->index * s->call->key_block;
     float turned[2][TILES_KEYS * TILE_SIDE] __attribute__((aligned(64)));
     for (int key = stage->from; key < stage->to; key += TILES_KEYS) {
-        const pack_source k = few_rows(s, &s->k, start + key, s->call->key_dim, 2 * tiles_depth(s), s->query_rows);
+        const pack_source k = few_rows(s, &s->k, start + key, s->call->key_dim, 2 * s->depth, s->query_rows);
         few_group_scores(s, &k, turned[key / TILES_KEYS % 2], walk);
         if (key > stage->from) few_turn(s, stage, key - TILES_KEYS, turned[(key / TILES_KEYS + 1) % 2]);
     }

@@ -3,7 +3,8 @@
  * A block's rows of K, then its rows of V, then the next block's K are called into the second-level cache in ascending
  * addresses, a few lines at a time between the arithmetic, at a pace that covers a block in the time of a block. The processor
  * drops calls while its few miss buffers are full (Zen 4 takes a row of them at six times the rate of memory), so every line
- * is called a second time halfway to its use; bursts would be dropped for the most part, and gaps leave memory idle. */
+ * is called a second time halfway to its use; bursts would be dropped for the most part, and gaps leave memory idle. One with
+ * AMX lets calls wait, and gained by being called once. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
 #define INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
 
@@ -12,7 +13,13 @@
 enum {
     WALK_LINE = 64,
     WALK_PARTS = 4096,     /* of a row, that a pace counts in */
-    WALK_BYTES = 16 << 10, /* called ahead of use */
+#if defined(ATTENTION_TILES)
+    WALK_BYTES = 8 << 10, /* called ahead of use, */
+    WALK_AGAIN = 0,       /* and again this much later, if at all */
+#else
+    WALK_BYTES = 16 << 10,
+    WALK_AGAIN = WALK_BYTES / 2,
+#endif
     WALK_IDLE = 16         /* a block's share of rows called while weights are formed, when nothing is read */
 };
 
@@ -86,7 +93,7 @@ VEC_INLINE void walk_in_row(few_walk *w, int64_t pace) {
     int64_t due = w->due + pace;
     for (; due > 0 && line < end; due -= cost, line += WALK_LINE) {
         __builtin_prefetch(line, 0, 2);
-        __builtin_prefetch(line - WALK_BYTES / 2, 0, 2);
+        if (WALK_AGAIN) __builtin_prefetch(line - WALK_AGAIN, 0, 2);
     }
     w->line = line;
     w->due = due;
