@@ -55,9 +55,11 @@ static void dead_rows_are_zero(void) { on_every_cpu(dead_rows_on); }
 /* PyTorch 101967: values at keys that a row masks out never reach it, though its neighbour in the tile sees them. */
 static void masked_nan_on(const char *cpu, invar_context *context) {
     static const invar_dtype types[] = { { INVAR_FLOAT, 32, 1 }, { INVAR_BFLOAT, 16, 1 }, { INVAR_FLOAT, 64, 1 } };
+    static const int64_t few_and_many[] = { 14, 20, 60 };
     for (int t = 0; t < 3; t++)
-        for (int64_t queries = 20; queries <= 60; queries += 40)
+        for (int n = 0; n < 3; n++)
             for (int infinite = 0; infinite < 2; infinite++) {
+                const int64_t queries = few_and_many[n];
                 attention_case c = attention_plain;
                 c.type = types[t];
                 c.queries = c.keys = queries;
@@ -215,21 +217,22 @@ static void empty_splits_on(const char *cpu, invar_context *context) {
 static void empty_splits_of_keys(void) { on_every_cpu(empty_splits_on); }
 
 /* Memory behind kv_lengths may not even be mapped. */
-static void beyond_lengths_on(const char *cpu, invar_context *context) {
+static void beyond_lengths_of(const char *cpu, invar_context *context, invar_dtype type, int64_t features) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!CHECK(memory != MAP_FAILED, "mmap")) return;
     attention_case c = attention_plain;
+    c.type = type;
     c.queries = 3;
     c.keys = 100;
-    c.key_dim = c.value_dim = 11;
+    c.key_dim = c.value_dim = features;
     c.lengths = true;
     for (int64_t length = 0; length <= 37; length += 37)
         for (int of_v = 0; of_v < 2; of_v++) {
             attention_data d;
             attention_init(&d, &c);
             check_set(&d.lengths.tensor, 0, (double)length);
-            const size_t bytes = (size_t)length * 44;
+            const size_t bytes = (size_t)(length * features * type.bits / 8);
             invar_tensor *moved = of_v ? &d.v.tensor : &d.k.tensor;
             char *end = memory + page - bytes, *mine = moved->data;
             memcpy(end, mine, bytes);
@@ -244,6 +247,10 @@ static void beyond_lengths_on(const char *cpu, invar_context *context) {
             attention_free(&d);
         }
     munmap(memory, 2 * page);
+}
+static void beyond_lengths_on(const char *cpu, invar_context *context) {
+    beyond_lengths_of(cpu, context, check_f32, 11);
+    beyond_lengths_of(cpu, context, (invar_dtype){ INVAR_BFLOAT, 16, 1 }, 32);
 }
 static void memory_beyond_a_length_is_not_read(void) { on_every_cpu(beyond_lengths_on); }
 

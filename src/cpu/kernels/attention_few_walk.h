@@ -4,7 +4,7 @@
  * addresses, a few lines at a time between the arithmetic, at a pace that covers a block in the time of a block. The processor
  * drops calls while its few miss buffers are full (Zen 4 takes a row of them at six times the rate of memory), so every line
  * is called a second time halfway to its use; bursts would be dropped for the most part, and gaps leave memory idle. One with
- * AMX lets calls wait, and gained by being called once. */
+ * AMX lets calls wait instead: there a line is called once, and into the first-level cache, which holds what is called ahead. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
 #define INVAR_CPU_KERNELS_ATTENTION_FEW_WALK_H
 
@@ -15,10 +15,12 @@ enum {
     WALK_PARTS = 4096,     /* of a row, that a pace counts in */
 #if defined(ATTENTION_TILES)
     WALK_BYTES = 8 << 10, /* called ahead of use, */
-    WALK_AGAIN = 0,       /* and again this much later, if at all */
+    WALK_AGAIN = 0,       /* and again this much later, if at all, */
+    WALK_LEVEL = 3,       /* into the first-level cache (3) or the second */
 #else
     WALK_BYTES = 16 << 10,
     WALK_AGAIN = WALK_BYTES / 2,
+    WALK_LEVEL = 2,
 #endif
     WALK_IDLE = 16         /* a block's share of rows called while weights are formed, when nothing is read */
 };
@@ -92,8 +94,8 @@ VEC_INLINE void walk_in_row(few_walk *w, int64_t pace) {
     const int64_t cost = w->part[w->which].cost;
     int64_t due = w->due + pace;
     for (; due > 0 && line < end; due -= cost, line += WALK_LINE) {
-        __builtin_prefetch(line, 0, 2);
-        if (WALK_AGAIN) __builtin_prefetch(line - WALK_AGAIN, 0, 2);
+        __builtin_prefetch(line, 0, WALK_LEVEL);
+        if (WALK_AGAIN) __builtin_prefetch(line - WALK_AGAIN, 0, WALK_LEVEL);
     }
     w->line = line;
     w->due = due;
