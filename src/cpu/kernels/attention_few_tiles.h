@@ -106,15 +106,12 @@ static void few_scores(const kernel_state *s, const tiles_stage *stage, few_walk
     few_turn(s, stage, stage->to - TILES_KEYS, turned[(stage->to / TILES_KEYS + 1) % 2]);
 }
 
-static void few_softmax(const kernel_state *s, const tiles_stage *stage, few_walk *walk) {
-    const int rows = stage->tile.rows;
-    const int64_t pace = WALK_PARTS * 2 * s->call->key_block / WALK_IDLE / (2 * rows);
-    for (int r = 0; r < rows; r++) {
-        tiles_peak(s, stage, r);
-        walk_on(walk, pace);
-    }
-    for (int r = 0; r < rows; r++) {
-        tiles_weights(s, stage, r);
+/* Weights in place of the scores. */
+static void few_softmax(const kernel_state *s, tiles_stage *stage, few_walk *walk) {
+    const int units = tiles_units(s, stage);
+    const int64_t pace = WALK_PARTS * 2 * s->call->key_block / WALK_IDLE / units;
+    while (stage->done < units) {
+        tiles_do(s, stage, stage->done + 1);
         walk_on(walk, pace);
     }
 }
@@ -206,7 +203,7 @@ static void few_repair(const kernel_state *s, const tiles_stage *stage) {
 
 static void few_block(tiles_walk *stages, int64_t index, few_walk *walk) {
     const kernel_state *s = stages->s;
-    const tiles_stage *stage = &stages->stages[0];
+    tiles_stage *stage = &stages->stages[0];
     const row_tile *tile = &stage->tile;
     walk_block(walk, s, index);
     if (!tiles_begin(stages, index, 0)) {
@@ -222,7 +219,7 @@ static void few_block(tiles_walk *stages, int64_t index, few_walk *walk) {
 
 /* All rows of the work, at most FEW. */
 static void attend_few(const kernel_state *s) {
-    tiles_walk stages;
+    tiles_walk stages = { .ahead = { 0 } }; /* which few_walk does */
     few_walk walk = { .part = 0 };
     tiles_walk_open(&stages, s);
     tiles_open((int)s->rows);
