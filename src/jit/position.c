@@ -1,5 +1,6 @@
 /* The positions' types and values. In Metal the last group of an axis may be partial: names with `dispatch` give the size
- * that was asked for, the others the group's own. In CUDA all groups are whole. */
+ * that was asked for, the others the group's own. In CUDA all groups are whole, and the types are qualified: an array before
+ * them may be named dim3. */
 #include "jit/position.h"
 
 #include "jit/shim.h"
@@ -30,9 +31,9 @@ const invar_position_name invar_position_names[] = {
     METAL(threads_per_grid, "uint3", VECTOR("uint3", "invar_l.grid"), false),
     METAL(threads_per_simdgroup, "uint", "32", false),
     METAL(threads_per_threadgroup, "uint3", VECTOR("uint3", "invar_p.size"), true),
-    CUDA(threadIdx, "uint3", "uint3{invar_p.local[0], invar_p.local[1], invar_p.local[2]}"),
-    CUDA(blockIdx, "uint3", "uint3{invar_p.group[0], invar_p.group[1], invar_p.group[2]}"),
-    CUDA(blockDim, "dim3", VECTOR("dim3", "invar_l.threadgroup")),
-    CUDA(gridDim, "dim3", VECTOR("dim3", "invar_l.groups")),
+    CUDA(threadIdx, "invar_shim::uint3", "uint3{invar_p.local[0], invar_p.local[1], invar_p.local[2]}"),
+    CUDA(blockIdx, "invar_shim::uint3", "uint3{invar_p.group[0], invar_p.group[1], invar_p.group[2]}"),
+    CUDA(blockDim, "invar_shim::dim3", VECTOR("dim3", "invar_l.threadgroup")),
+    CUDA(gridDim, "invar_shim::dim3", VECTOR("dim3", "invar_l.groups")),
 };
 const int32_t invar_position_count = sizeof invar_position_names / sizeof invar_position_names[0];

@@ -156,7 +156,7 @@ void invar_put_parameters(const invar_generator *g, bool parameter) {
     }
     if (source->uses_size) put(g, parameter ? ", const int64_t size" : ", invar_l.size");
     if (source->uses_grid && g->host)
-        put(g, parameter ? ", const uint3 invar_grid" : ", uint3{invar_p.grid[0], invar_p.grid[1], invar_p.grid[2]}");
+        put(g, parameter ? ", const invar_shim::uint3 invar_grid" : ", uint3{invar_p.grid[0], invar_p.grid[1], invar_p.grid[2]}");
     for (int32_t k = 0; k < invar_position_count; k++) {
         const invar_position_name *position = &invar_position_names[k];
         if (!(source->positions & 1u << k) || (!g->host && !invar_is_metal(source))) continue;

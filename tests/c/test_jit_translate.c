@@ -241,7 +241,7 @@ static void test_cuda(void) {
            "auto *s = invar_dynamic_array<float>();", "auto &t = invar_shared_array<1, float[(8)][(9)]>();",
            "auto &q = invar_shared_array<2, int *[(2)]>();", "{ nullptr, 0, 0 },\n    { \"t\", 0, 0 },");
     EXPECT(CUDA, "extern __shared__ float s[];", "s[0] = 1;", "operator decltype(invar_dynamic_array<float>())() const");
-    EXPECT(CUDA, "#include <cuda_fp16.h>\n", "out[threadIdx.x] = a_shape[0] + b[0];", "const uint3 threadIdx",
+    EXPECT(CUDA, "#include <cuda_fp16.h>\n", "out[threadIdx.x] = a_shape[0] + b[0];", "const invar_shim::uint3 threadIdx",
            "const float *__restrict a, const Shape &a_shape, const float *__restrict b");
     EXPECT(CUDA, "", "assert(i < 4);", "(void)(i < 4);");
     EXPECT_DEVICE(CUDA, "", "__shared__ float t[8];", "__shared__ float t[8];");

@@ -108,6 +108,17 @@ def test_names_of_the_user_win():
     assert np.array_equal(run("metal", source, header), np.full(N, 1 + 3 + 3 + 2.5 + 1, np.float32))
 
 
+def test_arrays_named_as_the_positions_types():
+    """The parameters behind them are of these types."""
+    names = ["dim3", "uint3"]
+    source = "int i = blockIdx.x * blockDim.x + threadIdx.x; out[i] = dim3[i] + uint3[i] * gridDim.x;"
+    kernel = fast.cuda_kernel(name="permute", input_names=names, output_names=["out"], source=source)
+    for check in (False, True):
+        (out,) = kernel(inputs=[X, X], output_shapes=[(N,)], output_dtypes=["float32"], grid=(N, 1, 1), threadgroup=(32, 1, 1),
+                        check=check)
+        assert np.array_equal(out, X + X * (N // 32))
+
+
 def test_atomics_in_a_macro_and_a_counted_loop():
     header = "#define ADD(p, v) atomic_fetch_add_explicit((device atomic_uint *)(p), v, memory_order_relaxed)\n"
     source = "for (uint k = 0; k < 4; ++k) ADD(&out[k], thread_position_in_grid.x);"

@@ -92,6 +92,9 @@ static void pairs() {
     CHECK(__half2int_rn(__half(2.5f)) == 2 && __half2int_rz(__half(-2.5f)) == -2 &&
           __half_as_ushort(__half(1)) == 0x3c00, "values");
     __nv_bfloat162 d = __floats2bfloat162_rn(1, 2);
+    unsigned short bits = 0x3fc0;
+    __nv_bfloat16 taken = __nv_bfloat16_raw{ bits };
+    CHECK(float(taken) == 1.5f && ((__nv_bfloat16_raw)taken).x == bits && __half_raw(__half(1)).x == 0x3c00, "raw bits");
     CHECK(__bfloat1622float2(d * d).y == 4 && __bfloat162float(__ushort_as_bfloat16(0x3f80)) == 1, "__nv_bfloat162");
     CHECK(__hbge2(a, a) && !__hbgt2(a, b), "pairs compare");
 }

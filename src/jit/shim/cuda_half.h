@@ -7,6 +7,17 @@ using half = __half;
 using __nv_bfloat16 = invar_narrow<invar_brain16>;
 using nv_bfloat16 = __nv_bfloat16;
 
+/* Their bits, which code that takes them apart is written with. */
+template <class F> struct invar_raw {
+    unsigned short x;
+    invar_raw() = default;
+    constexpr invar_raw(unsigned short bits) : x(bits) {}
+    constexpr invar_raw(invar_narrow<F> value) : x(value.invar_pattern) {}
+    constexpr operator invar_narrow<F>() const { return typename invar_narrow<F>::invar_exactly{ x }; }
+};
+using __half_raw = invar_raw<invar_binary16>;
+using __nv_bfloat16_raw = invar_raw<invar_brain16>;
+
 template <class F> struct alignas(4) invar_pair {
     invar_narrow<F> x, y;
     invar_pair() = default;
