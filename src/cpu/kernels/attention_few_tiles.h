@@ -120,7 +120,7 @@ static void few_softmax(const kernel_state *s, tiles_stage *stage, few_walk *wal
 
 /* A group of V's rows as pairs in panels of 32 columns, in the order of vf_pairs_load_mixed; the last panel perhaps of 16. */
 static void few_pair(const kernel_state *s, const pack_source *v, float *pairs, few_walk *walk) {
-    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, pace = few_pace(GROUP_PAIRS);
+    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, pace = few_pace(2 * GROUP_PAIRS);
     for (int64_t j = 0; j < GROUP_PAIRS; j++) {
         const uint16_t *low = (const uint16_t *)(const void *)(v->data + 2 * j * v->row_stride);
         const uint16_t *high = (const uint16_t *)(const void *)((const char *)low + v->row_stride);
@@ -137,7 +137,8 @@ static void few_pair(const kernel_state *s, const pack_source *v, float *pairs, 
 }
 
 /* The weights of the group at `key` times its pairs, onto the part of O. */
-static void few_group_sums(const kernel_state *s, const tiles_stage *stage, int key, const float *pairs) {
+static void few_group_sums(const kernel_state *s, const tiles_stage *stage, int key, const float *pairs, few_walk *walk) {
+    const int64_t pace = few_pace(2 * s->width / TILE_SIDE);
     TILE_FENCE();
     TILE_LOAD(2, stage->scores + key / 2, tiles_stride(s));
     for (int64_t c = 0; c < s->width; c += TILES_PANEL) {
@@ -155,10 +156,12 @@ static void few_group_sums(const kernel_state *s, const tiles_stage *stage, int 
         TILE_LOAD(5, b, panel);
         TILE_DOT(0, 2, 5);
         TILE_STORE(0, o, s->width);
+        walk_on(walk, pace);
         if (!beside) continue;
         TILE_LOAD(6, b + TILE_SIDE, panel);
         TILE_DOT(1, 2, 6);
         TILE_STORE(1, o + TILE_SIDE, s->width);
+        walk_on(walk, pace);
     }
     TILE_FENCE();
 }
@@ -182,9 +185,9 @@ static void few_sums(const kernel_state *s, const tiles_stage *stage, few_walk *
     for (int key = stage->from; key < stage->to; key += TILES_KEYS) {
         const pack_source v = few_rows(s, &s->v, start + key, s->call->value_dim, s->width, copy);
         few_pair(s, &v, pairs[key / TILES_KEYS % 2], walk);
-        if (key > stage->from) few_group_sums(s, stage, key - TILES_KEYS, pairs[(key / TILES_KEYS + 1) % 2]);
+        if (key > stage->from) few_group_sums(s, stage, key - TILES_KEYS, pairs[(key / TILES_KEYS + 1) % 2], walk);
     }
-    few_group_sums(s, stage, stage->to - TILES_KEYS, pairs[(stage->to / TILES_KEYS + 1) % 2]);
+    few_group_sums(s, stage, stage->to - TILES_KEYS, pairs[(stage->to / TILES_KEYS + 1) % 2], walk);
     few_order(s, stage->tile.rows);
 }
 
