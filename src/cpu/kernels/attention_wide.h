@@ -17,6 +17,9 @@ enum { TOGETHER = 12, PANEL_VECTORS = PANEL / VW, WEIGHT_VECTORS = VEC_REGISTERS
 /* A tile, its panel and the block it works on. */
 typedef struct wide_tile {
     row_tile rows;
+    int64_t start;                             /* the block's first key */
+    const char *mask[PANEL];                   /* each row's mask from there on; NULL where the tile has no row */
+    bool open;                                 /* by wide_open */
     int width;                                 /* rows rounded up to whole vectors: the stride of the panel's grids */
     const float *queries;                      /* [depth][width] */
     float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
@@ -82,17 +85,20 @@ static vm wide_mask_any(const kernel_state *s, const char *const *rows, float *g
     }
 }
 
+/* The masks of the tile's rows. */
+static void wide_mask_rows(const kernel_state *s, wide_tile *tile) {
+    for (int r = 0; r < tile->width; r++)
+        tile->mask[r] = r < tile->rows.rows ? mask_of_row(s, tile->rows.row + r) + tile->start * s->call->mask.column_stride : NULL;
+}
+
 /* The additive masks of a vector of rows; rows that the mask hides wholly see no key, nor do others see the keys at either end
  * that it hides from all of them. */
-static void wide_mask(const kernel_state *s, wide_tile *tile, int64_t start, int vector) {
+static void wide_mask(const kernel_state *s, wide_tile *tile, int vector) {
     const int left = tile->rows.rows - vector * VW, rows = left < VW ? left : VW;
-    const char *row[VW] = { NULL };
     float lane[VW];
     wide_range range;
     if (!rows_span(&tile->rows, vector * VW, rows, &range.low, &range.high)) return;
-    for (int i = 0; i < rows; i++)
-        row[i] = mask_of_row(s, tile->rows.row + vector * VW + i) + start * s->call->mask.column_stride;
-    const vm seen = wide_mask_any(s, row, s->mask + vector * VW, tile->width, &range);
+    const vm seen = wide_mask_any(s, tile->mask + vector * VW, s->mask + vector * VW, tile->width, &range);
     vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
     for (int i = 0; i < rows; i++) {
         int *first = &tile->rows.first[vector * VW + i], *last = &tile->rows.last[vector * VW + i];
@@ -100,6 +106,25 @@ static void wide_mask(const kernel_state *s, wide_tile *tile, int64_t start, int
         if (*last > range.high) *last = range.high;
         if (lane[i] == 0) *last = *first;
     }
+}
+
+/* Logits are scores times a positive number. */
+static bool wide_plain(const invar_attention_call *call) {
+    return call->softcap == 0 && call->score_scale > 0 && call->score_scale < INFINITY;
+}
+
+/* True when the tile's rows see the same keys and none of the four corners of its mask is hidden: then few of its keys are, as
+ * a rule, if not none, and nothing is gained by leaving some out. */
+static bool wide_open(const kernel_state *s, const wide_tile *tile) {
+    const int last = tile->rows.rows - 1, keys[2] = { tile->rows.first[0], tile->rows.last[0] - 1 };
+    if (!s->call->mask.data || !wide_plain(s->call) || mask_form(s->call) == INVAR_MASK_NONE || keys[0] > keys[1]) return false;
+    for (int r = 1; r <= last; r++)
+        if (tile->rows.first[r] != keys[0] || tile->rows.last[r] - 1 != keys[1]) return false;
+    for (int i = 0; i < 4; i++) {
+        float corner;
+        if (!invar_attention_mask_row(s->call, tile->mask[i % 2 * last], keys[i / 2], 1, &corner)) return false;
+    }
+    return true;
 }
 
 static void wide_limits(wide_tile *tile) {
@@ -223,17 +248,18 @@ VEC_INLINE void wide_most(const kernel_state *s, const wide_tile *tile, int firs
     }
 }
 
-/* The weights of a vector's key j from its scores, which are summed; of a key that no row sees, masked. */
-VEC_INLINE vf wide_whole_weight(const wide_tile *tile, const float *score, int j, vf scale, wide_sum *total) {
+/* The weights of a vector's key j from its scores, or logits, which are summed; of a key that no row sees, masked. */
+VEC_INLINE vf wide_whole_weight(const wide_tile *tile, const float *score, int j, const bool logits, vf scale, wide_sum *total) {
     if (NUMBERS > 1 && (j < tile->rows.low || j >= tile->rows.high)) return vf_set1(-0.0f);
-    const vf p = softmax_weight(vf_mul(vf_load(score), scale), total->shift);
+    const vf p = softmax_weight(logits ? vf_load(score) : vf_mul(vf_load(score), scale), total->shift);
     total->link = vf_add(total->link, p);
     return p;
 }
 
 /* The weights of one link's keys in place of scores, as elements. A row of the grid is read as it lies: one vector of it after
  * the other would put every fourth cache line, and so a quarter of the first-level cache, to use. */
-VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, int first, const int N, int from, int to) {
+VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, const bool logits, int first, const int N, int from,
+                           int to) {
     float *grid = s->scores + first * VW, *sum = s->fold.part_l + first * VW;
     const int64_t width = tile->width;
     const vf scale = vf_set1(s->call->score_scale);
@@ -242,8 +268,8 @@ VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, int fir
     for (int j = from / NUMBERS * NUMBERS; j < to; j += NUMBERS)
         for (int i = 0; i < N; i++) {
             const float *score = grid + j * width + i * VW;
-            vf one = wide_whole_weight(tile, score, j, scale, &total[i]), two = one;
-            if (NUMBERS > 1) two = wide_whole_weight(tile, score + width, j + 1, scale, &total[i]);
+            vf one = wide_whole_weight(tile, score, j, logits, scale, &total[i]), two = one;
+            if (NUMBERS > 1) two = wide_whole_weight(tile, score + width, j + 1, logits, scale, &total[i]);
             vf_store(grid + j / NUMBERS * width + i * VW, element_of(one, two));
         }
     for (int i = 0; i < N; i++) vf_store(sum + i * VW, vf_add(vf_load(sum + i * VW), total[i].link));
@@ -269,9 +295,63 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
     wide_exponentials(s, tile, vector, most, mark);
 }
 
-/* Logits are scores times a positive number. */
-static bool wide_plain(const invar_attention_call *call) {
-    return call->softcap == 0 && call->score_scale > 0 && call->score_scale < INFINITY;
+/* Logits in place of a vector's scores, and their maximum: squares of the mask are turned in registers. Where some are hidden,
+ * theirs are set once more, since a score that is not finite stays so. True when some are. */
+VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector) {
+    const char *const *const rows = tile->mask + vector * VW;
+    const int64_t step = s->call->mask.column_stride, width = tile->width;
+    const vf scale = vf_set1(s->call->score_scale), hidden = vf_set1(-INFINITY);
+    vf most = hidden;
+    bool some = false;
+    int together = wide_mask_lead(rows[0] + tile->rows.low * step, step);
+    for (int j = tile->rows.low, n; j < tile->rows.high; j += n, together = VW) {
+        n = tile->rows.high - j < together ? tile->rows.high - j : together;
+        float *grid = s->scores + vector * VW + j * width;
+        vf x[VW], least = vf_zero();
+#pragma GCC unroll 16
+        for (int i = 0; i < VW; i++) x[i] = rows[i] ? mask_load(s, kind, rows[i] + j * step, n) : vf_zero();
+        vf_transpose(x);
+#pragma GCC unroll 16
+        for (int c = 0; c < VW; c++) {
+            if (c >= n) break;
+            const vf t = vf_fma(x[c], vf_set1((float)INVAR_LOG2E), vf_mul(vf_load(grid + c * width), scale));
+            vf_store(grid + c * width, t);
+            most = vf_max(t, most); /* a NaN does not enter, nor below */
+            least = vf_min(x[c], least);
+        }
+        if (!vm_any(vf_eq(least, hidden))) continue;
+        some = true;
+#pragma GCC unroll 16
+        for (int c = 0; c < VW; c++) {
+            if (c >= n) break;
+            vf_store(grid + c * width, vf_select(vf_eq(x[c], hidden), hidden, vf_load(grid + c * width)));
+        }
+    }
+    vf_store(s->fold.part_m + vector * VW, most);
+    vf_store(s->fold.part_l + vector * VW, vf_zero());
+    return some;
+}
+
+/* The same of all vectors. Not inlined, so that rows are reached from a pointer to the tile. */
+static __attribute__((noinline)) bool wide_bias(const kernel_state *s, const wide_tile *tile) {
+    bool some = false;
+    for (int vector = 0; vector < tile->width / VW; vector++) {
+        switch (mask_form(s->call)) {
+        case INVAR_MASK_F16: some |= wide_biased(s, INVAR_MASK_F16, tile, vector); break;
+        case INVAR_MASK_BF16: some |= wide_biased(s, INVAR_MASK_BF16, tile, vector); break;
+        case INVAR_MASK_BOOL: some |= wide_biased(s, INVAR_MASK_BOOL, tile, vector); break;
+        default: some |= wide_biased(s, INVAR_MASK_F32, tile, vector);
+        }
+    }
+    return some;
+}
+
+/* The grid of additive values, for a tile that did without it. */
+static void wide_turn_mask(const kernel_state *s, const wide_tile *tile) {
+    for (int vector = 0; vector < tile->width / VW; vector++) {
+        wide_range range = { tile->rows.low, tile->rows.high };
+        wide_mask_any(s, tile->mask + vector * VW, s->mask + vector * VW, tile->width, &range);
+    }
 }
 
 static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
@@ -303,15 +383,15 @@ static void wide_sums(const kernel_state *s, const wide_tile *tile, const elemen
 }
 
 /* Weights and O where all rows see the same keys, link by link: a link's weights and 64 columns of its values, 16 KiB each,
- * stay in the first-level cache for all rows. */
-static void wide_links(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
+ * stay in the first-level cache for all rows. logits: they and their maxima stand already. */
+VEC_INLINE void wide_links_of(const kernel_state *s, const wide_tile *tile, const element_rows *v, const bool logits) {
     const int vectors = tile->width / VW, whole = vectors / WEIGHT_VECTORS * WEIGHT_VECTORS;
-    for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_most(s, tile, i, WEIGHT_VECTORS);
-    for (int i = whole; i < vectors; i++) wide_most(s, tile, i, 1);
+    for (int i = 0; i < whole && !logits; i += WEIGHT_VECTORS) wide_most(s, tile, i, WEIGHT_VECTORS);
+    for (int i = whole; i < vectors && !logits; i++) wide_most(s, tile, i, 1);
     for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
         next = product_link_end(KEY_LINK, j) < tile->rows.high ? (int)product_link_end(KEY_LINK, j) : tile->rows.high;
-        for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_whole(s, tile, i, WEIGHT_VECTORS, j, next);
-        for (int i = whole; i < vectors; i++) wide_whole(s, tile, i, 1, j, next);
+        for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_whole(s, tile, logits, i, WEIGHT_VECTORS, j, next);
+        for (int i = whole; i < vectors; i++) wide_whole(s, tile, logits, i, 1, j, next);
         const int64_t from = j / NUMBERS;
         const product x = {
             .rows = tile->rows.rows, .columns = s->width, .depth = element_count(next) - from,
@@ -320,6 +400,14 @@ static void wide_links(const kernel_state *s, const wide_tile *tile, const eleme
         };
         element_product(&x);
     }
+}
+
+/* Functions of their own, so that the registers of one loop are not the other's concern. */
+static __attribute__((noinline)) void wide_links(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
+    wide_links_of(s, tile, v, false);
+}
+static __attribute__((noinline)) void wide_biased_links(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
+    wide_links_of(s, tile, v, true);
 }
 
 /* O of one row again, without its masked keys. */
@@ -334,6 +422,7 @@ static void wide_repair(const kernel_state *s, const wide_tile *tile, const elem
     bool marked = false;
     for (int r = 0; r < tile->rows.rows; r++) {
         if (s->fold.part_l[r] == 0 || !row_has_nan(s->fold.part + r * s->width, s->width)) continue;
+        if (!marked && tile->open) wide_turn_mask(s, tile);
         if (!marked) wide_scores(s, tile, k);
         if (!marked) wide_weights(s, tile, true);
         marked = true;
@@ -344,15 +433,21 @@ static void wide_repair(const kernel_state *s, const wide_tile *tile, const elem
 static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, const element_rows *k, const element_rows *v) {
     const int64_t start = index * s->call->key_block;
     const int rows = tile->rows.rows;
+    tile->start = start;
     open_tile(s, &tile->rows, start, tile->rows.row, rows);
-    for (int vector = 0; s->call->mask.data && vector < tile->width / VW; vector++) wide_mask(s, tile, start, vector);
+    if (s->call->mask.data) wide_mask_rows(s, tile);
+    tile->open = wide_open(s, tile);
+    for (int vector = 0; s->call->mask.data && !tile->open && vector < tile->width / VW; vector++) wide_mask(s, tile, vector);
     if (!close_tile(s, &tile->rows)) {
         fold_nothing(&s->fold, index, tile->rows.row, rows);
         return;
     }
     wide_limits(tile);
     wide_scores(s, tile, k);
-    if (!tile->rows.masked && wide_plain(s->call)) {
+    if (tile->open) {
+        tile->rows.masked = wide_bias(s, tile);
+        wide_biased_links(s, tile, v);
+    } else if (!tile->rows.masked && wide_plain(s->call)) {
         wide_links(s, tile, v);
     } else {
         wide_weights(s, tile, false);
