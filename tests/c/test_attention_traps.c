@@ -86,6 +86,42 @@ static void masked_nan_on(const char *cpu, invar_context *context) {
 }
 static void masked_nan_stays_out_and_unmasked_nan_propagates(void) { on_every_cpu(masked_nan_on); }
 
+/* Holes in the middle of a mask, which tiles of many rows add as they stand: what is not finite there reaches no row. */
+static void holes_on(const char *cpu, invar_context *context) {
+    for (int kind = 0; kind < 4; kind++)
+        for (int infinite = 0; infinite < 2; infinite++) {
+            attention_case c = attention_plain;
+            enum { QUERIES = 45, KEYS = 70, FIRST = 20, LAST = 37 };
+            c.type = kind / 2 ? (invar_dtype){ INVAR_BFLOAT, 16, 1 } : check_f32;
+            c.mask_type = kind % 2 ? check_bool : c.type;
+            c.queries = QUERIES;
+            c.keys = KEYS;
+            attention_data clean, dirty;
+            attention_init(&clean, &c);
+            attention_init(&dirty, &c);
+            for (int64_t i = 0; i < QUERIES * KEYS; i++) { /* from odd queries */
+                const bool hidden = i / KEYS % 2 && i % KEYS >= FIRST && i % KEYS < LAST;
+                const double value = kind % 2 ? !hidden : hidden ? -INFINITY : 0.5;
+                check_set(&clean.mask.tensor, i, value);
+                check_set(&dirty.mask.tensor, i, value);
+            }
+            for (int64_t i = FIRST * 16; i < LAST * 16; i++) {
+                check_set(&dirty.k.tensor, i, infinite ? INFINITY : NAN);
+                check_set(&dirty.v.tensor, i, infinite ? -INFINITY : NAN);
+            }
+            attention_run(&clean, context);
+            attention_run(&dirty, context);
+            for (int64_t i = 0; i < QUERIES * 16; i++) {
+                const double x = check_get(&clean.out.tensor, i), y = check_get(&dirty.out.tensor, i);
+                if (i / 16 % 2) CHECK(x == y, "%s, mask and type %d: query %d has %g for %g", cpu, kind, (int)(i / 16), y, x);
+                else CHECK(isnan(y), "%s, mask and type %d: query %d has %g", cpu, kind, (int)(i / 16), y);
+            }
+            attention_free(&clean);
+            attention_free(&dirty);
+        }
+}
+static void what_a_hole_hides_stays_out(void) { on_every_cpu(holes_on); }
+
 /* A NaN in one feature of a key: rows that see the key have it in that feature only, a row whose mask hides it nowhere. */
 static void one_feature_on(const char *cpu, invar_context *context) {
     attention_case c = attention_plain;
@@ -255,7 +291,8 @@ static void beyond_lengths_on(const char *cpu, invar_context *context) {
 static void memory_beyond_a_length_is_not_read(void) { on_every_cpu(beyond_lengths_on); }
 
 CHECK_MAIN(CHECK_TEST(dead_rows_are_zero), CHECK_TEST(masked_nan_stays_out_and_unmasked_nan_propagates),
-           CHECK_TEST(a_nan_hits_its_feature_only), CHECK_TEST(causal_is_lower_right_when_lengths_differ),
+           CHECK_TEST(what_a_hole_hides_stays_out), CHECK_TEST(a_nan_hits_its_feature_only),
+           CHECK_TEST(causal_is_lower_right_when_lengths_differ),
            CHECK_TEST(a_window_is_inclusive_at_both_ends), CHECK_TEST(softcap_comes_before_the_mask),
            CHECK_TEST(a_mask_pairs_with_query_heads), CHECK_TEST(an_integer_mask_is_added), CHECK_TEST(more_than_65535_batches),
            CHECK_TEST(heads_of_stride_zero), CHECK_TEST(empty_splits_of_keys), CHECK_TEST(memory_beyond_a_length_is_not_read))
