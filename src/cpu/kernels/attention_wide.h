@@ -295,8 +295,8 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
     wide_exponentials(s, tile, vector, most, mark);
 }
 
-/* Logits in place of a vector's scores, and their maximum: squares of the mask are turned in registers. Where some are hidden,
- * theirs are set once more, since a score that is not finite stays so. True when some are. */
+/* Logits in place of a vector's scores, and their maximum: squares of the mask are turned in registers. True when some are
+ * hidden: their scores, where they are not finite, then bring a NaN, and wide_repair mends the row. */
 VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector) {
     const char *const *const rows = tile->mask + vector * VW;
     const int64_t step = s->call->mask.column_stride, width = tile->width;
@@ -316,16 +316,10 @@ VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_ki
             if (c >= n) break;
             const vf t = vf_fma(x[c], vf_set1((float)INVAR_LOG2E), vf_mul(vf_load(grid + c * width), scale));
             vf_store(grid + c * width, t);
-            most = vf_max(t, most); /* a NaN does not enter, nor below */
+            most = vf_max(t, most); /* a NaN does not enter, nor in the next line */
             least = vf_min(x[c], least);
         }
-        if (!vm_any(vf_eq(least, hidden))) continue;
-        some = true;
-#pragma GCC unroll 16
-        for (int c = 0; c < VW; c++) {
-            if (c >= n) break;
-            vf_store(grid + c * width, vf_select(vf_eq(x[c], hidden), hidden, vf_load(grid + c * width)));
-        }
+        some |= vm_any(vf_eq(least, hidden));
     }
     vf_store(s->fold.part_m + vector * VW, most);
     vf_store(s->fold.part_l + vector * VW, vf_zero());
@@ -421,7 +415,8 @@ static void wide_selected(const kernel_state *s, const wide_tile *tile, const el
 static void wide_repair(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     bool marked = false;
     for (int r = 0; r < tile->rows.rows; r++) {
-        if (s->fold.part_l[r] == 0 || !row_has_nan(s->fold.part + r * s->width, s->width)) continue;
+        const float l = s->fold.part_l[r];
+        if (l == 0 || (l == l && !row_has_nan(s->fold.part + r * s->width, s->width))) continue;
         if (!marked && tile->open) wide_turn_mask(s, tile);
         if (!marked) wide_scores(s, tile, k);
         if (!marked) wide_weights(s, tile, true);
