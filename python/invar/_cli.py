@@ -23,6 +23,7 @@ _WRONG, _UNUSABLE = 1, 2
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="invar", description="Metal and CUDA kernels, checked and run on the CPU.")
+    parser.add_argument("--version", action="version", version=f"invar {_ext.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="run kernels in check mode and report their defects")
     check.add_argument("files", nargs="+", metavar="FILE", help="a TOML file, or a .metal or .cu file with an invar comment")

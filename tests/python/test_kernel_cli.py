@@ -4,6 +4,7 @@ import kernel_tools  # noqa: F401 - sets the cache folder
 import numpy as np
 import pytest
 
+import invar
 from invar._cli import main
 
 pytestmark = pytest.mark.once
@@ -147,3 +148,9 @@ def test_cache_shows_and_clears(tmp_path, capsys, monkeypatch):
     assert main(["cache", "--clear"]) == 0
     assert "removed 1 compiled kernel" in capsys.readouterr().out
     assert not list((tmp_path / "cache").glob("*.so"))
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"invar {invar.__version__}\n"
