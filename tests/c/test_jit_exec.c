@@ -18,7 +18,7 @@ static const invar_site sites[] = {
     { "k.metal", "simd_sum", 11 },
     { "k.metal", "atomic_load_explicit", 13 },
 };
-static invar_shared shared_table[INVAR_MAX_SHARED] = { [3] = { "tile", 4096, 4 }, [5] = { "other", 4, 4 } };
+static invar_shared shared_table[INVAR_MAX_SHARED] = { [3] = { "tile", 4096, 4, { 1024 } }, [5] = { "other", 4, 4, { 1 } } };
 
 static invar_module module_of(uint32_t mode, void (*thread)(const invar_lane *)) {
     return (invar_module){ INVAR_RUNTIME_VERSION, mode, NULL, thread, sites, shared_table, 5 };
