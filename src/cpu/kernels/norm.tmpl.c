@@ -142,11 +142,6 @@ VEC_INLINE void write_block(const bool centred, const int type, norm_task *task,
 
 /* ---- rows ------------------------------------------------------------------------------------------------ */
 
-/* The next rows to be taken, `left` at most. */
-VEC_INLINE void norm_come(int rows, norm_task *task, int64_t left) {
-    for (int r = 0; r < rows && r < left; r++) task->coming[r] = norm_place_of(task->job, &task->walk);
-}
-
 VEC_INLINE void norm_together(const bool centred, const int type, int rows, norm_task *task, int64_t left) {
     const invar_norm_job *job = task->job;
     row_norm row[NORM_ROWS];
@@ -160,7 +155,7 @@ VEC_INLINE void norm_together(const bool centred, const int type, int rows, norm
         y[r] = task->coming[r].row[INVAR_NORM_Y];
         sum[r] = centred ? NULL : task->coming[r].row[INVAR_NORM_SUM];
     }
-    norm_come(rows, task, left - rows);
+    norm_come(job, &task->walk, task->coming, rows, left - rows);
     measure(centred, type, rows, row, task, x);
     for (int r = 0; r < rows; r++)
         for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
@@ -182,7 +177,7 @@ VEC_INLINE void norm_rows_of(const bool centred, const int type, const invar_nor
     invar_norm_walk_to(&task.walk, job, first_row);
     const bool direct = norm_in_place(type, job, INVAR_NORM_X) && !job->operand[INVAR_NORM_RESIDUAL].data;
     const int most = norm_rows_together(job, type, direct);
-    norm_come(most, &task, rows);
+    norm_come(job, &task.walk, task.coming, most, rows);
     for (int64_t left = rows, n; left > 0; left -= n) {
         n = left < most ? left : most;
         norm_together(centred, type, (int)n, &task, left);

@@ -150,6 +150,11 @@ VEC_INLINE norm_place norm_place_of(const invar_norm_job *job, invar_norm_walk *
     return place;
 }
 
+/* The next rows to be taken, `left` at most; where there are none, coming stays as it is. */
+VEC_INLINE void norm_come(const invar_norm_job *job, invar_norm_walk *walk, norm_place *coming, const int rows, int64_t left) {
+    for (int r = 0; r < rows && r < left; r++) coming[r] = norm_place_of(job, walk);
+}
+
 /* residual < 0: none. */
 VEC_INLINE norm_source norm_source_of(const int type, const invar_norm_job *job, const norm_place *place, const int operand,
                                       const int residual, float *buffer) {

@@ -235,11 +235,6 @@ VEC_INLINE chunk_sums sums_of(const bool centred, const invar_norm_job *job, int
     return (chunk_sums){ partial, centred ? partial + job->partial_bytes / 2 / sizeof(float) : NULL };
 }
 
-/* The next rows to be taken, `left` at most. */
-VEC_INLINE void vjp_come(const int rows, vjp_task *task, int64_t left) {
-    for (int r = 0; r < rows && r < left; r++) task->coming[r] = norm_place_of(task->job, &task->walk);
-}
-
 VEC_INLINE void vjp_together(const bool centred, const int type, const int rows, vjp_task *task, int64_t left) {
     const invar_norm_job *job = task->job;
     norm_source x[VJP_ROWS], dy[VJP_ROWS];
@@ -250,7 +245,7 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
         dy[r] = norm_source_of(type, job, &task->coming[r], INVAR_NORM_DY, -1, task->scratch + norm_block_count(type, job, 0));
         dx[r] = task->coming[r].row[INVAR_NORM_DX];
     }
-    vjp_come(rows, task, left - rows);
+    norm_come(job, &task->walk, task->coming, rows, left - rows);
     const bool far = rows * job->features * (type == INVAR_F32 ? 4 : 2) > NORM_ROWS_BYTES;
     measure(centred, type, rows, row, task, x, dy, far);
     for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
@@ -276,7 +271,7 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     invar_norm_walk_to(&task.walk, job, first_row);
     const bool together = take_together(type, job);
     int64_t left = rows;
-    vjp_come(together ? VJP_ROWS : 1, &task, left);
+    norm_come(job, &task.walk, task.coming, together ? VJP_ROWS : 1, left);
     if (together)
         for (; left >= VJP_ROWS; left -= VJP_ROWS) vjp_together(centred, type, VJP_ROWS, &task, left);
     for (; left > 0; left--) vjp_together(centred, type, 1, &task, left);
