@@ -112,8 +112,11 @@ def _jax_gradient(jax: Any, jnp: Any, x: Any, gradient: Any) -> Any:
 # ---- MLX -------------------------------------------------------------------------------------------
 
 
-def run_mlx(inputs: Sequence[Any], run: Run, gradients: Gradients, operation: str) -> list[Any]:
-    """Run inside mlx.core.custom_function, without which MLX would take the outputs for constants, of gradient zero."""
+def run_mlx(inputs: Sequence[Any], run: Run, gradients: Gradients, operation: str, why: str) -> list[Any]:
+    """Run inside mlx.core.custom_function, without which MLX would take the outputs for constants, of gradient zero.
+
+    why ends the sentence of the error that mx.jvp raises.
+    """
     import mlx.core as mx
 
     arrays = [i for i, x in enumerate(inputs) if isinstance(x, mx.array)]
@@ -134,7 +137,7 @@ def run_mlx(inputs: Sequence[Any], run: Run, gradients: Gradients, operation: st
         return given[0] if len(given) == 1 else tuple(given)
 
     def tangents(*_: Any) -> Any:
-        raise ValueError(f"{operation}: expected reverse-mode differentiation, got mx.jvp: a kernel's author gives a vjp only")
+        raise ValueError(f"{operation}: expected reverse-mode differentiation, got mx.jvp{why}")
 
     function = mx.custom_function(forward)
     function.vjp(backward)

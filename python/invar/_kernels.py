@@ -154,7 +154,7 @@ class Kernel:
 
         try:
             if "mlx.core" in sys.modules and is_mlx(inputs):
-                outputs = run_mlx(inputs, run, self.gradients, self._operation)
+                outputs = run_mlx(inputs, run, self.gradients, self._operation, ": a kernel's author gives a vjp only")
             else:
                 outputs = run(inputs)
         except KernelCheckError as error:

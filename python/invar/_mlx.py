@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _ext
+from ._kernel_vjp import run_mlx
 
 Arguments = dict[str, Any]
 
@@ -84,29 +85,22 @@ def differentiable(operation: str, arguments: Arguments) -> Any:
         return _ext.apply(operation, **arguments)
     places: list[int | None] = []
 
-    def forward(*values: Any) -> list[Any]:
+    def run(values: Sequence[Any]) -> list[Any]:
         result = _ext.apply(operation, **(arguments | dict(zip(names, values, strict=True))))
         present = [y for y in _listed(result) if y is not None]
         order = iter(range(len(present)))
         places[:] = [None if y is None else next(order) for y in _listed(result)]
         return present
 
-    def backward(values: Any, cotangents: Any, outputs: Any) -> Any:
+    def gradients(values: Sequence[Any], cotangents: Any, outputs: Any) -> list[Any]:
         rule = _RULES.get(operation)
         if not rule:
             raise ValueError(f"{operation}: expected a first derivative, got a second one, which it has none of")
-        found = rule(arguments | dict(zip(names, _listed(values), strict=True)), _listed(cotangents), _listed(outputs))
-        given = [mx.zeros_like(arguments[n]) if found.get(n) is None else found[n] for n in names]
-        return given[0] if len(given) == 1 else tuple(given)
+        found = rule(arguments | dict(zip(names, values, strict=True)), _listed(cotangents), _listed(outputs))
+        return [found.get(n) for n in names]
 
-    def tangents(*_: Any) -> Any:
-        raise ValueError(f"{operation}: expected reverse-mode differentiation, got mx.jvp")
-
-    function = mx.custom_function(forward)
-    function.vjp(backward)
-    function.jvp(tangents)
     inputs = [_without_gradient(mx, operation, n, arguments[n]) if n == "freqs" else arguments[n] for n in names]
-    outputs = function(*inputs)
+    outputs = run_mlx(inputs, run, gradients, operation, "")
     mx.eval(outputs)
     results = tuple(None if place is None else outputs[place] for place in places)
     return results if len(results) > 1 else results[0]
