@@ -1,8 +1,10 @@
-/* The machine's roofs, measured: copy and read bandwidth, float32 FMA peak, bfloat16 dot peak.
+/* The machine's roofs, measured: copy and read bandwidth, float32 FMA peak, bfloat16 dot peak; and the rate of taken branches.
  *
- * usage: roofs THREADS reads names of rates (copy, read, fma, dot) from standard input, a line each, and answers each with
- * the total over the threads in one round of some tens of milliseconds: bytes/s (a copy counts what is read and what is
+ * usage: roofs THREADS reads names of rates (copy, read, fma, dot, branch) from standard input, a line each, and answers each
+ * with the total over the threads in one round of some tens of milliseconds: bytes/s (a copy counts what is read and what is
  * written) or FLOP/s (an FMA counts two, a bfloat16 pair product four); 0 where the processor has no instruction for it.
+ * Branches are for telling whether another thread shares a core: a core takes one a cycle, and alternates between its threads.
+ * Their round is a tenth of a millisecond, so that one just before and one just after a call tell what the call met.
  * So a benchmark can take a roof's rounds between the rounds of what it measures, on a machine whose speed wanders. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -18,9 +20,9 @@
 #include <arm_neon.h>
 #endif
 
-enum { COPY, READ, FMA32, DOT16, RATES };
+enum { COPY, READ, FMA32, DOT16, BRANCH, RATES };
 enum { MAX_THREADS = 256 };
-static const char *const names[RATES] = { "copy", "read", "fma", "dot" };
+static const char *const names[RATES] = { "copy", "read", "fma", "dot", "branch" };
 static const size_t buffer_bytes = (size_t)128 << 20;
 
 /* What the workers share: the rate of this round, and the barriers around it. */
@@ -102,11 +104,19 @@ static double read_all(const char *from, float *sink) {
     return (double)buffer_bytes;
 }
 
+static double branches(float *sink) {
+    long n = 400000;
+    for (long i = 0; i < n; i++) __asm__ volatile("" : "+r"(i));
+    *sink = (float)n;
+    return (double)n;
+}
+
 static double work(struct worker *w) {
     switch (asked) {
     case COPY: memcpy(w->to, w->from, buffer_bytes); return 2.0 * (double)buffer_bytes;
     case READ: return read_all(w->from, &w->sink);
     case FMA32: return fma_peak(&w->sink);
+    case BRANCH: return branches(&w->sink);
     default: return dot_peak(&w->sink);
     }
 }

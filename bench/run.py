@@ -3,6 +3,8 @@
 usage: run.py [--threads N] [--cases REGEX] [--rounds N] [--roofs PROGRAM] [--json FILE] [--plot FOLDER] [PEER ...]
 A round runs every peer once for at least 20 ms, and the machine's own rate (bench/roofs.c) likewise; medians over the rounds are
 quoted, with the spread of the middle half. A share above 1 means that the machine's mood changed, or that caches helped.
+Where a neighbour's threads come and go on the cores, everything waits up to a tenth of a second for a moment without them; our share of
+the roof is also given over those rounds alone that had none just before nor just after.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 SLICE = 0.02  # seconds a peer runs in a round
+PATIENCE = 0.1  # seconds to wait for a moment in which no other thread shares a core
 REST = 0.06  # seconds until the threads of the peer before sleep: ONNX Runtime's spin for 20 to 50 ms after a call
 
 
@@ -49,6 +52,7 @@ class Roofs:
     """The program of bench/roofs.c, asked for one round of a rate at a time."""
 
     def __init__(self, program, threads):
+        self.branches = 0.0
         self.program = subprocess.Popen([program, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def rate(self, name):
@@ -56,22 +60,39 @@ class Roofs:
         self.program.stdin.flush()
         return float(self.program.stdout.readline())
 
+    def alone(self):
+        """Whether no other thread shares a core just now, as far as this run has seen what a core can do."""
+        rate = max(self.rate("branch"), self.rate("branch"))
+        self.branches = max(self.branches, rate)
+        return rate > 0.9 * self.branches
 
-def interleave(thunks, rounds, roof):
-    """peer → seconds a call, one a round; and the roof's rate, one a round."""
+    def settle(self):
+        """Waits for such a moment, not for long."""
+        end = time.perf_counter() + PATIENCE
+        while not (alone := self.alone()) and time.perf_counter() < end:
+            pass
+        return alone
+
+
+def interleave(thunks, rounds, roofs, bound):
+    """peer → seconds a call, one a round; the roof's rate, one a round; and those of our seconds that no other thread disturbed."""
     counts = {peer: repeats(thunk) for peer, thunk in thunks.items()}
-    times, rates = {peer: [] for peer in thunks}, []
+    times, rates, undisturbed = {peer: [] for peer in thunks}, [], []
     for _ in range(rounds):
         time.sleep(REST)
-        rates.append(roof())
+        roofs.settle()
+        rates.append(roofs.rate(bound))
         for peer, thunk in thunks.items():
             time.sleep(REST)
+            alone = roofs.settle()
             thunk()
             begin = time.perf_counter()
             for _ in range(counts[peer]):
                 thunk()
             times[peer].append((time.perf_counter() - begin) / counts[peer])
-    return times, rates
+            if peer == "invar" and alone and roofs.alone():
+                undisturbed.append(times[peer][-1])
+    return times, rates, undisturbed
 
 
 def measure(case, chosen, threads, rounds, roofs):
@@ -87,11 +108,13 @@ def measure(case, chosen, threads, rounds, roofs):
                 thunks[peer] = thunk
         except Exception as error:  # a peer without the operation must not end the run
             row.setdefault("errors", {})[peer] = f"{type(error).__name__}: {error}"[:200]
-    times, rates = interleave(thunks, rounds, lambda: roofs.rate(bound))
+    times, rates, undisturbed = interleave(thunks, rounds, roofs, bound)
     for peer, seconds in times.items():
         quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
         row["times"][peer] = dict(median=quartiles[1], low=quartiles[0], high=quartiles[2])
     row["roof_rate"] = statistics.median(rates)
+    if undisturbed:
+        row["undisturbed"] = dict(rounds=len(undisturbed), share=amount / statistics.median(undisturbed) / row["roof_rate"])
     judge(row, amount)
     return row
 
@@ -128,9 +151,11 @@ def line(table, row):
         return f"{time['median'] * 1e3:.4g}" if time else "error" if peer in row.get("errors", {}) else "–"
 
     ours = row["times"].get("invar")
+    alone = row.get("undisturbed")
     spread = f"{(ours['high'] - ours['low']) / ours['median']:.0%}" if ours else "–"
     table.add_row(row["case"], *(cell(p) for p in table.peers), spread,
                   f"{row['share']:.0%} of {row['roof_rate'] / 1e9:.0f} G/s {row['roof']}" if "share" in row else "–",
+                  f"{alone['share']:.0%} in {alone['rounds']}" if alone else "–",
                   f"{row['ratio']:.2f} × {row['best_peer']}" if "ratio" in row else "–")
 
 
@@ -141,7 +166,7 @@ def main():
     chosen = {p: available[p] for p in options.peers} if options.peers else available
     roofs = Roofs(options.roofs, options.threads)
     console = Console(width=160)
-    table = Table("case", *(f"{p} ms" for p in chosen), "spread", "share of roof", "against the best peer")
+    table = Table("case", *(f"{p} ms" for p in chosen), "spread", "share of roof", "undisturbed", "against the best peer")
     table.peers = list(chosen)
     rows = []
     for case in cases():
