@@ -46,6 +46,9 @@ void invar_source_free(invar_source *source);
 /* INVAR_MODE_...: how the kernel's threads are run outside check mode. */
 uint32_t invar_source_mode(const invar_source *source);
 
+/* Bytes on which arrays must begin for the text to run: 1 where it reads them by their own element types alone. */
+int32_t invar_source_alignment(const invar_source *source);
+
 /* What of a launch is compiled in. Address space (constant or device) is not: it goes in translation. */
 typedef struct invar_array_key {
     invar_dtype dtype;

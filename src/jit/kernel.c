@@ -139,6 +139,7 @@ invar_status invar_kernel_create(invar_kernel **kernel, const invar_kernel_descr
     invar_status status = INVAR_OK;
     if (!copy_description(made, &known)) status = invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     if (status == INVAR_OK) status = invar_source_read(&made->source, &made->description);
+    if (status == INVAR_OK) made->alignment = invar_source_alignment(made->source);
     if (status == INVAR_OK) *kernel = made;
     else invar_kernel_destroy(made);
     return status;

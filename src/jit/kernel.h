@@ -38,6 +38,7 @@ struct invar_kernel {
     const char *operation;                /* "metal_kernel" or "cuda_kernel" */
     char file[INVAR_KERNEL_MAX_NAME + 16], header_file[INVAR_KERNEL_MAX_NAME + 16]; /* what #line calls the texts */
     invar_source *source;
+    int32_t alignment;                    /* bytes on which arrays must begin, invar_source_alignment */
     pthread_mutex_t lock;                 /* held while a program is made */
     atomic_int maker;                     /* the process that holds it; 0: none */
     _Atomic(invar_program *) programs;    /* only ever grows */
@@ -55,7 +56,7 @@ invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *con
 /* The compiler with its version, from the cache where the compiler has been asked before. */
 invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const char *operation);
 
-/* Copies every element of view, in row-major order, to memory at `to`. */
+/* Copies every element of view, in row-major order, to memory at `to`, which may be aligned to nothing. */
 void invar_kernel_copy(invar_run *run, char *to, const invar_view *view);
 /* Gives every element of a row-contiguous view the value. */
 void invar_kernel_fill(invar_run *run, const invar_view *view, double value);

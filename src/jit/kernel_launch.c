@@ -13,6 +13,7 @@ typedef struct arguments {
     invar_view views[2 * INVAR_KERNEL_MAX_ARRAYS];
     invar_array_key keys[2 * INVAR_KERNEL_MAX_ARRAYS];
     bool contiguous[2 * INVAR_KERNEL_MAX_ARRAYS];
+    bool misplaced[2 * INVAR_KERNEL_MAX_ARRAYS]; /* begins where the kernel's text cannot read it */
     void *data[2 * INVAR_KERNEL_MAX_ARRAYS];
     const int32_t *shapes[2 * INVAR_KERNEL_MAX_ARRAYS];
     const int64_t *strides[2 * INVAR_KERNEL_MAX_ARRAYS];
@@ -174,24 +175,74 @@ static invar_status read_arrays(const invar_kernel *kernel, arguments *a, const 
 
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-static bool needs_copy(const invar_kernel *kernel, const arguments *a, int32_t i) {
+static bool is_gathered(const invar_kernel *kernel, const arguments *a, int32_t i) {
     return i < a->input_count && !a->contiguous[i] && kernel->description.ensure_row_contiguous;
 }
 
-/* Copies inputs that must be row-contiguous into the run's scratch memory. */
-static void copy_inputs(const invar_kernel *kernel, arguments *a, invar_run *run) {
+/* The elements of an array that exist, counted from element 0 of the view. */
+static void element_range(const invar_view *view, bool gathered, int64_t *begin, int64_t *end) {
+    *begin = 0;
+    *end = view->count;
+    if (gathered || !view->count) return;
+    *end = 1;
+    for (int d = 0; d < view->ndim; d++) {
+        int64_t reach = (view->shape[d] - 1) * view->stride[d];
+        if (reach < 0) *begin += reach;
+        else *end += reach;
+    }
+}
+
+/* Notes the arrays that must be elsewhere, and returns the scratch memory that this takes. Check mode has places of its own;
+ * a plan counts every array, since the call that follows may bring other addresses. */
+static size_t place_arrays(const invar_kernel *kernel, arguments *a, bool check, bool plan) {
+    size_t scratch = 0;
+    for (int32_t i = 0; i < a->count; i++) {
+        size_t item = invar_view_item_size(&a->views[i]);
+        int64_t begin, end;
+        bool gathered = is_gathered(kernel, a, i);
+        bool aligned = plan ? kernel->alignment == 1 : (uintptr_t)a->data[i] % (uint32_t)kernel->alignment == 0;
+        a->misplaced[i] = !gathered && !check && !aligned;
+        if (!gathered && !a->misplaced[i]) continue;
+        element_range(&a->views[i], gathered, &begin, &end);
+        scratch += lines((size_t)-begin * item) + lines((size_t)end * item);
+    }
+    return scratch;
+}
+
+/* Gives such arrays their place in the run's scratch memory: inputs are copied, row-contiguous or with the strides they have. */
+static void move_arrays(const invar_kernel *kernel, arguments *a, invar_run *run) {
     char *place = run->shared;
-    for (int32_t i = 0; i < a->input_count; i++) {
-        if (!needs_copy(kernel, a, i)) continue;
-        invar_kernel_copy(run, place, &a->views[i]);
-        a->data[i] = place;
-        place += lines((size_t)a->views[i].count * invar_view_item_size(&a->views[i]));
+    for (int32_t i = 0; i < a->count; i++) {
+        invar_view span = a->views[i];
+        size_t item = invar_view_item_size(&span);
+        int64_t begin, end;
+        bool gathered = is_gathered(kernel, a, i);
+        if (!gathered && !a->misplaced[i]) continue;
+        element_range(&span, gathered, &begin, &end);
+        a->data[i] = place + lines((size_t)-begin * item);
+        if (!gathered) {
+            span.data += begin * (int64_t)item;
+            span.ndim = 1, span.stride[0] = 1, span.shape[0] = span.count = end - begin;
+        }
+        if (i < a->input_count) invar_kernel_copy(run, (char *)a->data[i] + begin * (int64_t)item, &span);
+        place = (char *)a->data[i] + lines((size_t)end * item);
     }
 }
 
 static void fill_outputs(const arguments *a, const invar_launch_options *options, invar_run *run) {
-    if (!options->has_init_value) return;
-    for (int32_t i = a->input_count; i < a->count; i++) invar_kernel_fill(run, &a->views[i], options->init_value);
+    for (int32_t i = a->input_count; options->has_init_value && i < a->count; i++) {
+        invar_view view = a->views[i];
+        view.data = a->data[i];
+        invar_kernel_fill(run, &view, options->init_value);
+    }
+}
+
+static void return_outputs(const arguments *a, invar_run *run) {
+    for (int32_t i = a->input_count; i < a->count; i++) {
+        invar_view view = a->views[i];
+        view.data = a->data[i];
+        if (a->misplaced[i]) invar_kernel_copy(run, a->views[i].data, &view);
+    }
 }
 
 /* ---- running ------------------------------------------------------------------------------------------ */
@@ -211,19 +262,6 @@ static void describe_launch(const invar_kernel *kernel, const arguments *a, cons
     }
 }
 
-/* The elements of an input that exist, counted from element 0 of the view. */
-static void element_range(const invar_view *view, bool copied, int64_t *begin, int64_t *end) {
-    *begin = 0;
-    *end = view->count;
-    if (copied || !view->count) return;
-    *end = 1;
-    for (int d = 0; d < view->ndim; d++) {
-        int64_t reach = (view->shape[d] - 1) * view->stride[d];
-        if (reach < 0) *begin += reach;
-        else *end += reach;
-    }
-}
-
 static invar_status run_checked(const invar_kernel *kernel, const arguments *a, const invar_loaded *loaded,
                                 const invar_launch *launch, const invar_launch_options *options, bool strict) {
     invar_check_array arrays[2 * INVAR_KERNEL_MAX_ARRAYS];
@@ -233,7 +271,7 @@ static invar_status run_checked(const invar_kernel *kernel, const arguments *a, 
         bool output = i >= a->input_count;
         arrays[i] = (invar_check_array){ .name = argument_name(kernel, i), .dtype = a->views[i].dtype, .output = output,
                                          .initialised = output && options->has_init_value };
-        element_range(&a->views[i], needs_copy(kernel, a, i), &arrays[i].begin, &arrays[i].end);
+        element_range(&a->views[i], is_gathered(kernel, a, i), &arrays[i].begin, &arrays[i].end);
     }
     invar_check check = {
         .module = loaded->module, .handle = loaded->handle, .object = *object ? object : NULL, .launch = launch,
@@ -258,10 +296,8 @@ static invar_status run(invar_kernel *kernel, invar_context *context, arguments 
     invar_run memory = { .context = context, .execution = &options->execution };
     invar_launch launch;
     const invar_loaded *loaded;
-    size_t scratch = 0;
+    size_t scratch = place_arrays(kernel, a, check, options->execution.plan);
     bool planned = false, worker = options->has_init_value || options->execution.plan;
-    for (int32_t i = 0; i < a->input_count; i++)
-        if (needs_copy(kernel, a, i)) scratch += lines((size_t)a->views[i].count * invar_view_item_size(&a->views[i]));
     describe_launch(kernel, a, options, &launch);
     if (!options->execution.plan) INVAR_TRY(invar_kernel_program(kernel, context, a->keys, options, check, &loaded));
     if (scratch || worker) {
@@ -272,7 +308,7 @@ static invar_status run(invar_kernel *kernel, invar_context *context, arguments 
             describe_plan(kernel, context, options->execution.plan);
             return INVAR_OK;
         }
-        copy_inputs(kernel, a, &memory);
+        move_arrays(kernel, a, &memory);
         fill_outputs(a, options, &memory);
     }
     invar_execution execution = options->execution;
@@ -280,6 +316,7 @@ static invar_status run(invar_kernel *kernel, invar_context *context, arguments 
     invar_status status =
         check ? run_checked(kernel, a, loaded, &launch, options, check == INVAR_CHECK_STRICT)
               : invar_exec_run(loaded->module, &launch, context, &execution, kernel->operation, kernel->description.name);
+    if (scratch && status == INVAR_OK) return_outputs(a, &memory);
     invar_run_end(&memory);
     return status;
 }

@@ -12,6 +12,7 @@
  *     numbers.c  their numbers
  *     mode.c     how the threads are run
  *     lane_loops.c loops that lanes walk through side by side
+ *     alignment.c what it takes for granted of arrays' addresses
  *     lower.c    writes one text by its rules
  *     generate.c, signature.c, parts.c, entry.c   the program around it (jit/program.h)
  */

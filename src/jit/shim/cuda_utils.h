@@ -1,7 +1,8 @@
 /* What MLX defines before every CUDA kernel besides the types: vector loads and stores, Limits, index arithmetic. */
 namespace invar_shim {
 
-template <class T, int N> struct alignas(sizeof(T) * N) AlignedVector {
+/* No access of CUDA's is wider than 16 bytes, and arrays are sure to begin on no wider boundary (jit/alignment.c). */
+template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) AlignedVector {
     T val[N];
     T &operator[](int i) { return val[i]; }
     T operator[](int i) const { return val[i]; }
