@@ -109,6 +109,7 @@ void invar_fibre_prepare(invar_lane *lane, void (*entry)(void)) {
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
 
 static invar_stack_state *state_of(invar_stacks *stacks, invar_lane *lane) {
     return lane ? invar_stack_state_of(lane) : &stacks->home;
@@ -162,8 +163,18 @@ static pthread_key_t key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static int key_made;
 
+/* The i-th stack's lane. */
+static invar_lane *lane_at(const invar_stacks *stacks, int i) {
+    return invar_lane_of((char *)stacks->chunks[i / CHUNK_STACKS] + (size_t)(i % CHUNK_STACKS) * STACK_BYTES);
+}
+
 static void destroy(void *argument) {
     invar_stacks *stacks = argument;
+#ifdef THREAD_SANITIZER
+    for (int i = 0; i < stacks->count; i++)
+        if (invar_stack_state_of(lane_at(stacks, i))->sanitizer)
+            __tsan_destroy_fiber(invar_stack_state_of(lane_at(stacks, i))->sanitizer);
+#endif
     for (int i = 0; i < stacks->chunk_count; i++) munmap(stacks->chunks[i], (size_t)STACK_BYTES * CHUNK_STACKS);
     free(stacks);
 }
@@ -195,8 +206,7 @@ void invar_stacks_give(invar_stacks *stacks) {
 void invar_stacks_reset(invar_stacks *stacks) {
     stacks->free_count = 0;
     for (int i = 0; i < stacks->count; i++) {
-        char *base = (char *)stacks->chunks[i / CHUNK_STACKS] + (size_t)(i % CHUNK_STACKS) * STACK_BYTES;
-        invar_lane *lane = invar_lane_of(base);
+        invar_lane *lane = lane_at(stacks, i);
         invar_stack_state_of(lane)->stack_pointer = NULL;
         stacks->free[stacks->free_count++] = lane;
     }

@@ -81,8 +81,10 @@ bool check_close(const invar_tensor *got, const double *expected, double absolut
 
 /* ---- instruction sets ------------------------------------------------------------------------------ */
 
-/* The i-th instruction set that this machine has (reference first), or NULL past the last; fresh contexts for it. With CHECK_FEW
- * in the environment, reference and the best one alone. */
+/* Whether a test that takes long is to take fewer cases: CHECK_FEW stands in the environment. */
+bool check_few(void);
+/* The i-th instruction set that this machine has (reference first), or NULL past the last; fresh contexts for it. With few cases,
+ * reference and the best one alone. */
 const char *check_cpu(int i);
 invar_context *check_context(const char *cpu, int threads);
 

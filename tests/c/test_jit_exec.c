@@ -83,6 +83,7 @@ static void each_once(const invar_module *module) {
         for (int threads = 1; threads <= 3; threads += 2) {
             const uint32_t *grid = shapes[s][0];
             size_t count = (size_t)grid[0] * grid[1] * grid[2], bad = 0;
+            if (check_few() && count > 5000) continue;
             _Atomic int *seen = calloc(count, sizeof *seen), wrong = 0;
             invar_context *context = check_context(NULL, threads);
             CHECK_OK(run_with(module, grid, shapes[s][1], seen, &wrong, context, NULL));
@@ -125,10 +126,11 @@ static void mirror(const invar_lane *lane) {
 static void test_barrier(void) {
     invar_module module = module_of(INVAR_MODE_GROUP, mirror);
     static int out[3000];
+    const uint32_t count = check_few() ? 300 : 3000;
     for (uint32_t width = 1; width <= 1024; width = width * 2 + 1) {
-        CHECK_OK(run(&module, DIM(3000, 1, 1), DIM(width, 1, 1), out, NULL));
-        for (uint32_t i = 0; i < 3000; i++) {
-            uint32_t begin = i / width * width, size = 3000 - begin < width ? 3000 - begin : width;
+        CHECK_OK(run(&module, DIM(count, 1, 1), DIM(width, 1, 1), out, NULL));
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t begin = i / width * width, size = count - begin < width ? count - begin : width;
             int expected = (int)(size - 1 - (i - begin)) + 9;
             if (!CHECK(out[i] == expected, "width %u, thread %u: %d, expected %d", width, i, out[i], expected)) return;
         }
@@ -429,6 +431,10 @@ static void test_many_callers(void) {
 }
 
 static void test_fork(void) {
+#ifdef __SANITIZE_THREAD__
+    check_skip("ThreadSanitizer does not start threads in a forked child");
+    return;
+#endif
     if (getenv("CHECK_EMULATED")) {
         check_skip("qemu-user cannot start threads in a forked child");
         return;
