@@ -313,6 +313,18 @@ def test_an_exporter_that_fails():
         fast.rms_norm(Broken())
 
 
+def test_a_mask_of_numpy_ma_is_not_lost_without_a_word():
+    x = np.ma.masked_array(np.ones((2, 4), np.float32), mask=np.eye(2, 4))
+    for call, name in (
+        (lambda: fast.rms_norm(x), "x"),
+        (lambda: fast.rms_norm(x.data, out=x), "out"),
+        (lambda: fast.scaled_dot_product_attention(x.data, x.data, x.data, mask=np.ma.masked_array(np.ones((2, 2), bool))), "mask"),
+    ):
+        with pytest.raises(ValueError, match=f": {name}: expected an array without a mask.*filled"):
+            call()
+    assert np.array_equal(fast.rms_norm(np.matrix(x.data)), fast.rms_norm(x.data)), "other subclasses are arrays"
+
+
 # ---- torch ------------------------------------------------------------------------------------------
 
 
@@ -324,9 +336,24 @@ def test_a_tensor_that_requires_grad_names_the_ways_out():
         lambda: fast.rms_norm(torch.ones(2, 4), out=x),
         lambda: fast.rms_norm(np.ones((2, 4), np.float32), torch.nn.Parameter(torch.ones(4))),
     ):
-        with pytest.raises(ValueError, match=r"rms_norm: .*detach\(\).*invar\.torch"):
+        with pytest.raises(ValueError, match=r"rms_norm: .*detach\(\).*_vjp.*invar\.torch"):
             call()
     assert fast.rms_norm(x.detach()).shape == (2, 4)
+
+
+@needs_torch
+def test_a_tangent_of_forward_mode_is_not_lost_without_a_word():
+    from torch.autograd import forward_ad
+
+    kernel = fast.metal_kernel(name="copy", input_names=["a"], output_names=["out"],
+                               source="uint i = thread_position_in_grid.x; out[i] = a[i];")
+    x = torch.ones(2, 4)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, x)
+        for call in (lambda: fast.rms_norm(dual), lambda: fast.rms_norm(x, dual[0]), lambda: kernel(dual)):
+            with pytest.raises(ValueError, match="without a tangent"):
+                call()
+        assert fast.rms_norm(x).shape == (2, 4)
 
 
 @needs_torch

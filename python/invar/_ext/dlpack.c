@@ -58,9 +58,29 @@ static bool refuse_gradient(PyObject *object, const char *operation, const char 
     Py_XDECREF(flag);
     if (requires_grad)
         PyErr_Format(PyExc_ValueError,
-                     "%s: %s: expected a tensor without requires_grad, got one with it: pass tensor.detach(), or use "
-                     "invar.torch, which differentiates", operation, argument);
+                     "%s: %s: expected a tensor without requires_grad, got one with it: pass tensor.detach(), and take gradients "
+                     "from the functions whose names end in _vjp (there is no invar.torch yet)", operation, argument);
     return !requires_grad;
+}
+
+/* A tensor of forward-mode differentiation: torch exports its value and forgets the tangent. There is none outside a
+ * dual_level, which is all that a call looks for then. */
+static bool refuse_tangent(PyObject *object, const char *operation, const char *argument) {
+    static PyObject *forward_ad, *level_name;
+    if (!level_name && !(level_name = PyUnicode_InternFromString("_current_level"))) return false;
+    if (!forward_ad) forward_ad = Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "torch.autograd.forward_ad"));
+    PyObject *level = forward_ad ? PyObject_GetAttr(forward_ad, level_name) : NULL, *dual = NULL, *tangent = NULL;
+    if (level && PyLong_AsLong(level) >= 0) dual = PyObject_CallMethod(forward_ad, "unpack_dual", "O", object);
+    if (dual) tangent = PyObject_GetAttrString(dual, "tangent");
+    PyErr_Clear(); /* another torch than those known has other names */
+    bool differentiated = tangent && tangent != Py_None;
+    Py_XDECREF(level);
+    Py_XDECREF(dual);
+    Py_XDECREF(tangent);
+    if (differentiated)
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor without a tangent, got one of torch's forward-mode "
+                     "differentiation, which this has no rule for", operation, argument);
+    return !differentiated;
 }
 
 /* torch exports a tensor whose negation it has put off (z.conj().imag) as the memory stands, with the wrong sign. */
@@ -81,7 +101,9 @@ static bool refuse_negative(PyObject *object, const char *operation, const char 
 bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exchange, const char *operation,
                           const char *argument) {
     invar_tensor tensor;
-    if (!refuse_gradient(object, operation, argument) || !refuse_negative(object, operation, argument)) return false;
+    if (!refuse_gradient(object, operation, argument) || !refuse_tangent(object, operation, argument) ||
+        !refuse_negative(object, operation, argument))
+        return false;
     if (exchange->borrow(object, &tensor) < 0)
         return raise_because(PyExc_ValueError, operation, argument,
                              "expected a dense tensor that DLPack describes, got one that it does not");

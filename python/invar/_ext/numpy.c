@@ -69,10 +69,26 @@ static bool dtype_of(invar_dtype *dtype, const PyArray_Descr *descr) {
     return true;
 }
 
+/* Of a subclass of NumPy's array that numpy.ma knows. One exists only where that module has been imported. */
+static bool is_masked(PyObject *object) {
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *module = PyArray_CheckExact(object) ? NULL : PyDict_GetItemString(modules, "numpy.ma");
+    PyObject *type = module ? PyObject_GetAttrString(module, "MaskedArray") : NULL;
+    bool masked = type && PyObject_IsInstance(object, type) > 0;
+    Py_XDECREF(type);
+    if (PyErr_Occurred()) PyErr_Clear(); /* a module that is half imported has made no arrays */
+    return masked;
+}
+
 bool numpy_view(array *a, PyObject *object, const char *operation, const char *argument) {
     PyArrayObject *source = (PyArrayObject *)object;
     invar_tensor *tensor = &a->tensor;
     int ndim = PyArray_NDIM(source);
+    if (is_masked(object)) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected an array without a mask, got a masked one, whose mask would count for "
+                     "nothing: pass .filled(value) or .data", operation, argument);
+        return false;
+    }
     if (!dtype_of(&tensor->dtype, PyArray_DESCR(source))) {
         PyErr_Format(PyExc_ValueError, "%s: %s: expected a native boolean, integer or floating type, got %S", operation,
                      argument, (PyObject *)PyArray_DESCR(source));
