@@ -30,9 +30,9 @@
 
 /* Accumulators of a tile, and the widest tile in vectors. */
 #if VEC_REGISTERS == 32
-enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4 };
+enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4, PRODUCT_LATE_STEPS = 4 };
 #else
-enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3 };
+enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3, PRODUCT_LATE_STEPS = 4 };
 #endif
 
 typedef struct product {
@@ -88,9 +88,38 @@ typedef struct product {
 /* The first element behind the link that holds this one. */
 static inline int64_t product_link_end(int64_t link, int64_t element) { return (element / link + 1) * link; }
 
+/* The last `late` steps of a link and its sum, of rows m … m+G-1. */
+#define PRODUCT_LATE_STEP(m, n)                                                                   \
+    do {                                                                                          \
+        if ((n) == 0) element = vf_set1(p[((m) - row0) * a_row]);                                 \
+        sum[m][n] = PRODUCT_ADD(element, row[n], sum[m][n]);                                      \
+    } while (0)
+#define PRODUCT_IN_GROUP(DO, m)                          \
+    do {                                                 \
+        PRODUCT_IN_ROW(DO, m);                           \
+        if (G > 1 && (m) + 1 < M) PRODUCT_IN_ROW(DO, (m) + 1); \
+        if (G > 2 && (m) + 2 < M) PRODUCT_IN_ROW(DO, (m) + 2); \
+        if (G > 3 && (m) + 3 < M) PRODUCT_IN_ROW(DO, (m) + 3); \
+    } while (0)
+#define PRODUCT_LATE(m)                                                                            \
+    do {                                                                                           \
+        const int row0 = m;                                                                        \
+        const float *p = a + (m) * a_row, *q = b;                                                  \
+        for (int64_t k = late; k > 0; k--, p += a_step, q += b_row) {                              \
+            row[0] = vf_load(q);                                                                   \
+            if (N > 1) row[1] = vf_load(q + VW);                                                   \
+            if (N > 2) row[2] = vf_load(q + 2 * VW);                                               \
+            if (N > 3) row[3] = vf_load(q + 3 * VW);                                               \
+            PRODUCT_IN_GROUP(PRODUCT_LATE_STEP, m);                                                \
+        }                                                                                          \
+        if (first) PRODUCT_IN_GROUP(PRODUCT_STORE, m);                                             \
+        else PRODUCT_IN_GROUP(PRODUCT_JOIN, m);                                                    \
+    } while (0)
+
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
 VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const product *x, int64_t link, int64_t m0,
                              int64_t n0) {
+    const int G = N > 2 ? 2 : 4;
     vf sum[12][4], row[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
     float *c = x->c + m0 * x->c_row + n0;
@@ -100,15 +129,20 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
     for (int64_t left = x->depth;; link = x->link) {
         const bool first = left == x->depth && !x->join;
         left -= link;
-        for (int64_t k = left < 0 ? link + left : link; k > 0; k--, a += a_step, b += b_row) {
+        const int64_t steps = left < 0 ? link + left : link, late = steps < PRODUCT_LATE_STEPS ? steps : PRODUCT_LATE_STEPS;
+        for (int64_t k = steps - late; k > 0; k--, a += a_step, b += b_row) {
             row[0] = vf_load(b);
             if (N > 1) row[1] = vf_load(b + VW);
             if (N > 2) row[2] = vf_load(b + 2 * VW);
             if (N > 3) row[3] = vf_load(b + 3 * VW);
             PRODUCT_IN_TILE(PRODUCT_STEP);
         }
-        if (first) PRODUCT_IN_TILE(PRODUCT_STORE);
-        else PRODUCT_IN_TILE(PRODUCT_JOIN);
+        PRODUCT_LATE(0);
+        if (M > G) PRODUCT_LATE(G);
+        if (M > 2 * G) PRODUCT_LATE(2 * G);
+        if (M > 3 * G) PRODUCT_LATE(3 * G);
+        a += late * a_step;
+        b += late * b_row;
         if (left <= 0) return;
         PRODUCT_IN_TILE(PRODUCT_ZERO);
     }
