@@ -112,14 +112,16 @@ VEC_INLINE vf mask_load(const kernel_state *s, const invar_attention_mask_kind f
 
 /* Keys that rows first … first+count-1 of a tile see. False: none. */
 static bool rows_span(const row_tile *tile, int first, int count, int *low, int *high) {
-    *low = INT32_MAX;
-    *high = 0;
+    int least = INT32_MAX, most = 0;
     for (int r = first; r < first + count; r++) {
-        if (tile->last[r] <= tile->first[r]) continue;
-        if (tile->first[r] < *low) *low = tile->first[r];
-        if (tile->last[r] > *high) *high = tile->last[r];
+        const bool some = tile->last[r] > tile->first[r];
+        const int from = some ? tile->first[r] : INT32_MAX, to = some ? tile->last[r] : 0;
+        least = from < least ? from : least;
+        most = to > most ? to : most;
     }
-    return *high > *low;
+    *low = least;
+    *high = most;
+    return most > least;
 }
 
 /* The tile's rows and their keys. */
@@ -141,7 +143,9 @@ static void open_tile(const kernel_state *s, row_tile *tile, int64_t start, int6
 static bool close_tile(const kernel_state *s, row_tile *tile) {
     tile->masked = s->call->mask.data != NULL;
     if (!rows_span(tile, 0, tile->rows, &tile->low, &tile->high)) return false;
-    for (int r = 0; r < tile->rows; r++) tile->masked |= tile->first[r] > tile->low || tile->last[r] < tile->high;
+    int part = 0;
+    for (int r = 0; r < tile->rows; r++) part |= (tile->first[r] > tile->low) | (tile->last[r] < tile->high);
+    tile->masked |= part != 0;
     return true;
 }
 

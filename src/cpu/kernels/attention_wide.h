@@ -437,12 +437,14 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
         fold_nothing(&s->fold, index, tile->rows.row, rows);
         return;
     }
-    wide_limits(tile);
+    const bool whole = !tile->rows.masked && wide_plain(s->call);
+    tile->limits = false;
+    if (!whole) wide_limits(tile);
     wide_scores(s, tile, k);
     if (tile->open) {
         tile->rows.masked = wide_bias(s, tile);
         wide_biased_links(s, tile, v);
-    } else if (!tile->rows.masked && wide_plain(s->call)) {
+    } else if (whole) {
         wide_links(s, tile, v);
     } else {
         wide_weights(s, tile, false);
