@@ -25,6 +25,7 @@ typedef struct wide_tile {
     float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
     int low[PANEL_VECTORS], high[PANEL_VECTORS]; /* keys that some row of each vector sees */
     bool apart[PANEL_VECTORS];                 /* not every column of a vector sees all of them, the mask apart */
+    bool whole;                                /* every row sees every key, and logits are scores times a positive number */
     bool limits;                               /* not every column of the tile sees the same keys, the mask apart */
     int64_t next_row, next_start;              /* of the tile that comes next: its first row and key */
     int next_rows;                             /* whose masks are called ahead; 0: none follow, or all rows share one */
@@ -152,6 +153,7 @@ static void wide_product(const kernel_state *s, const wide_tile *tile, const ele
         .rows = to - from, .columns = (last - first) * VW, .depth = s->depth, .a = k->data + from * k->stride,
         .a_row = k->stride, .a_step = 1, .b = tile->queries + first * VW, .b_row = tile->width,
         .c = s->scores + from * tile->width + first * VW, .c_row = tile->width, .link = s->link,
+        .most = tile->whole ? s->fold.part_m + first * VW : NULL,
     };
     element_product(&x);
 }
@@ -230,21 +232,12 @@ VEC_INLINE void wide_exponentials(const kernel_state *s, const wide_tile *tile, 
     vf_store(s->fold.part_l + vector * VW, sum);
 }
 
-/* The largest logits of vectors first … first+N-1, whose rows see every key: the largest scores', as the scale is positive. */
-VEC_INLINE void wide_most(const kernel_state *s, const wide_tile *tile, int first, const int N) {
-    const int64_t width = tile->width;
-    const float *row = s->scores + first * VW + tile->rows.low * width;
-    vf most[WEIGHT_VECTORS], other[WEIGHT_VECTORS];
-    for (int i = 0; i < N; i++) most[i] = other[i] = vf_set1(-INFINITY);
-    int left = tile->rows.high - tile->rows.low;
-    for (; left >= 2; left -= 2, row += 2 * width) {
-        for (int i = 0; i < N; i++) most[i] = vf_max(vf_load(row + i * VW), most[i]); /* a NaN does not enter */
-        for (int i = 0; i < N; i++) other[i] = vf_max(vf_load(row + width + i * VW), other[i]);
-    }
-    for (int i = 0; i < N; i++) {
-        if (left) most[i] = vf_max(vf_load(row + i * VW), most[i]);
-        vf_store(s->fold.part_m + (first + i) * VW, vf_mul(vf_max(other[i], most[i]), vf_set1(s->call->score_scale)));
-        vf_store(s->fold.part_l + (first + i) * VW, vf_zero());
+/* The largest logits: the largest scores', as the scale is positive. */
+static void wide_most(const kernel_state *s, const wide_tile *tile) {
+    const vf scale = vf_set1(s->call->score_scale);
+    for (int i = 0; i < tile->width; i += VW) {
+        vf_store(s->fold.part_m + i, vf_mul(vf_load(s->fold.part_m + i), scale));
+        vf_store(s->fold.part_l + i, vf_zero());
     }
 }
 
@@ -380,8 +373,7 @@ static void wide_sums(const kernel_state *s, const wide_tile *tile, const elemen
  * stay in the first-level cache for all rows. logits: they and their maxima stand already. */
 VEC_INLINE void wide_links_of(const kernel_state *s, const wide_tile *tile, const element_rows *v, const bool logits) {
     const int vectors = tile->width / VW, whole = vectors / WEIGHT_VECTORS * WEIGHT_VECTORS;
-    for (int i = 0; i < whole && !logits; i += WEIGHT_VECTORS) wide_most(s, tile, i, WEIGHT_VECTORS);
-    for (int i = whole; i < vectors && !logits; i++) wide_most(s, tile, i, 1);
+    if (!logits) wide_most(s, tile);
     for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
         next = product_link_end(KEY_LINK, j) < tile->rows.high ? (int)product_link_end(KEY_LINK, j) : tile->rows.high;
         for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_whole(s, tile, logits, i, WEIGHT_VECTORS, j, next);
@@ -437,14 +429,15 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
         fold_nothing(&s->fold, index, tile->rows.row, rows);
         return;
     }
-    const bool whole = !tile->rows.masked && wide_plain(s->call);
+    tile->whole = !tile->rows.masked && wide_plain(s->call);
     tile->limits = false;
-    if (!whole) wide_limits(tile);
+    if (!tile->whole) wide_limits(tile);
+    for (int r = 0; r < tile->width; r += VW) vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
     wide_scores(s, tile, k);
     if (tile->open) {
         tile->rows.masked = wide_bias(s, tile);
         wide_biased_links(s, tile, v);
-    } else if (whole) {
+    } else if (tile->whole) {
         wide_links(s, tile, v);
     } else {
         wide_weights(s, tile, false);

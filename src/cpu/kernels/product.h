@@ -44,6 +44,7 @@ typedef struct product {
     float *c;
     int64_t c_row;
     bool resume, join; /* join: not on tiles */
+    float *most;   /* NULL, or the columns' largest C so far: grows by these rows'; a NaN does not enter */
     int64_t link;  /* 0, as it must be with resume or join: one chain */
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
 } product;
@@ -74,6 +75,10 @@ typedef struct product {
 #define PRODUCT_LOAD(m, n) sum[m][n] = vf_load(c + (m) * x->c_row + (n) * VW)
 #define PRODUCT_STORE(m, n) vf_store(c + (m) * x->c_row + (n) * VW, sum[m][n])
 #define PRODUCT_JOIN(m, n) vf_store(c + (m) * x->c_row + (n) * VW, vf_add(vf_load(c + (m) * x->c_row + (n) * VW), sum[m][n]))
+#define PRODUCT_TOTAL(m, n) sum[m][n] = vf_add(vf_load(c + (m) * x->c_row + (n) * VW), sum[m][n])
+#define PRODUCT_LOAD_MOST(m, n) most[n] = vf_load(x->most + n0 + (n) * VW)
+#define PRODUCT_MOST(m, n) most[n] = vf_max(sum[m][n], most[n])
+#define PRODUCT_STORE_MOST(m, n) vf_store(x->most + n0 + (n) * VW, most[n])
 #if defined(VEC_PAIRS)
 #define PRODUCT_ADD(a, b, c) (pairs ? vf_dot_pairs(a, b, c) : vf_fma(a, b, c))
 #else
@@ -112,15 +117,17 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
             if (N > 3) row[3] = vf_load(q + 3 * VW);                                               \
             PRODUCT_IN_GROUP(PRODUCT_LATE_STEP, m);                                                \
         }                                                                                          \
-        if (first) PRODUCT_IN_GROUP(PRODUCT_STORE, m);                                             \
-        else PRODUCT_IN_GROUP(PRODUCT_JOIN, m);                                                    \
+        if (!first) PRODUCT_IN_GROUP(PRODUCT_TOTAL, m);                                            \
+        PRODUCT_IN_GROUP(PRODUCT_STORE, m);                                                        \
+        if (last && (m) == 0) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, 0);                                \
+        if (last) PRODUCT_IN_GROUP(PRODUCT_MOST, m);                                               \
     } while (0)
 
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
 VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const product *x, int64_t link, int64_t m0,
                              int64_t n0) {
     const int G = N > 2 ? 2 : 4;
-    vf sum[12][4], row[4], element;
+    vf sum[12][4], row[4], most[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
     float *c = x->c + m0 * x->c_row + n0;
     const int64_t a_row = x->a_row, a_step = x->a_step, b_row = x->b_row;
@@ -137,13 +144,15 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
             if (N > 3) row[3] = vf_load(b + 3 * VW);
             PRODUCT_IN_TILE(PRODUCT_STEP);
         }
+        const bool last = left <= 0 && x->most;
         PRODUCT_LATE(0);
         if (M > G) PRODUCT_LATE(G);
         if (M > 2 * G) PRODUCT_LATE(2 * G);
         if (M > 3 * G) PRODUCT_LATE(3 * G);
+        if (last) PRODUCT_IN_ROW(PRODUCT_STORE_MOST, 0);
+        if (left <= 0) return;
         a += late * a_step;
         b += late * b_row;
-        if (left <= 0) return;
         PRODUCT_IN_TILE(PRODUCT_ZERO);
     }
 }
