@@ -10,9 +10,10 @@
 
 #include "cpu/kernels/attention_state.h"
 
-/* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. Vectors whose weights are
- * formed together, with a shift and a sum each in registers. */
-enum { TOGETHER = 12, PANEL_VECTORS = PANEL / VW, WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
+/* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. Keys that are called ahead
+ * together, and floats of a line. Vectors whose weights are formed together, with a shift and a sum each in registers. */
+enum { TOGETHER = 12, CALLED = TOGETHER / 2, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
+       WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
 
 /* A tile, its panel and the block it works on. */
 typedef struct wide_tile {
@@ -169,20 +170,31 @@ VEC_INLINE void wide_call_mask(const kernel_state *s, const wide_tile *tile, int
     }
 }
 
-/* S where all rows see the same keys. Memory is idle meanwhile: the next tile's mask is called, some rows after some keys. */
-static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k) {
-    const int low = tile->rows.low, high = tile->rows.high, step = tile->next_rows ? TOGETHER : high - low;
+/* Calls rows first … last-1 of K or V, of so many elements, into the second-level cache. */
+VEC_INLINE void wide_call_rows(const element_rows *x, int64_t elements, int first, int last) {
+    for (int r = first; r < last; r++)
+        for (int64_t i = 0; i < elements; i += CALL_LINE) __builtin_prefetch(x->data + r * x->stride + i, 0, 2);
+}
+
+/* S where all rows see the same keys. Memory is idle meanwhile. A block's first tile calls K a register tile ahead, and V; the
+ * next tile's mask is called, some rows after some keys. */
+static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
+    const int low = tile->rows.low, high = tile->rows.high;
+    const bool first = tile->rows.row == 0;
+    const int step = first ? CALLED : tile->next_rows ? TOGETHER : high - low;
     for (int from = low; from < high; from += step) {
         const int to = from + step < high ? from + step : high;
+        if (first) wide_call_rows(k, s->depth, to, to + step < high ? to + step : high);
+        if (first) wide_call_rows(v, s->width, from / NUMBERS, to / NUMBERS);
         wide_product(s, tile, k, from, to, 0, tile->width / VW);
         wide_call_mask(s, tile, tile->next_rows * (from - low) / (high - low), tile->next_rows * (to - low) / (high - low));
     }
 }
 
-static void wide_scores(const kernel_state *s, const wide_tile *tile, const element_rows *k) {
+static void wide_scores(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int vectors = tile->width / VW;
     if (!tile->limits) {
-        wide_scores_of_all(s, tile, k);
+        wide_scores_of_all(s, tile, k, v);
         return;
     }
     for (int from = tile->rows.low; from < tile->rows.high; from += TOGETHER) {
@@ -410,7 +422,7 @@ static void wide_repair(const kernel_state *s, const wide_tile *tile, const elem
         const float l = s->fold.part_l[r];
         if (l == 0 || (l == l && !row_has_nan(s->fold.part + r * s->width, s->width))) continue;
         if (!marked && tile->open) wide_turn_mask(s, tile);
-        if (!marked) wide_scores(s, tile, k);
+        if (!marked) wide_scores(s, tile, k, v);
         if (!marked) wide_weights(s, tile, true);
         marked = true;
         wide_selected(s, tile, v, r);
@@ -433,7 +445,7 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
     tile->limits = false;
     if (!tile->whole) wide_limits(tile);
     for (int r = 0; r < tile->width; r += VW) vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
-    wide_scores(s, tile, k);
+    wide_scores(s, tile, k, v);
     if (tile->open) {
         tile->rows.masked = wide_bias(s, tile);
         wide_biased_links(s, tile, v);
