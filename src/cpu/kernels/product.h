@@ -16,7 +16,12 @@
  *
  * Links make a sum more accurate: a step rounds at the size of what its chain has summed so far, so that n links have about
  * the chain's error divided by sqrt(n). They are added up in C: 24 additions, which Zen 4 has other units for, and 24
- * stores of two cycles each: 1 to 2 % for links of 64 elements, 4 % for links of 32.
+ * stores of two cycles each.
+ *
+ * Stores are hidden while they come a few at a time. Zen 4 does a dozen of 64 bytes beside FMAs; each one more, right behind
+ * those, keeps the next tile's FMAs waiting for 2½ cycles, 30 cycles for 24 of them (95 where another thread shares the core).
+ * So the last steps of a link are done by two rows of a tile after the other, and each two are stored while the next ones'
+ * FMAs go on: 4 cycles are lost. The price is a load of B for each two rows in those steps, which there is room for.
  *
  * With pairs, an element of A and of B is two bfloat16 numbers and a step adds both products: half the steps for the same
  * depth (vec/pairs.h).
@@ -28,11 +33,11 @@
 
 #include "cpu/vec/vec.h"
 
-/* Accumulators of a tile, and the widest tile in vectors. */
+/* Accumulators of a tile, the widest tile in vectors, and steps at the end of a link that rows do apart. */
 #if VEC_REGISTERS == 32
 enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4, PRODUCT_LATE_STEPS = 4 };
 #else
-enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3, PRODUCT_LATE_STEPS = 4 };
+enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3, PRODUCT_LATE_STEPS = 2 };
 #endif
 
 typedef struct product {
@@ -44,7 +49,7 @@ typedef struct product {
     float *c;
     int64_t c_row;
     bool resume, join; /* join: not on tiles */
-    float *most;   /* NULL, or the columns' largest C so far: grows by these rows'; a NaN does not enter */
+    float *most;   /* NULL, as it must be on tiles, or each column's largest C so far, which takes in these; a NaN does not enter */
     int64_t link;  /* 0, as it must be with resume or join: one chain */
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
 } product;
@@ -74,7 +79,6 @@ typedef struct product {
 #define PRODUCT_ZERO(m, n) sum[m][n] = vf_zero()
 #define PRODUCT_LOAD(m, n) sum[m][n] = vf_load(c + (m) * x->c_row + (n) * VW)
 #define PRODUCT_STORE(m, n) vf_store(c + (m) * x->c_row + (n) * VW, sum[m][n])
-#define PRODUCT_JOIN(m, n) vf_store(c + (m) * x->c_row + (n) * VW, vf_add(vf_load(c + (m) * x->c_row + (n) * VW), sum[m][n]))
 #define PRODUCT_TOTAL(m, n) sum[m][n] = vf_add(vf_load(c + (m) * x->c_row + (n) * VW), sum[m][n])
 #define PRODUCT_LOAD_MOST(m, n) most[n] = vf_load(x->most + n0 + (n) * VW)
 #define PRODUCT_MOST(m, n) most[n] = vf_max(sum[m][n], most[n])
@@ -84,6 +88,7 @@ typedef struct product {
 #else
 #define PRODUCT_ADD(a, b, c) ((void)pairs, vf_fma(a, b, c))
 #endif
+#define PRODUCT_READ(p, n) row[n] = vf_load((p) + (n) * VW)
 #define PRODUCT_STEP(m, n)                                       \
     do {                                                         \
         if ((n) == 0) element = vf_set1(a[(m) * a_row]);         \
@@ -93,40 +98,37 @@ typedef struct product {
 /* The first element behind the link that holds this one. */
 static inline int64_t product_link_end(int64_t link, int64_t element) { return (element / link + 1) * link; }
 
-/* The last `late` steps of a link and its sum, of rows m … m+G-1. */
-#define PRODUCT_LATE_STEP(m, n)                                                                   \
-    do {                                                                                          \
-        if ((n) == 0) element = vf_set1(p[((m) - row0) * a_row]);                                 \
-        sum[m][n] = PRODUCT_ADD(element, row[n], sum[m][n]);                                      \
+/* The last `late` steps of a link, and what becomes of it, for rows m … m+G-1: p and q are at the first of them in A and B. */
+#define PRODUCT_LATE_STEP(m, n)                                  \
+    do {                                                         \
+        if ((n) == 0) element = vf_set1(p[((m) - row0) * a_row]); \
+        sum[m][n] = PRODUCT_ADD(element, row[n], sum[m][n]);     \
     } while (0)
-#define PRODUCT_IN_GROUP(DO, m)                          \
-    do {                                                 \
-        PRODUCT_IN_ROW(DO, m);                           \
-        if (G > 1 && (m) + 1 < M) PRODUCT_IN_ROW(DO, (m) + 1); \
+#define PRODUCT_IN_GROUP(DO, m)                                \
+    do {                                                       \
+        PRODUCT_IN_ROW(DO, m);                                 \
+        if ((m) + 1 < M) PRODUCT_IN_ROW(DO, (m) + 1);          \
         if (G > 2 && (m) + 2 < M) PRODUCT_IN_ROW(DO, (m) + 2); \
         if (G > 3 && (m) + 3 < M) PRODUCT_IN_ROW(DO, (m) + 3); \
     } while (0)
-#define PRODUCT_LATE(m)                                                                            \
-    do {                                                                                           \
-        const int row0 = m;                                                                        \
-        const float *p = a + (m) * a_row, *q = b;                                                  \
-        for (int64_t k = late; k > 0; k--, p += a_step, q += b_row) {                              \
-            row[0] = vf_load(q);                                                                   \
-            if (N > 1) row[1] = vf_load(q + VW);                                                   \
-            if (N > 2) row[2] = vf_load(q + 2 * VW);                                               \
-            if (N > 3) row[3] = vf_load(q + 3 * VW);                                               \
-            PRODUCT_IN_GROUP(PRODUCT_LATE_STEP, m);                                                \
-        }                                                                                          \
-        if (!first) PRODUCT_IN_GROUP(PRODUCT_TOTAL, m);                                            \
-        PRODUCT_IN_GROUP(PRODUCT_STORE, m);                                                        \
-        if (last && (m) == 0) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, 0);                                \
-        if (last) PRODUCT_IN_GROUP(PRODUCT_MOST, m);                                               \
+#define PRODUCT_LATE(m)                                                             \
+    do {                                                                            \
+        const int row0 = m;                                                         \
+        const float *p = a + row0 * a_row, *q = b;                                  \
+        for (int64_t k = late; k > 0; k--, p += a_step, q += b_row) {               \
+            PRODUCT_IN_ROW(PRODUCT_READ, q);                                        \
+            PRODUCT_IN_GROUP(PRODUCT_LATE_STEP, m);                                 \
+        }                                                                           \
+        if (!first) PRODUCT_IN_GROUP(PRODUCT_TOTAL, m);                             \
+        PRODUCT_IN_GROUP(PRODUCT_STORE, m);                                         \
+        if (most_too && row0 == 0) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, m);            \
+        if (most_too) PRODUCT_IN_GROUP(PRODUCT_MOST, m);                            \
     } while (0)
 
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
 VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const product *x, int64_t link, int64_t m0,
                              int64_t n0) {
-    const int G = N > 2 ? 2 : 4;
+    const int G = N > 2 ? 2 : 4; /* 6 to 8 chains, or 4 */
     vf sum[12][4], row[4], most[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
     float *c = x->c + m0 * x->c_row + n0;
@@ -138,18 +140,15 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
         left -= link;
         const int64_t steps = left < 0 ? link + left : link, late = steps < PRODUCT_LATE_STEPS ? steps : PRODUCT_LATE_STEPS;
         for (int64_t k = steps - late; k > 0; k--, a += a_step, b += b_row) {
-            row[0] = vf_load(b);
-            if (N > 1) row[1] = vf_load(b + VW);
-            if (N > 2) row[2] = vf_load(b + 2 * VW);
-            if (N > 3) row[3] = vf_load(b + 3 * VW);
+            PRODUCT_IN_ROW(PRODUCT_READ, b);
             PRODUCT_IN_TILE(PRODUCT_STEP);
         }
-        const bool last = left <= 0 && x->most;
+        const bool most_too = left <= 0 && x->most;
         PRODUCT_LATE(0);
         if (M > G) PRODUCT_LATE(G);
         if (M > 2 * G) PRODUCT_LATE(2 * G);
         if (M > 3 * G) PRODUCT_LATE(3 * G);
-        if (last) PRODUCT_IN_ROW(PRODUCT_STORE_MOST, 0);
+        if (most_too) PRODUCT_IN_ROW(PRODUCT_STORE_MOST, 0);
         if (left <= 0) return;
         a += late * a_step;
         b += late * b_row;
