@@ -12,7 +12,7 @@
 
 /* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. Keys that are called ahead
  * together, and floats of a line. Vectors whose weights are formed together, with a shift and a sum each in registers. */
-enum { TOGETHER = 12, CALLED = TOGETHER / 2, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
+enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
        WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
 
 /* A tile, its panel and the block it works on. */

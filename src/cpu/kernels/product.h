@@ -35,9 +35,9 @@
 
 /* Accumulators of a tile, the widest tile in vectors, and steps at the end of a link that rows do apart. */
 #if VEC_REGISTERS == 32
-enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4, PRODUCT_LATE_STEPS = 4 };
+enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4, PRODUCT_LATE = 4 };
 #else
-enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3, PRODUCT_LATE_STEPS = 2 };
+enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3, PRODUCT_LATE = 0 };
 #endif
 
 typedef struct product {
@@ -98,12 +98,7 @@ typedef struct product {
 /* The first element behind the link that holds this one. */
 static inline int64_t product_link_end(int64_t link, int64_t element) { return (element / link + 1) * link; }
 
-/* The last `late` steps of a link, and what becomes of it, for rows m … m+G-1: p and q are at the first of them in A and B. */
-#define PRODUCT_LATE_STEP(m, n)                                  \
-    do {                                                         \
-        if ((n) == 0) element = vf_set1(p[((m) - row0) * a_row]); \
-        sum[m][n] = PRODUCT_ADD(element, row[n], sum[m][n]);     \
-    } while (0)
+/* The last steps of a link, where it has as many, and what becomes of it, for rows m … m+G-1. */
 #define PRODUCT_IN_GROUP(DO, m)                                \
     do {                                                       \
         PRODUCT_IN_ROW(DO, m);                                 \
@@ -111,18 +106,26 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
         if (G > 2 && (m) + 2 < M) PRODUCT_IN_ROW(DO, (m) + 2); \
         if (G > 3 && (m) + 3 < M) PRODUCT_IN_ROW(DO, (m) + 3); \
     } while (0)
-#define PRODUCT_LATE(m)                                                             \
-    do {                                                                            \
-        const int row0 = m;                                                         \
-        const float *p = a + row0 * a_row, *q = b;                                  \
-        for (int64_t k = late; k > 0; k--, p += a_step, q += b_row) {               \
-            PRODUCT_IN_ROW(PRODUCT_READ, q);                                        \
-            PRODUCT_IN_GROUP(PRODUCT_LATE_STEP, m);                                 \
-        }                                                                           \
-        if (!first) PRODUCT_IN_GROUP(PRODUCT_TOTAL, m);                             \
-        PRODUCT_IN_GROUP(PRODUCT_STORE, m);                                         \
-        if (most_too && row0 == 0) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, m);            \
-        if (most_too) PRODUCT_IN_GROUP(PRODUCT_MOST, m);                            \
+#define PRODUCT_LATE_STEP(m)                    \
+    do {                                        \
+        PRODUCT_IN_ROW(PRODUCT_READ, b);        \
+        PRODUCT_IN_GROUP(PRODUCT_STEP, m);      \
+        a += a_step;                            \
+        b += b_row;                             \
+    } while (0)
+#define PRODUCT_END(m)                                                   \
+    do {                                                                 \
+        if (late) {                                                      \
+            PRODUCT_LATE_STEP(m);                                        \
+            PRODUCT_LATE_STEP(m);                                        \
+            PRODUCT_LATE_STEP(m);                                        \
+            PRODUCT_LATE_STEP(m);                                        \
+            if ((m) + G < M) a -= late * a_step, b -= late * b_row;      \
+        }                                                                \
+        if (!first) PRODUCT_IN_GROUP(PRODUCT_TOTAL, m);                  \
+        PRODUCT_IN_GROUP(PRODUCT_STORE, m);                              \
+        if (most_too && (m) == 0) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, m);  \
+        if (most_too) PRODUCT_IN_GROUP(PRODUCT_MOST, m);                 \
     } while (0)
 
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
@@ -138,20 +141,18 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
     for (int64_t left = x->depth;; link = x->link) {
         const bool first = left == x->depth && !x->join;
         left -= link;
-        const int64_t steps = left < 0 ? link + left : link, late = steps < PRODUCT_LATE_STEPS ? steps : PRODUCT_LATE_STEPS;
+        const int64_t steps = left < 0 ? link + left : link, late = steps < PRODUCT_LATE ? 0 : PRODUCT_LATE;
         for (int64_t k = steps - late; k > 0; k--, a += a_step, b += b_row) {
             PRODUCT_IN_ROW(PRODUCT_READ, b);
             PRODUCT_IN_TILE(PRODUCT_STEP);
         }
         const bool most_too = left <= 0 && x->most;
-        PRODUCT_LATE(0);
-        if (M > G) PRODUCT_LATE(G);
-        if (M > 2 * G) PRODUCT_LATE(2 * G);
-        if (M > 3 * G) PRODUCT_LATE(3 * G);
+        PRODUCT_END(0);
+        if (M > G) PRODUCT_END(G);
+        if (M > 2 * G) PRODUCT_END(2 * G);
+        if (M > 3 * G) PRODUCT_END(3 * G);
         if (most_too) PRODUCT_IN_ROW(PRODUCT_STORE_MOST, 0);
         if (left <= 0) return;
-        a += late * a_step;
-        b += late * b_row;
         PRODUCT_IN_TILE(PRODUCT_ZERO);
     }
 }
