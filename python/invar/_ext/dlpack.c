@@ -157,8 +157,9 @@ bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, cons
         if (legacy) tensor = &legacy->tensor;
     }
     if (!tensor)
-        return raise_because(PyExc_ValueError, operation, argument,
-                             "expected an array that exports itself through DLPack, got one that does not");
+        return raise_because(PyExc_ValueError, operation, argument, a->kind == ARRAY_MLX
+                             ? "expected an array that MLX can evaluate here, which inside mx.compile and mx.vmap it cannot"
+                             : "expected an array that exports itself through DLPack, got one that does not");
     return array_borrow(a, tensor, operation, argument);
 }
 
