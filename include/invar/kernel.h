@@ -117,7 +117,8 @@ typedef struct invar_launch_options {
  *
  * Outputs are row-contiguous and overlap neither each other nor an input. Inputs are of any real type, bool or
  * complex64 (Metal has no float64), of rank 0 to 8; one of rank 0 is a scalar in Metal, a pointer in CUDA. Without
- * ensure_row_contiguous an input's strides are what <input>_strides says.
+ * ensure_row_contiguous an input's strides are what <input>_strides says. Arrays may begin at any element: where the text
+ * casts pointers, one that is not aligned to 16 bytes (64, where the text asks for more) runs as a copy that is.
  *
  * INVAR_ERROR_COMPILE carries the compiler's words with the user's own lines. INVAR_ERROR_KERNEL: the threads of a
  * group wait for each other for ever, or a thread spins on an atomic that nobody writes. INVAR_ERROR_KERNEL_CHECK: check

@@ -126,6 +126,16 @@ def test_python_numbers_as_inputs():
     assert out.tolist() == [1484, -7, 2**40, 1]
 
 
+def test_numpy_floats_as_inputs():
+    """1 / np.sqrt(d) is a np.float64, which derives from float. Metal has no such type; CUDA has."""
+    metal = fast.metal_kernel("scaled", ["x", "s"], ["out"], "out[0] = x[0] * s; out[1] = sizeof(s);")
+    cuda = fast.cuda_kernel("scaled", ["x", "s"], ["out"], "out[0] = x[0] * *s; out[1] = sizeof(*s);")
+    for kernel, size in ((metal, 4), (cuda, 8)):
+        assert one_output(kernel, mx.array([8.0]), 1 / np.sqrt(16), n=2).tolist() == [2.0, size]
+    short = fast.metal_kernel("short", ["x", "s"], ["out"], "uint i = thread_position_in_grid.x; out[i] = x[i] * s[i];")
+    assert short(mx.array([8.0, 4.0]), np.float64(0.5)).dtype == np.float32
+
+
 def test_cuda_scalars_are_pointers():
     kernel = fast.cuda_kernel("scalar", ["x", "s"], ["out"], "out[threadIdx.x] = x[threadIdx.x] * *s + s[0];")
     assert one_output(kernel, mx.array([1.0, 2.0]), 3.0, n=2).tolist() == [6.0, 9.0]

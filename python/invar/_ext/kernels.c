@@ -37,7 +37,8 @@ static kernel_handle *new_handle(const invar_kernel_description *d, PyObject *in
     size_t count = (size_t)(d->input_count + d->output_count);
     kernel_handle *handle = calloc(1, sizeof *handle + count * sizeof handle->names[0]);
     if (!handle) return PyErr_NoMemory(), NULL;
-    handle->operation = d->dialect == INVAR_DIALECT_CUDA ? "cuda_kernel" : "metal_kernel";
+    handle->metal = d->dialect == INVAR_DIALECT_METAL;
+    handle->operation = handle->metal ? "metal_kernel" : "cuda_kernel";
     handle->input_count = d->input_count;
     handle->output_count = d->output_count;
     handle->expand = !d->ensure_row_contiguous;

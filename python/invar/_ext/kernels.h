@@ -14,6 +14,7 @@ typedef struct kernel_handle {
     invar_kernel *kernel;
     const char *operation; /* "metal_kernel" or "cuda_kernel" */
     int32_t input_count, output_count;
+    bool metal;  /* its element types are Metal's, which has no float64 */
     bool expand; /* inputs are not made row-contiguous by the library, so the short form must do it */
     char *names[]; /* inputs, then outputs */
 } kernel_handle;

@@ -58,7 +58,10 @@ static bool number_input(kernel_call *call, int32_t i, PyObject *object) {
     return true;
 }
 
-static bool is_number(PyObject *object) { return PyFloat_CheckExact(object) || PyLong_Check(object); }
+/* np.float64 derives from Python's float: what `1 / np.sqrt(d)` gives is a number to Metal, which has no such type. */
+static bool is_number(const kernel_call *call, PyObject *object) {
+    return PyFloat_CheckExact(object) || PyLong_Check(object) || (call->handle->metal && PyFloat_Check(object));
+}
 
 /* A list or tuple: a borrowed item. */
 static PyObject *item_of(PyObject *sequence, Py_ssize_t i) {
@@ -85,7 +88,7 @@ bool kernel_inputs_in(kernel_call *call, PyObject *inputs) {
     if (!expect_length(call, inputs, handle->input_count, "inputs", "a list of arrays")) return false;
     for (int32_t i = 0; i < handle->input_count; i++) {
         PyObject *object = item_of(inputs, i);
-        bool good = is_number(object) ? number_input(call, i, object)
+        bool good = is_number(call, object) ? number_input(call, i, object)
                                       : array_in(&call->inputs[i], object, handle->operation, handle->names[i]);
         if (!good) return false;
         call->input_tensors[i] = &call->inputs[i].tensor;
@@ -245,7 +248,7 @@ static invar_dtype promoted_type(const kernel_call *call) {
     bool arrays = false;
     for (int32_t i = 0; i < call->handle->input_count; i++) {
         const array *input = &call->inputs[i];
-        if (is_number(input->object)) {
+        if (is_number(call, input->object)) {
             numbers = promote(numbers, input->tensor.dtype);
             continue;
         }
