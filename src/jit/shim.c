@@ -30,6 +30,7 @@ EMBED(limits, "shim/limits.h");
 EMBED(metal_common, "shim/metal_common.h");
 EMBED(metal_math, "shim/metal_math.h");
 EMBED(metal_geometric, "shim/metal_geometric.h");
+EMBED(metal_pack, "shim/metal_pack.h");
 EMBED(metal_columns, "shim/metal_columns.h");
 EMBED(complex, "shim/complex.h");
 EMBED(indexing, "shim/indexing.h");
@@ -70,6 +71,13 @@ EMBED(cuda_utils, "shim/cuda_utils.h");
     "sinpi sqrt tan tanh tanpi trunc"
 #define METAL_GEOMETRIC_WORDS \
     "dot cross length length_squared distance distance_squared normalize faceforward reflect refract"
+/* A packed form, to and from float and half. */
+#define METAL_PACKED(to, from) \
+    "unpack_" to "_to_float unpack_" to "_to_half pack_float_to_" from " pack_half_to_" from " "
+#define METAL_PACK_WORDS                                                                                               \
+    METAL_PACKED("unorm4x8", "unorm4x8") METAL_PACKED("snorm4x8", "snorm4x8")                                          \
+    METAL_PACKED("unorm4x8_srgb", "srgb_unorm4x8") METAL_PACKED("unorm2x16", "unorm2x16")                              \
+    METAL_PACKED("snorm2x16", "snorm2x16") METAL_PACKED("unorm10a2", "unorm10a2")
 #define MATRIX_WORDS(type)                                                                                             \
     type "2x2 " type "2x3 " type "2x4 " type "3x2 " type "3x3 " type "3x4 " type "4x2 " type "4x3 " type "4x4 "
 #define METAL_COLUMNS_WORDS MATRIX_WORDS("float") MATRIX_WORDS("half") "matrix"
@@ -147,6 +155,7 @@ const invar_shim_part invar_shim_parts[] = {
     PART(metal_common, METAL, BOTH, NULL),
     PART(metal_math, METAL, BOTH, METAL_MATH_WORDS),
     PART(metal_geometric, METAL, BOTH, METAL_GEOMETRIC_WORDS),
+    PART(metal_pack, METAL, BOTH, METAL_PACK_WORDS),
     PART(metal_columns, METAL, BOTH, METAL_COLUMNS_WORDS),
     PART(narrow, CUDA, BOTH, CUDA_HALF_WORDS " numeric_limits " CUDA_STD_WORDS),
     PART(traits, METAL, BOTH, TRAIT_WORDS),

@@ -35,6 +35,7 @@
 #include "jit/shim/metal_common.h"
 #include "jit/shim/metal_math.h"
 #include "jit/shim/metal_geometric.h"
+#include "jit/shim/metal_pack.h"
 #include "jit/shim/metal_columns.h"
 #include "jit/shim/traits.h"
 #include "jit/shim/limits.h"
