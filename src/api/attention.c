@@ -17,6 +17,8 @@ enum {
     FEW_TASKS = 16,            /* tiles of rows up to which keys are split */
     THREAD_TASKS = 4,          /* chunks for each thread, which do not all run at one speed */
     THREAD_PACKED = 1,         /* where each of them packs the keys that it shares with the others */
+    MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX: they keep
+                                * K and V of a head, and the next block's part of these rows, which memory brings along with this one's */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
@@ -54,12 +56,14 @@ static void plan_split(schedule *s) {
     s->tasks = s->pieces_at_once * runs_of(s, s->blocks_at_once);
 }
 
-/* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
-static int64_t chunk_rows(const schedule *s, int threads) {
+/* Rows of a chunk: as many as keep all threads busy, and no more than share the caches, which may be roomy. */
+static int64_t chunk_rows(const schedule *s, int threads, bool roomy) {
     const invar_attention_call *call = s->call;
     const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : call->causal ? 2 * THREAD_PACKED : THREAD_PACKED;
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
+    const bool masked = call->mask.data && call->mask.row_stride && call->type == INVAR_F32;
+    if (masked && roomy && rows > MASKED_ROWS) rows = MASKED_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }
@@ -70,7 +74,7 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
     const int64_t tiles = s.units * invar_attention_tile_rows(s.unit_rows) / INVAR_ATTENTION_TILE;
     const bool few = s.unit_rows <= FEW_ROWS || tiles < FEW_TASKS;
-    s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
+    s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads, strcmp(kernels->name, "amx") == 0);
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
     if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);

@@ -166,6 +166,37 @@ static void types_promote(void) {
     attention_free(&d);
 }
 
+/* Scores of 0 give every key the weight 1. Values of feature d are the bfloat16 numbers 1 + d/128 and 1 + (d + 1)/128 by turns, so
+ * that sums are exact and every quotient lies half way between the two: the even one is right. */
+static void quotients_are_rounded_once(void) {
+    enum { QUERIES = 20, FEATURES = 64 };
+    const char *cpu;
+    for (int i = 0; (cpu = check_cpu(i)); i++) {
+        invar_context *context = check_context(cpu, 1);
+        for (int keys = 2; keys < 300; keys += 6) {
+            check_array q, k, v, out;
+            check_array_init(&q, check_bf16, CHECK_SHAPE(1, 1, QUERIES, FEATURES));
+            check_array_init(&k, check_bf16, CHECK_SHAPE(1, 1, keys, FEATURES));
+            check_array_init(&v, check_bf16, CHECK_SHAPE(1, 1, keys, FEATURES));
+            check_array_init(&out, check_bf16, CHECK_SHAPE(1, 1, QUERIES, FEATURES));
+            for (int64_t n = 0; n < QUERIES * FEATURES; n++) check_set(&q.tensor, n, 0);
+            for (int64_t n = 0; n < keys * FEATURES; n++) {
+                check_set(&k.tensor, n, 1);
+                check_set(&v.tensor, n, 1 + (double)(n % FEATURES + n / FEATURES % 2) / 128);
+            }
+            CHECK_OK(invar_scaled_dot_product_attention(context, &out.tensor, NULL, &q.tensor, &k.tensor, &v.tensor, NULL, NULL,
+                                                        NULL, NULL));
+            int wrong = 0;
+            for (int64_t n = 0; n < QUERIES * FEATURES; n++)
+                wrong += check_get(&out.tensor, n) != 1 + (double)((n % FEATURES + 1) / 2 * 2) / 128;
+            CHECK(wrong == 0, "%s, %d keys: %d quotients are not the nearest even ones", cpu, keys, wrong);
+            check_array *all[] = { &q, &k, &v, &out };
+            for (int n = 0; n < 4; n++) check_array_free(all[n]);
+        }
+        invar_context_destroy(context);
+    }
+}
+
 static void empty_dimensions(void) {
     const int64_t sizes[][5] = { { 0, 2, 3, 4, 8 }, { 1, 0, 3, 4, 8 }, { 1, 2, 0, 4, 8 }, { 1, 2, 3, 0, 8 }, { 1, 2, 3, 4, 0 } };
     const char *cpu;
@@ -188,4 +219,4 @@ static void empty_dimensions(void) {
 
 CHECK_MAIN(CHECK_TEST(reference_agrees_with_the_oracle), CHECK_TEST(every_instruction_set_agrees_with_the_oracle),
            CHECK_TEST(every_head_size), CHECK_TEST(every_rank), CHECK_TEST(two_batch_dimensions), CHECK_TEST(types_promote),
-           CHECK_TEST(empty_dimensions))
+           CHECK_TEST(quotients_are_rounded_once), CHECK_TEST(empty_dimensions))

@@ -93,6 +93,7 @@ static inline int64_t invar_attention_feature_link(int64_t features) {
 
 enum {
     INVAR_ATTENTION_TILE = 64, /* query rows a tile, at most: four of the longest vectors */
+    INVAR_ATTENTION_HELD = 128, /* query rows whose scores are held at once, at most: of bfloat16 on AMX tiles */
     INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */
 };
 
@@ -126,6 +127,13 @@ static inline int64_t invar_attention_batch_offset(const invar_attention_call *c
 static inline char *invar_attention_row(const invar_attention_call *call, const invar_attention_operand *x, int64_t batch,
                                         int64_t head, int64_t row) {
     return x->data + (invar_attention_batch_offset(call, x, batch) + head * x->head_stride + row * x->row_stride);
+}
+
+/* Row r of a unit of q, out, lse or mask, from its row 0. Without heads that share K and V no division is needed. */
+static inline char *invar_attention_unit_row(const invar_attention_call *call, const invar_attention_operand *x, char *first,
+                                             int64_t r) {
+    if (call->group == 1) return first + r * x->row_stride;
+    return first + (r % call->group * x->head_stride + r / call->group * x->row_stride);
 }
 
 /* Keys that this batch has. */
@@ -239,7 +247,7 @@ typedef struct invar_attention_layout {
     int64_t keys, values;      /* a block of K and V, packed */
     int64_t queries, rows;     /* the chunk's q; a tile's rows, or a panel's of K */
     int64_t out, stats;        /* the chunk's running state; and what a tile needs of it */
-    int64_t scores, mask, part; /* a tile's scores, its additive mask twice, its part of out */
+    int64_t scores, mask, part; /* a tile's scores, its additive mask, its part of out */
     int64_t total;
 } invar_attention_layout;
 
@@ -249,16 +257,17 @@ static inline int64_t invar_attention_lines(int64_t floats) { return (floats + 1
 static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows) {
     const int64_t most = invar_attention_lines(rows);
     const int64_t tile = most < INVAR_ATTENTION_TILE ? most : INVAR_ATTENTION_TILE;
+    const int64_t held = call->type != INVAR_BF16 ? tile : most < INVAR_ATTENTION_HELD ? most : INVAR_ATTENTION_HELD;
     const int64_t key_width = invar_attention_lines(call->key_dim), width = invar_attention_lines(call->value_dim);
     invar_attention_layout at = { 0 };
     at.values = at.keys + key_width * call->key_block;
     at.queries = at.values + width * call->key_block;
     at.rows = at.queries + most * key_width;
     at.out = at.rows + INVAR_ATTENTION_TILE * key_width;
-    at.stats = at.out + rows * width;
+    at.stats = at.out + most * width;
     at.scores = at.stats + invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE;
-    at.mask = at.scores + tile * (call->key_block + 16); /* rows may lie a line further apart than a block is wide */
-    at.part = at.mask + (call->mask.data ? 2 * tile * call->key_block : 0);
+    at.mask = at.scores + held * (call->key_block + 16); /* rows may lie a line further apart than a block is wide */
+    at.part = at.mask + (call->mask.data ? held * (call->key_block + 16) : 0);
     at.total = at.part + tile * width;
     return at;
 }

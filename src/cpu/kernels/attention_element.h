@@ -62,7 +62,9 @@ static bool element_in_place(const pack_source *x, int64_t columns) {
 static void element_pair_row(float *to, const pack_source *x, const char *from, int64_t columns) {
     uint16_t *numbers = (uint16_t *)(void *)to;
     if (columns % 2) numbers[columns] = 0;
-    if (pack_contiguous(x)) memcpy(to, from, 2 * (size_t)columns);
+    if (pack_contiguous(x) && columns % (2 * VW) == 0)
+        for (int64_t c = 0; c < columns / 2; c += VW) vf_store(to + c, vf_load((const float *)(const void *)from + c));
+    else if (pack_contiguous(x)) memcpy(to, from, 2 * (size_t)columns);
     else
         for (int64_t c = 0; c < columns; c++) memcpy(numbers + c, from + c * x->column_stride, 2);
 }

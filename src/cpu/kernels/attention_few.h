@@ -27,7 +27,7 @@ static pack_source few_keys(const kernel_state *s, int64_t first, int64_t last) 
 VEC_INLINE vf few_logits(const kernel_state *s, const row_tile *tile, int r, int j) {
     const int64_t at = r * s->call->key_block + j;
     vf t = softmax_scaled(s->call, vf_load(s->scores + at));
-    if (s->call->mask.data) t = softmax_added(t, s->mask + at);
+    if (s->call->mask.data) t = softmax_added(t, vf_load(s->mask + at));
     if (j >= tile->first[r] && j + VW <= tile->last[r]) return t;
     const vf lane = vf_load(few_lane), first = vf_set1((float)(tile->first[r] - j)), last = vf_set1((float)(tile->last[r] - j));
     return vf_select(vm_and(vf_le(first, lane), vf_lt(lane, last)), t, vf_set1(-INFINITY));

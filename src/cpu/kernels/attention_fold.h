@@ -11,15 +11,19 @@ typedef struct fold_state {
     const invar_attention_call *call;
     const invar_attention_work *work;
     int64_t width;         /* floats a row of out and part */
+    char *first_out, *first_lse; /* out's and lse's row of the unit's row 0 */
     float *out, *m, *l;    /* the chunk's rows */
     float *part, *part_m, *part_l; /* a block's part of a tile's rows */
     float *shrink, *weight;        /* [TILE]: exp2(m - m'), exp2(m_block - m') */
+    bool only;                     /* there is one block: its part is the state */
 } fold_state;
 
 static void fold_open(fold_state *f, const invar_attention_call *call, const invar_attention_work *work, float *out,
                       float *stats, float *part, int64_t width) {
     const int64_t rows = work->row_last - work->row_first;
     *f = (fold_state){ .call = call, .work = work, .width = width, .out = out, .part = part };
+    if (call->out.data) f->first_out = invar_attention_row(call, &call->out, work->batch, work->kv_head * call->group, 0);
+    if (call->lse.data) f->first_lse = invar_attention_row(call, &call->lse, work->batch, work->kv_head * call->group, 0);
     f->part_m = stats;
     f->part_l = stats + INVAR_ATTENTION_TILE;
     f->shrink = stats + 2 * INVAR_ATTENTION_TILE;
@@ -30,7 +34,8 @@ static void fold_open(fold_state *f, const invar_attention_call *call, const inv
         f->m[r] = -INFINITY;
         f->l[r] = 0;
     }
-    if (!work->parts) memset(out, 0, sizeof *out * (size_t)(rows * width));
+    f->only = !work->parts && work->block_last - work->block_first == 1;
+    if (!work->parts && !f->only) memset(out, 0, sizeof *out * (size_t)(rows * width));
 }
 
 /* A row's part of key block `block`: value_dim floats of o, then m and l. */
@@ -81,6 +86,12 @@ static void fold_tile(const fold_state *f, int64_t block, int64_t row, int rows)
         }
         return;
     }
+    if (f->only) {
+        memcpy(f->m + row, f->part_m, sizeof *f->m * (size_t)rows);
+        memcpy(f->l + row, f->part_l, sizeof *f->l * (size_t)rows);
+        memcpy(f->out + row * f->width, f->part, sizeof *f->out * (size_t)(rows * f->width));
+        return;
+    }
     for (int r = 0; r < rows; r += VW) {
         const int count = rows - r < VW ? rows - r : VW;
         vf m = vf_load_n(f->m + row + r, count), l = vf_load_n(f->l + row + r, count), shrink, weight;
@@ -108,11 +119,38 @@ static void fold_one(const fold_state *f, float *o, float *m, float *l, const fl
     fold_row(o, part, a, b, n);
 }
 
+#if defined(VEC_DIVIDES_SLOWLY) && defined(VEC_PAIRS)
+/* o / l, given r = 1 / l, where neither remainder underflows: after the first correction the quotient is one of the two numbers
+ * beside o / l, after the second the nearer one (Markstein, 1990). A division of 16 numbers takes 10 to 16 cycles. */
+VEC_INLINE vf fold_quotient(vf o, vf l, vf r) {
+    const vf q = vf_mul(o, r), nearer = vf_fma(vf_fnma(q, l, o), r, q);
+    return vf_fma(vf_fnma(nearer, l, o), r, nearer);
+}
+
+/* Columns of bfloat16 rows, two vectors at a time, as long as every number is such that quotients by l are normal: 2⁻⁹⁰ to 2⁹⁰,
+ * and l to 2³⁰. Returns how many. */
+static int64_t store_pairs(const invar_attention_call *call, char *p, const float *o, float l) {
+    const vf least = vf_set1(0x1p-90f), most = vf_set1(0x1p90f), divisor = vf_set1(l), r = vf_div(vf_set1(1), divisor);
+    int64_t d = 0;
+    if (call->type != INVAR_BF16 || call->out.column_stride != 2 || !(l >= 0.5f && l <= 0x1p30f)) return 0;
+    for (; d + 2 * VW <= call->value_dim; d += 2 * VW) {
+        const vf a = vf_load(o + d), b = vf_load(o + d + VW), low = vf_min(vf_abs(a), vf_abs(b)), high = vf_max(vf_abs(a), vf_abs(b));
+        if (!vm_all(vm_and(vf_le(least, low), vf_le(high, most)))) break;
+        vf_store((float *)(void *)(p + 2 * d), vf_pairs_row(fold_quotient(a, divisor, r), fold_quotient(b, divisor, r)));
+    }
+    return d;
+}
+#else
+static int64_t store_pairs(const invar_attention_call *call, char *p, const float *o, float l) {
+    return (void)call, (void)p, (void)o, (void)l, 0;
+}
+#endif
+
 /* One row of out: VW floats at a time where its elements are contiguous. */
 static void store_row(const invar_attention_call *call, char *p, const float *o, float l) {
     const vf divisor = vf_set1(l);
     const int64_t step = call->out.column_stride, item = (int64_t)invar_float_size(call->type);
-    for (int64_t d = 0; d < call->value_dim; d += VW) {
+    for (int64_t d = store_pairs(call, p, o, l); d < call->value_dim; d += VW) {
         const int count = call->value_dim - d < VW ? (int)(call->value_dim - d) : VW;
         const vf y = l == 0 ? vf_zero() : vf_add(vf_div(vf_load_n(o + d, count), divisor), vf_zero());
         void *to = p + d * step;
@@ -141,17 +179,18 @@ static void join_sink(float sink, float *o, float *m, float *l, int64_t n) {
 
 static void finish_row(const fold_state *f, int64_t row) {
     const invar_attention_call *call = f->call;
-    const int64_t unit_row = f->work->row_first + row, query = unit_row / call->group;
-    const int64_t head = f->work->kv_head * call->group + unit_row % call->group;
+    const int64_t r = f->work->row_first + row;
     float *o = f->out + row * f->width, sink = -INFINITY;
-    if (call->sinks.data)
+    if (call->sinks.data) {
+        const int64_t head = f->work->kv_head * call->group + r % call->group;
         sink = (float)invar_load_float(call->sinks.data + head * call->sinks.head_stride, call->sinks.type);
+    }
     const bool seen = f->l[row] != 0;
     if (seen && sink != -INFINITY) join_sink(sink, o, &f->m[row], &f->l[row], call->value_dim);
-    if (call->out.data) store_row(call, invar_attention_row(call, &call->out, f->work->batch, head, query), o, f->l[row]);
+    if (call->out.data) store_row(call, invar_attention_unit_row(call, &call->out, f->first_out, r), o, f->l[row]);
     if (!call->lse.data) return; /* a logarithm in double takes as long as storing the row */
     const float lse = seen ? softmax_lse(f->m[row], f->l[row]) : sink;
-    memcpy(invar_attention_row(call, &call->lse, f->work->batch, head, query), &lse, sizeof lse);
+    memcpy(invar_attention_unit_row(call, &call->lse, f->first_lse, r), &lse, sizeof lse);
 }
 
 static void fold_finish(const fold_state *f, int64_t rows) {

@@ -15,9 +15,9 @@ VEC_INLINE vf softmax_scaled(const invar_attention_call *call, vf score) {
     return vf_mul(score, vf_set1(call->score_scale));
 }
 
-/* With the additive values at `added`. */
-VEC_INLINE vf softmax_added(vf t, const float *added) {
-    const vf a = vf_load(added), hidden = vf_set1(-INFINITY);
+/* With additive values. */
+VEC_INLINE vf softmax_added(vf t, vf a) {
+    const vf hidden = vf_set1(-INFINITY);
     return vf_select(vf_eq(a, hidden), hidden, vf_fma(a, vf_set1((float)INVAR_LOG2E), t));
 }
 

@@ -14,6 +14,7 @@ typedef struct kernel_state {
     int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
     int64_t depth, link;         /* elements of a row of q or k, and of a link of their product */
     pack_source k, v;
+    char *first_query, *first_mask; /* q's and the mask's row of the unit's row 0 */
     float *keys, *values, *queries, *query_rows, *scores, *mask;
     fold_state fold;
 } kernel_state;
@@ -37,6 +38,9 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
         .mask = scratch + at.mask,
     };
     s.link = feature_link(s.depth);
+    s.first_query = invar_attention_row(call, &call->q, work->batch, work->kv_head * call->group, 0);
+    if (call->mask.data)
+        s.first_mask = invar_attention_row(call, &call->mask, work->batch, work->kv_head * call->group, 0);
     s.k = pack_source_of(call, &call->k, work->batch, work->kv_head);
     s.v = pack_source_of(call, &call->v, work->batch, work->kv_head);
     fold_open(&s.fold, call, work, scratch + at.out, scratch + at.stats, scratch + at.part, s.width);
@@ -64,18 +68,17 @@ static bool block_span(const kernel_state *s, int64_t start, int *first, int *la
 /* `count` rows of q from `row` of the work on, as elements, `stride` apart. */
 static void pack_queries(const kernel_state *s, int64_t row, int64_t count, float *to, int64_t stride) {
     const invar_attention_call *call = s->call;
-    for (int64_t r = s->work->row_first + row; count > 0; r++, count--, to += stride) {
-        const pack_source q =
-            pack_source_of(call, &call->q, s->work->batch, s->work->kv_head * call->group + r % call->group);
-        element_pack_rows(to, stride, &q, r / call->group, r / call->group + 1, call->key_dim);
+    pack_source q = { .type = call->q.type, .row_stride = call->q.row_stride, .column_stride = call->q.column_stride };
+    const int64_t together = call->group == 1 ? count : 1;
+    for (int64_t r = s->work->row_first + row, last = r + count; r < last; r += together, to += stride) {
+        q.data = invar_attention_unit_row(call, &call->q, s->first_query, r);
+        element_pack_rows(to, stride, &q, 0, together, call->key_dim);
     }
 }
 
 /* A row of the work's mask: its element of key 0. */
 static const char *mask_of_row(const kernel_state *s, int64_t row) {
-    const invar_attention_call *call = s->call;
-    const int64_t r = s->work->row_first + row, head = s->work->kv_head * call->group + r % call->group;
-    return invar_attention_row(call, &call->mask, s->work->batch, head, r / call->group);
+    return invar_attention_unit_row(s->call, &s->call->mask, s->first_mask, s->work->row_first + row);
 }
 
 /* Additive mask of a row for its keys first … last-1, at to[first …]. False: it hides them all. */

@@ -9,7 +9,8 @@
  * 8 cycles each from the first-level cache and 20 from the second, and 4 products of 16 cycles each, some 20 on data that are
  * not zeros: the products are the bound. Storing a panel's 4 tiles takes another 64 cycles. For 32 rows, 256 keys and D = 128
  * that is 5100 + 800 cycles; the weights of 512 vectors take 8 each at least. Weights of one tile are therefore formed between
- * the products of its neighbours: two tiles are under way, each with scores of its own. */
+ * the products of its neighbours: two tiles are under way, each with scores of its own. Where there is one block of keys, and so
+ * little to multiply that products hardly get going, the scores of 128 rows come first, then their weights, then O. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
@@ -105,8 +106,10 @@ typedef struct tiles_stage {
     int64_t index;       /* of the block */
     int from, to;        /* keys of the products, whole groups */
     int done;            /* units of tiles_units, of its work with vectors */
-    float *scores, *mask; /* rows of tiles_stride */
+    float *scores, *mask; /* rows of tiles_stride; the second where additive values are not read in place */
+    const char *added[TILES_ROWS]; /* each row's additive values, of the block's key 0 on */
     float *most, *sum;   /* a row's largest logit and sum of weights */
+    float *part;         /* of O */
     tiles_ahead *ahead;
 } tiles_stage;
 
@@ -232,7 +235,7 @@ static void tiles_sums(const kernel_state *s, const tiles_stage *stage, tiles_st
     const int64_t steps = (stage->to - from) / TILES_KEYS;
     tiles_chores chores = tiles_share(s, after, last, (s->width + TILES_PANEL - 1) / TILES_PANEL * steps);
     tiles_factors x = { .a = stage->scores + from / 2, .a_row = tiles_stride(s), .panel = pairs * TILES_PANEL,
-                        .b = s->values + from / 2 * TILES_PANEL, .c = s->fold.part, .c_row = s->width, .steps = steps,
+                        .b = s->values + from / 2 * TILES_PANEL, .c = stage->part, .c_row = s->width, .steps = steps,
                         .chores = &chores };
     tiles_columns(x, stage->tile.rows > TILE_SIDE, whole);
     x.b = tiles_panel(s->values, pairs, whole) + from / 2 * TILE_SIDE;
@@ -242,12 +245,25 @@ static void tiles_sums(const kernel_state *s, const tiles_stage *stage, tiles_st
 
 /* ---- weights ----------------------------------------------------------------------------------------- */
 
-/* One row: its scores, which become weights; additive values beside them, or NULL; and the keys that it sees. */
+/* One row: its scores, which become weights; its additive values, or NULL; and the keys that it sees. */
 typedef struct tiles_row {
     float *row;
-    const float *added;
+    const char *added;
     int first, last;
 } tiles_row;
+
+/* How additive values are read: as they stand, or as floats that were made of them. */
+static invar_attention_mask_kind tiles_form(const invar_attention_call *call) {
+    const invar_attention_mask_kind form = mask_form(call);
+    return form == INVAR_MASK_NONE ? INVAR_MASK_F32 : form;
+}
+
+/* Additive values of the keys key … key+15 that lie before `last`; 0 beside them. */
+VEC_INLINE vf tiles_added(const kernel_state *s, const invar_attention_mask_kind form, const char *row, int key, int last) {
+    const int64_t step = form == INVAR_MASK_F32 ? 4 : form == INVAR_MASK_BOOL ? 1 : 2;
+    const int left = last - key;
+    return mask_load(s, form, row + key * step, left >= VW ? VW : left > 0 ? left : 0);
+}
 
 /* Those of the keys key … key+15 that the row sees by position. */
 VEC_INLINE vm tiles_seen(const tiles_row *x, int key) {
@@ -289,18 +305,29 @@ VEC_INLINE float tiles_most(const tiles_row *x, int from, int to, const bool who
     return vf_hmax(vf_max(most, other));
 }
 
-/* Logits in place of scores; returns the largest. */
-static float tiles_logits(const kernel_state *s, const tiles_row *x, int from, int to) {
+/* Logits in place of scores; returns the largest. add: with additive values, read as `form` says. */
+VEC_INLINE float tiles_logits_of(const kernel_state *s, const tiles_row *x, int from, int to, const bool add,
+                                 const invar_attention_mask_kind form) {
     const vf hidden = vf_set1(-INFINITY);
     vf most = hidden;
     for (int key = from; key < to; key += VW) {
         vf t = softmax_scaled(s->call, vf_load(x->row + key));
-        if (x->added) t = softmax_added(t, x->added + key);
-        t = vf_select(tiles_seen(x, key), t, hidden);
+        if (add) t = softmax_added(t, tiles_added(s, form, x->added, key, x->last));
+        if (key < x->first || key + VW > x->last) t = vf_select(tiles_seen(x, key), t, hidden);
         vf_store(x->row + key, t);
         most = vf_max(t, most);
     }
     return vf_hmax(most);
+}
+
+static float tiles_logits(const kernel_state *s, const tiles_row *x, int from, int to) {
+    if (!x->added) return tiles_logits_of(s, x, from, to, false, INVAR_MASK_NONE);
+    switch (tiles_form(s->call)) {
+    case INVAR_MASK_F16: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_F16);
+    case INVAR_MASK_BF16: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_BF16);
+    case INVAR_MASK_BOOL: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_BOOL);
+    default: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_F32);
+    }
 }
 
 /* Groups in which the row sees no key. */
@@ -311,7 +338,7 @@ static void tiles_hide(const tiles_row *x, int from, int to) {
 /* A row of the stage, and its keys low … high-1 in whole groups; low == high: it sees none. */
 static tiles_row tiles_row_of(const kernel_state *s, const tiles_stage *stage, int r, int *low, int *high) {
     const row_tile *tile = &stage->tile;
-    const float *added = s->call->mask.data ? stage->mask + r * tiles_stride(s) : NULL;
+    const char *added = s->call->mask.data ? stage->added[r] : NULL;
     const bool blind = tile->last[r] <= tile->first[r];
     *low = blind ? stage->to : tiles_down(tile->first[r]);
     *high = blind ? stage->to : tiles_up(tile->last[r]);
@@ -351,35 +378,34 @@ static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r
 
 /* ---- tiles ------------------------------------------------------------------------------------------- */
 
-/* Additive values of a row's keys at the stage's mask; the vectors at either end that they hide are no longer seen. */
-VEC_INLINE void tiles_mask_row(const kernel_state *s, tiles_stage *stage, int r, const char *row, const invar_attention_mask_kind kind) {
+/* The row's keys without the vectors at either end that its additive values hide. */
+VEC_INLINE void tiles_mask_row(const kernel_state *s, row_tile *tile, int r, const char *added,
+                               const invar_attention_mask_kind form) {
     const vf hidden = vf_set1(-INFINITY);
-    const int64_t step = s->call->mask.column_stride;
-    row_tile *tile = &stage->tile;
-    float *to = stage->mask + r * tiles_stride(s);
-    const int first = tile->first[r], last = tile->last[r];
-    int low = last, high = first;
-    for (int key = first / VW * VW; key < last; key += VW) {
-        const vf a = mask_load(s, kind, row + key * step, last - key < VW ? last - key : VW);
-        vf_store(to + key, a);
-        if (vm_all(vf_eq(a, hidden))) continue;
-        low = key < low ? key : low;
-        high = key + VW;
-    }
-    tile->first[r] = low > first ? low : first;
-    tile->last[r] = high < last ? high : last;
+    const int last = tile->last[r];
+    int low = tile->first[r], high = last;
+    for (int key = low / VW * VW; low < high; low = key += VW)
+        if (!vm_all(vf_eq(tiles_added(s, form, added, key, last), hidden))) break;
+    for (int key = (high - 1) / VW * VW; low < high; high = key, key -= VW)
+        if (!vm_all(vf_eq(tiles_added(s, form, added, key, last), hidden))) break;
+    tile->first[r] = low < high ? low : high;
+    tile->last[r] = high;
 }
 
 static void tiles_mask(const kernel_state *s, tiles_stage *stage, int64_t start) {
     const int64_t step = s->call->mask.column_stride;
-    for (int r = 0; r < stage->tile.rows; r++) {
-        const char *row = mask_of_row(s, stage->tile.row + r) + start * step;
-        switch (mask_form(s->call)) {
-        case INVAR_MASK_F32: tiles_mask_row(s, stage, r, row, INVAR_MASK_F32); break;
-        case INVAR_MASK_F16: tiles_mask_row(s, stage, r, row, INVAR_MASK_F16); break;
-        case INVAR_MASK_BF16: tiles_mask_row(s, stage, r, row, INVAR_MASK_BF16); break;
-        case INVAR_MASK_BOOL: tiles_mask_row(s, stage, r, row, INVAR_MASK_BOOL); break;
-        default: tiles_mask_row(s, stage, r, row, INVAR_MASK_NONE);
+    const bool in_place = mask_form(s->call) != INVAR_MASK_NONE;
+    row_tile *tile = &stage->tile;
+    for (int r = 0; r < tile->rows; r++) {
+        const char *row = mask_of_row(s, tile->row + r) + start * step;
+        float *copy = stage->mask + r * tiles_stride(s);
+        if (!in_place) invar_attention_mask_row(s->call, row, 0, tile->last[r], copy);
+        stage->added[r] = in_place ? row : (const char *)copy;
+        switch (tiles_form(s->call)) {
+        case INVAR_MASK_F16: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_F16); break;
+        case INVAR_MASK_BF16: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_BF16); break;
+        case INVAR_MASK_BOOL: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_BOOL); break;
+        default: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_F32);
         }
     }
 }
@@ -387,7 +413,7 @@ static void tiles_mask(const kernel_state *s, tiles_stage *stage, int64_t start)
 /* Rows whose sums came out NaN: again, without their masked keys. */
 static void tiles_repair(const kernel_state *s, const tiles_stage *stage) {
     for (int r = 0; r < stage->tile.rows; r++) {
-        float *part = s->fold.part + r * s->width;
+        float *part = stage->part + r * s->width;
         if (stage->sum[r] == 0 || !row_has_nan(part, s->width)) continue;
         for (int64_t c = 0; c < s->width; c += VW)
             element_selected(part + c, stage->scores + r * tiles_stride(s), 1,
@@ -399,10 +425,12 @@ static void tiles_repair(const kernel_state *s, const tiles_stage *stage) {
 /* ---- the walk ---------------------------------------------------------------------------------------- */
 
 /* Two stages take turns: while one's scores, then the other's part of O are multiplied, weights are formed between the
- * products of tiles, which the processor overlaps. */
+ * products of tiles, which the processor overlaps. Where there is one block of keys, up to four stages go together instead: all
+ * their scores, all their weights, all their parts of O, which are O itself. */
+enum { TILES_TOGETHER = INVAR_ATTENTION_HELD / TILES_ROWS };
 typedef struct tiles_walk {
     const kernel_state *s;
-    tiles_stage stages[2];
+    tiles_stage stages[TILES_TOGETHER];
     int turn;             /* the stage that is next */
     tiles_stage *pending; /* the other, once its scores are there; or NULL */
     int64_t packed;       /* block whose values are packed */
@@ -414,12 +442,13 @@ static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
     walk->turn = 0;
     walk->pending = NULL;
     walk->packed = -1;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < TILES_TOGETHER; i++) {
         const int64_t row = i * TILES_ROWS;
         walk->stages[i].scores = s->scores + row * tiles_stride(s);
         walk->stages[i].mask = s->mask + row * tiles_stride(s);
-        walk->stages[i].most = s->fold.part_m + row;
-        walk->stages[i].sum = s->fold.part_l + row;
+        walk->stages[i].most = s->fold.part_m + row % TILE;
+        walk->stages[i].sum = s->fold.part_l + row % TILE;
+        walk->stages[i].part = s->fold.part;
         walk->stages[i].ahead = &walk->ahead;
     }
 }
@@ -485,12 +514,43 @@ static void tiles_look_ahead(tiles_walk *walk, int64_t index) {
                                  .share = (int)((s->call->key_block + TILES_ROWS * tiles - 1) / (TILES_ROWS * tiles)) };
 }
 
+/* The tiles of up to 128 rows from `row` on against the only block of keys. */
+static void tiles_once(tiles_walk *walk, int64_t index, int64_t row) {
+    const kernel_state *s = walk->s;
+    tiles_stage *open[TILES_TOGETHER];
+    int count = 0;
+    for (int i = 0; i < TILES_TOGETHER && row + i * TILES_ROWS < s->rows; i++) {
+        const int64_t first = row + i * TILES_ROWS;
+        tiles_stage *stage = &walk->stages[walk->turn = i];
+        stage->most = s->fold.m + first;
+        stage->sum = s->fold.l + first;
+        stage->part = s->fold.out + first * s->width;
+        if (tiles_begin(walk, index, first)) open[count++] = stage;
+    }
+    for (int i = 0; i < count; i++) tiles_scores(s, open[i], NULL);
+    for (int i = 0; i < count; i++) tiles_do(s, open[i], tiles_units(s, open[i]));
+    for (int i = 0; i < count; i++) tiles_sums(s, open[i], NULL, 0);
+    for (int i = 0; i < count; i++)
+        if (open[i]->tile.masked || open[i]->from < open[i]->tile.low || open[i]->to > open[i]->tile.high) tiles_repair(s, open[i]);
+}
+
+/* All rows against the only block. */
+static void tiles_only(const kernel_state *s, tiles_walk *walk, int64_t index) {
+    const int64_t start = index * s->call->key_block;
+    int first, last;
+    if (!block_span(s, start, &first, &last)) return;
+    tiles_keys(s, start, first, last);
+    tiles_values(s, start, first, last);
+    for (int64_t row = 0; row < s->rows; row += INVAR_ATTENTION_HELD) tiles_once(walk, index, row);
+}
+
 static void attend_wide(const kernel_state *s) {
     tiles_walk walk;
     tiles_walk_open(&walk, s);
     tiles_open(TILE_SIDE);
     tiles_queries(s);
-    for (int64_t index = s->work->block_first; index < s->work->block_last; index++) {
+    if (s->fold.only) tiles_only(s, &walk, s->work->block_first);
+    for (int64_t index = s->fold.only ? s->work->block_last : s->work->block_first; index < s->work->block_last; index++) {
         const int64_t start = index * s->call->key_block;
         int first, last;
         if (!block_span(s, start, &first, &last)) {

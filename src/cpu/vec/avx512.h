@@ -5,6 +5,8 @@ typedef __m512 vf;
 typedef __mmask16 vm;
 enum { VW = 16 };
 #define VEC_REGISTERS 32
+/* A division of a vector takes longer than five multiply-adds and a test. */
+#define VEC_DIVIDES_SLOWLY 1
 
 VEC_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
 VEC_INLINE vf vf_set1(float s) { return _mm512_set1_ps(s); }
