@@ -201,6 +201,67 @@ static void float32_bits_are_the_same_on_every_instruction_set(void) {
     }
 }
 
+/* Rows of every kind: as they are, off by 3 and by 100 deviations, and of tiny deviation. */
+static void vary_rows(vjp_case *v) {
+    norm_case *c = &v->c;
+    for (int64_t i = 0; i < c->rows * c->features; i++) {
+        const int kind = (int)(i / c->features % 4);
+        const double value = check_get(&c->x.tensor, i);
+        check_set(&c->x.tensor, i, kind == 3 ? value * 0x1p-17 : value + (kind == 1 ? 3 : kind == 2 ? 100 : 0));
+    }
+    c->options.eps = 0;
+}
+
+static void half_types_in_rows_of_every_kind_match_the_definition(void) {
+    const invar_dtype types[] = { check_f16, check_bf16 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        context->description.l3_bytes = 1; /* rows in a pipeline where there is one */
+        for (int t = 0; t < 4; t++) {
+            norm_types all = { types[t % 2], types[t % 2], check_f32, check_f32 };
+            vjp_case v;
+            vjp_case_init(&v, t < 2 ? RMS : LAYER, all, CHECK_SHAPE(13, 516), contiguous);
+            if (t < 2) v.c.types.bias = none;
+            vary_rows(&v);
+            v.c.options.eps = 1e-5; /* else dx itself is some 2^17 where a row is tiny */
+            expect_definition(&v, context, check_cpu(k));
+            vjp_case_free(&v);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+static const struct {
+    norm_op op;
+    invar_dtype type;
+    uint64_t hash;
+} fixed_half_bits[] = {
+    { RMS, { INVAR_FLOAT, 16, 1 }, 0x719ea54d1654de38 },
+    { RMS, { INVAR_BFLOAT, 16, 1 }, 0x6677659f547d55ff },
+    { LAYER, { INVAR_FLOAT, 16, 1 }, 0x3ef326e5ba977646 },
+    { LAYER, { INVAR_BFLOAT, 16, 1 }, 0xf96dfbf58ba69a61 },
+};
+
+/* Through the caches or past them, and with features apart. */
+static void half_bits_are_the_same_on_every_instruction_set(void) {
+    const int64_t apart[] = { 1, 2 };
+    for (int k = 1; check_cpu(k); k++)
+        for (size_t i = 0; i < 3 * sizeof fixed_half_bits / sizeof fixed_half_bits[0]; i++) {
+            invar_context *context = check_context(check_cpu(k), 2);
+            if (i % 3) context->description.l3_bytes = 1;
+            const invar_dtype type = fixed_half_bits[i / 3].type;
+            vjp_case v;
+            vjp_case_init(&v, fixed_half_bits[i / 3].op, (norm_types){ type, type, type, type }, CHECK_SHAPE(71, 580),
+                          i % 3 == 2 ? apart : contiguous);
+            vary_rows(&v);
+            if (CHECK_OK(vjp_run(&v, context)))
+                CHECK(bits_of(&v) == fixed_half_bits[i / 3].hash, "%s, case %d: 0x%016llx", check_cpu(k), (int)i,
+                      (unsigned long long)bits_of(&v));
+            vjp_case_free(&v);
+            invar_context_destroy(context);
+        }
+}
+
 static void layouts_do_not_change_bits(void) {
     const int64_t steps[][4] = { { 1, 1, 1, 2 }, { 1, 1, 1, -1 }, { -1, 2, -3, 1 }, { 2, -1, 1, 3 } };
     const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
@@ -250,10 +311,15 @@ static void threads_and_streaming_do_not_change_bits(void) {
 static void dx_is_invariant_and_may_be_dy(void) {
     for (int k = 0; check_cpu(k); k++) {
         invar_context *context = check_context(check_cpu(k), 2);
-        for (int op = RMS; op <= LAYER; op += LAYER - RMS) {
+        for (int t = 0; t < 6; t++) {
+            const invar_dtype types[] = { check_f32, check_f16, check_bf16 }, type = types[t % 3];
+            const int op = t < 3 ? RMS : LAYER;
             vjp_case batch, alone;
-            vjp_case_init(&batch, (norm_op)op, ALL_F32, CHECK_SHAPE(300, 820), contiguous);
-            vjp_case_init(&alone, (norm_op)op, ALL_F32, CHECK_SHAPE(1, 820), contiguous);
+            vjp_case_init(&batch, (norm_op)op, (norm_types){ type, type, type, type }, CHECK_SHAPE(300, 820), contiguous);
+            vjp_case_init(&alone, (norm_op)op, (norm_types){ type, type, type, type }, CHECK_SHAPE(1, 820), contiguous);
+            if (t % 3 == 2) context->description.l3_bytes = 1;
+            vary_rows(&batch);
+            batch.c.options.eps = alone.c.options.eps;
             CHECK_OK(vjp_run(&batch, context));
             const int64_t n = batch.c.features, row = 277;
             for (int64_t i = 0; i < n; i++) {
@@ -358,7 +424,9 @@ static void every_misuse_is_one_sentence(void) {
 
 CHECK_MAIN(CHECK_TEST(float64_agrees_with_finite_differences), CHECK_TEST(every_length_and_chunk_matches_the_definition),
            CHECK_TEST(every_mix_of_types_matches_the_definition),
-           CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
+           CHECK_TEST(half_types_in_rows_of_every_kind_match_the_definition),
+           CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
+           CHECK_TEST(half_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
            CHECK_TEST(threads_and_streaming_do_not_change_bits), CHECK_TEST(dx_is_invariant_and_may_be_dy),
            CHECK_TEST(any_gradient_may_be_left_out), CHECK_TEST(no_rows_give_zero_parameter_gradients),
            CHECK_TEST(every_misuse_is_one_sentence))

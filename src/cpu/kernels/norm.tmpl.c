@@ -54,7 +54,7 @@ VEC_INLINE void measure(const bool centred, const int type, int rows, row_norm *
     }
     FOR_ROWS pass[r].origin = vf_set1(first[r] = norm_first(type, job, &x[r]));
     FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], job, norm_head(features), NULL);
-    FOR_ROWS row[r].mean = pass[r].origin = norm_mean_from(first[r], pass[r].lane[0], features);
+    FOR_ROWS row[r].mean = pass[r].origin = vf_set1(norm_mean_from(first[r], pass[r].lane[0], features));
     FOR_ROWS run_pass(NORM_VARIANCE, type, &pass[r], &x[r], job, features, &task->coming[r]);
     FOR_ROWS {
         const norm_moments m = norm_moments_of(pass[r].lane[0], pass[r].lane[1], features, job->eps);

@@ -209,11 +209,12 @@ enum {
     NORM_SQUARES,       /* Σ x² */
     NORM_VARIANCE,      /* Σ u², Σ u */
     NORM_RMS_GRADIENT,  /* Σ x², Σ g·x */
+    NORM_NEAR_GRADIENT, /* Σ x², Σ x, Σ g·x, Σ g */
     NORM_LAYER_GRADIENT /* Σ u², Σ u, Σ g·u, Σ g */
 };
-VEC_INLINE bool norm_centred(const int kind) { return kind != NORM_SQUARES && kind != NORM_RMS_GRADIENT; }
+VEC_INLINE bool norm_centred(const int kind) { return kind == NORM_OFFSET || kind == NORM_VARIANCE || kind == NORM_LAYER_GRADIENT; }
 VEC_INLINE int norm_sums(const int kind) {
-    return kind == NORM_LAYER_GRADIENT ? 4 : kind == NORM_VARIANCE || kind == NORM_RMS_GRADIENT ? 2 : 1;
+    return kind >= NORM_NEAR_GRADIENT ? 4 : kind == NORM_VARIANCE || kind == NORM_RMS_GRADIENT ? 2 : 1;
 }
 
 typedef struct norm_pass {
@@ -231,9 +232,9 @@ VEC_INLINE void norm_step(const int kind, vf lane[4][VSUM], int j, vf u, vf g) {
         return;
     }
     lane[0][j] = vf_fma(u, u, lane[0][j]);
-    if (kind == NORM_VARIANCE || kind == NORM_LAYER_GRADIENT) lane[1][j] = vf_add(lane[1][j], u);
+    if (kind == NORM_VARIANCE || kind >= NORM_NEAR_GRADIENT) lane[1][j] = vf_add(lane[1][j], u);
     if (kind == NORM_RMS_GRADIENT) lane[1][j] = vf_fma(g, u, lane[1][j]);
-    if (kind == NORM_LAYER_GRADIENT) lane[2][j] = vf_fma(g, u, lane[2][j]), lane[3][j] = vf_add(lane[3][j], g);
+    if (kind >= NORM_NEAR_GRADIENT) lane[2][j] = vf_fma(g, u, lane[2][j]), lane[3][j] = vf_add(lane[3][j], g);
 }
 
 /* The subtractions are shared out so that adders and multiply-adders are as busy. `odd`: of two neighbours, the second. */
@@ -252,7 +253,8 @@ VEC_INLINE void norm_unsplit(vf *lane, const int count) {
 VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[4][VSUM], const int first, const int width,
                                 const norm_pass *p, int64_t i, int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
-    for (int j = first; j < first + width && i + j * VW < count; j++) {
+    _Pragma("GCC unroll 8") for (int j = first; j < first + width; j++) {
+        if (i + j * VW >= count) break;
         const int64_t e = i + j * VW;
         const int n = norm_left(count, e);
         vf g = vf_zero(), x = norm_centre(kind, false, norm_load_n(type, p->x + e * item, n), p->origin);
@@ -327,8 +329,8 @@ typedef struct norm_moments {
 VEC_INLINE int64_t norm_head(int64_t features) {
     return features < VSUM_LANES ? features : (features / 16 + VSUM_LANES - 1) / VSUM_LANES * VSUM_LANES;
 }
-VEC_INLINE vf norm_mean_from(float first, vf lane[VSUM], int64_t features) {
-    return vf_set1(first + vsum_reduce(lane) / (float)norm_head(features));
+VEC_INLINE float norm_mean_from(float first, vf lane[VSUM], int64_t features) {
+    return first + vsum_reduce(lane) / (float)norm_head(features);
 }
 
 /* Of Σ u² and Σ u. */

@@ -4,7 +4,13 @@
  *   layer_norm: k = (((Σ g·u - δ · Σg) · r) · r) / D,  dx = (g - Σg / D) · r - h·k,   db += dy,     dw += dy · h
  *
  * r, u, δ and h = fma(u, r, -δ · r) as in the forward kernel, computed again: a row's sums cost less than reading them from memory
- * would. x and dy are read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache. */
+ * would. x and dy are read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache.
+ *
+ * Where x and dy are of one half type, a row whose deviations are neither tiny nor huge, nor its mean far from 0, takes `brief`
+ * formulas. With m = 0, d = dy · r, and u = x - δ (for rms_norm x):
+ *
+ *   rms_norm:   dx = fma(d, w, -(k · r) · u),                                                       dw += d · u
+ *   layer_norm: dx = fma(d, w, fma(u, -(k · r), -(Σg / D · r))),                      db += dy,     dw += d · u */
 #include "cpu/kernels/norm_row.h"
 
 /* Rows that are taken together: a chunk's partial sums are then read and written once for all of them. What a row needs in the
@@ -30,9 +36,15 @@ typedef struct vjp_task {
 } vjp_task;
 
 typedef struct row_gradient {
-    vf mean, scale, level; /* the row's m, r, -δ · r */
-    vf slope, rest;        /* k and Σg / D */
+    float mean, level; /* the row's m, and -δ · r; brief: δ */
+    float scale;       /* r */
+    float slope, rest; /* k and Σg / D; brief: -(k · r) and -(Σg / D · r) */
+    bool brief;
 } row_gradient;
+
+typedef struct row_vectors {
+    vf mean, level, scale, slope, rest; /* the same in every lane */
+} row_vectors;
 
 typedef struct row_weight {
     const float *data;
@@ -42,6 +54,15 @@ typedef struct row_weight {
 VEC_INLINE row_weight weight_of(const invar_norm_job *job, int64_t first) {
     return job->weight ? (row_weight){ (const float *)job->weight + first, -1 } : (row_weight){ norm_ones, 0 };
 }
+
+/* For the rows that they suit: float32 keeps the formulas that lose less. */
+VEC_INLINE bool takes_brief(const int type, const invar_norm_job *job) {
+    const invar_float_type x = job->operand[INVAR_NORM_X].type;
+    return type != INVAR_F32 || ((x == INVAR_F16 || x == INVAR_BF16) && job->operand[INVAR_NORM_DY].type == x);
+}
+
+/* r at which products with it, or its square, neither overflow nor lose bits before the results do. */
+VEC_INLINE bool suits_brief(float scale) { return scale >= 0x1p-16f && scale <= 0x1p16f; }
 
 /* ---- statistics ------------------------------------------------------------------------------------------ */
 
@@ -64,17 +85,47 @@ VEC_INLINE void run_pass(const int kind, const int type, norm_pass *pass, norm_s
     }
 }
 
-VEC_INLINE row_gradient rms_gradient(norm_pass *pass, const invar_norm_job *job) {
+VEC_INLINE row_gradient rms_gradient(bool brief, norm_pass *pass, const invar_norm_job *job) {
     const float features = (float)job->features, scale = norm_scale_of(vsum_reduce(pass->lane[0]) / features, job->eps);
-    return (row_gradient){ .scale = vf_set1(scale), .slope = vf_set1(vsum_reduce(pass->lane[1]) * scale * scale / features) };
+    const float slope = vsum_reduce(pass->lane[1]) * scale * scale / features;
+    brief = brief && suits_brief(scale);
+    return (row_gradient){ .scale = scale, .slope = brief ? -(slope * scale) : slope, .brief = brief };
 }
 
-VEC_INLINE row_gradient layer_gradient(norm_pass *pass, const invar_norm_job *job) {
+/* Not brief after all: then the sums must be taken about the mean of the row's head. */
+VEC_INLINE row_gradient layer_gradient(const bool brief, float mean, norm_pass *pass, const invar_norm_job *job) {
     const norm_moments m = norm_moments_of(pass->lane[0], pass->lane[1], job->features, job->eps);
-    const float features = (float)job->features, g = vsum_reduce(pass->lane[3]);
-    const float slope = sf_fma(-m.shift, g, vsum_reduce(pass->lane[2]));
-    return (row_gradient){ pass->origin, vf_set1(m.scale), vf_set1(m.level),
-                           vf_set1(slope * m.scale * m.scale / features), vf_set1(g / features) };
+    const float features = (float)job->features, g = vsum_reduce(pass->lane[3]), rest = g / features;
+    const float slope = sf_fma(-m.shift, g, vsum_reduce(pass->lane[2])) * m.scale * m.scale / features;
+    if (!brief) return (row_gradient){ mean, m.level, m.scale, slope, rest, false };
+    return (row_gradient){ mean, m.shift, m.scale, -(slope * m.scale), -(rest * m.scale),
+                           suits_brief(m.scale) && m.level >= -4 && m.level <= 4 };
+}
+
+VEC_INLINE float mean_of_head(const int type, const invar_norm_job *job, norm_source *x) {
+    norm_pass pass;
+    const float first = norm_first(type, job, x);
+    pass.origin = vf_set1(first);
+    run_pass(NORM_OFFSET, type, &pass, x, x, job, norm_head(job->features), NULL, false);
+    return norm_mean_from(first, pass.lane[0], job->features);
+}
+
+/* next NULL: nothing is fetched. */
+VEC_INLINE row_gradient measure_about_head(const int type, const invar_norm_job *job, norm_source *x, norm_source *dy,
+                                           const norm_place *next, bool far) {
+    norm_pass pass;
+    const float mean = mean_of_head(type, job, x);
+    pass.origin = vf_set1(mean);
+    run_pass(NORM_LAYER_GRADIENT, type, &pass, x, dy, job, job->features, next, far);
+    return layer_gradient(false, mean, &pass, job);
+}
+
+/* A row that brief formulas do not suit. Seldom called: one function for all types. */
+static __attribute__((noinline)) row_gradient measure_again(const int type, const invar_norm_job *job, norm_source *x,
+                                                            norm_source *dy) {
+    if (type == INVAR_F32) return measure_about_head(INVAR_F32, job, x, dy, NULL, false);
+    if (type == INVAR_F16) return measure_about_head(INVAR_F16, job, x, dy, NULL, false);
+    return measure_about_head(INVAR_BF16, job, x, dy, NULL, false);
 }
 
 /* The next x is fetched while this one is summed, or while dx is written: rms_norm's sums over bfloat16 are so short that fetching
@@ -85,31 +136,54 @@ VEC_INLINE void measure(const bool centred, const int type, const int rows, row_
                         norm_source *dy, bool far) {
     const invar_norm_job *job = task->job;
     const int64_t features = job->features;
+    const bool brief = takes_brief(type, job);
     norm_pass pass[VJP_ROWS];
-    float first[VJP_ROWS];
-    if (!centred) {
-        FOR_ROWS pass[r].origin = vf_zero();
-        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features,
-                          fetches_late(centred, type) ? NULL : &task->coming[r], far);
-        FOR_ROWS row[r] = rms_gradient(&pass[r], job);
+    if (centred && !brief) {
+        FOR_ROWS row[r] = measure_about_head(type, job, &x[r], &dy[r], &task->coming[r], far);
         return;
     }
-    FOR_ROWS pass[r].origin = vf_set1(first[r] = norm_first(type, job, &x[r]));
-    FOR_ROWS run_pass(NORM_OFFSET, type, &pass[r], &x[r], &dy[r], job, norm_head(features), NULL, far);
-    FOR_ROWS pass[r].origin = norm_mean_from(first[r], pass[r].lane[0], features);
-    FOR_ROWS run_pass(NORM_LAYER_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->coming[r], far);
-    FOR_ROWS row[r] = layer_gradient(&pass[r], job);
+    FOR_ROWS pass[r].origin = vf_zero();
+    if (!centred) {
+        FOR_ROWS run_pass(NORM_RMS_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features,
+                          fetches_late(centred, type) ? NULL : &task->coming[r], far);
+        FOR_ROWS row[r] = rms_gradient(brief, &pass[r], job);
+        return;
+    }
+    FOR_ROWS run_pass(NORM_NEAR_GRADIENT, type, &pass[r], &x[r], &dy[r], job, features, &task->coming[r], far);
+    FOR_ROWS row[r] = layer_gradient(true, 0, &pass[r], job);
+    FOR_ROWS if (!row[r].brief) row[r] = measure_again(type, job, &x[r], &dy[r]);
 }
 
 /* ---- the last pass ------------------------------------------------------------------------------------------ */
 
 /* One vector of one row: dx, and its part in the vectors dweight and dbias. */
-VEC_INLINE vf finish(const bool centred, const bool sum, const row_gradient *row, vf x, vf dy, vf weight, vf *dweight, vf *dbias) {
+VEC_INLINE vf finish_brief(const bool centred, const bool sum, const row_vectors *row, vf x, vf dy, vf weight, vf *dweight,
+                           vf *dbias) {
+    const vf u = centred ? vf_sub(x, row->level) : x, d = vf_mul(dy, row->scale);
+    if (sum) *dweight = vf_fma(d, u, *dweight);
+    if (sum && centred) *dbias = vf_add(dy, *dbias);
+    return vf_fma(d, weight, centred ? vf_fma(u, row->slope, row->rest) : vf_mul(u, row->slope));
+}
+
+VEC_INLINE vf finish(const bool centred, const bool brief, const bool sum, const row_vectors *row, vf x, vf dy, vf weight,
+                     vf *dweight, vf *dbias) {
+    if (brief) return finish_brief(centred, sum, row, x, dy, weight, dweight, dbias);
     const vf g = vf_mul(dy, weight), h = centred ? vf_fma(vf_sub(x, row->mean), row->scale, row->level) : vf_mul(x, row->scale);
     if (sum) *dweight = vf_fma(dy, h, *dweight);
     if (!centred) return vf_mul(row->scale, vf_fnma(x, row->slope, g));
     if (sum) *dbias = vf_add(dy, *dbias);
     return vf_fnma(h, row->slope, vf_mul(vf_sub(g, row->rest), row->scale));
+}
+
+VEC_INLINE row_vectors vectors_of(const row_gradient *row) {
+    row_vectors v = { vf_set1(row->mean), vf_set1(row->level), vf_set1(row->scale), vf_set1(row->slope), vf_set1(row->rest) };
+    if (VW < 16) return v; /* too few registers; with 32 the compiler would rather read them from the stack for each vector */
+    VEC_KEEP_(v.mean);
+    VEC_KEEP_(v.level);
+    VEC_KEEP_(v.scale);
+    VEC_KEEP_(v.slope);
+    VEC_KEEP_(v.rest);
+    return v;
 }
 
 /* What rows side by side read and write, contiguous and of one type; with the vectors of all of them. */
@@ -122,8 +196,8 @@ typedef struct vjp_run {
 } vjp_run;
 
 /* Elements i … end-1; run->dx is where element i goes. */
-VEC_INLINE void write_some(const int type, const bool centred, const bool sum, const int rows, const vjp_run *run,
-                           const row_gradient *row, int64_t i, int64_t end) {
+VEC_INLINE void write_some(const int type, const bool centred, const bool brief, const bool sum, const int rows,
+                           const vjp_run *run, const row_gradient *row, int64_t i, int64_t end) {
     const int item = type == INVAR_F32 ? 4 : 2;
     for (int64_t at = 0; i < end; i += VW, at += VW * item) {
         const int n = norm_left(end, i);
@@ -131,7 +205,8 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool sum, c
         vf dw = sum ? vf_load_n(run->sums.dweight + i, n) : vf_zero(), db = sum && centred ? vf_load_n(run->sums.dbias + i, n) : dw;
         for (int r = 0; r < rows; r++) {
             vf x = norm_load_n(type, run->x[r] + i * item, n), dy = norm_load_n(type, run->dy[r] + i * item, n);
-            norm_store_n(type, run->dx[r] + at, finish(centred, sum, &row[r], x, dy, weight, &dw, &db), n);
+            const row_vectors v = vectors_of(&row[r]);
+            norm_store_n(type, run->dx[r] + at, finish(centred, brief, sum, &v, x, dy, weight, &dw, &db), n);
         }
         if (sum) vf_store_n(run->sums.dweight + i, dw, n);
         if (sum && centred) vf_store_n(run->sums.dbias + i, db, n);
@@ -139,34 +214,24 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool sum, c
 }
 
 /* Two vectors of one row, from element i; with `past` past the caches. */
-VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool sum, const vjp_run *run, const int r,
-                          const row_gradient *row, int64_t i, const vf weight[2], vf dweight[2], vf dbias[2], vec_flow *flow) {
+VEC_INLINE void write_two(const int type, const bool past, const bool centred, const bool brief, const bool sum,
+                          const vjp_run *run, const int r, const row_vectors *row, int64_t i, const vf weight[2], vf dweight[2],
+                          vf dbias[2], vec_flow *flow) {
     const int item = type == INVAR_F32 ? 4 : 2;
     vf x0, x1, dy0, dy1;
     norm_load_two(type, run->x[r] + i * item, &x0, &x1);
     norm_load_two(type, run->dy[r] + i * item, &dy0, &dy1);
-    const vf a = finish(centred, sum, row, x0, dy0, weight[0], &dweight[0], &dbias[0]);
-    const vf b = finish(centred, sum, row, x1, dy1, weight[1], &dweight[1], &dbias[1]);
+    const vf a = finish(centred, brief, sum, row, x0, dy0, weight[0], &dweight[0], &dbias[0]);
+    const vf b = finish(centred, brief, sum, row, x1, dy1, weight[1], &dweight[1], &dbias[1]);
     past ? norm_push_two(type, flow, i * item, a, b) : norm_store_two(type, run->dx[r] + i * item, a, b);
 }
 
-/* In registers, where there are enough: the compiler would rather read them from the stack for each vector. */
-VEC_INLINE row_gradient in_registers(row_gradient row) {
-    if (VW < 16) return row;
-    VEC_KEEP_(row.mean);
-    VEC_KEEP_(row.scale);
-    VEC_KEEP_(row.level);
-    VEC_KEEP_(row.slope);
-    VEC_KEEP_(row.rest);
-    return row;
-}
-
 /* Past the caches one row at a time. The next rows are fetched meanwhile. */
-VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool sum, const int rows, const vjp_run *to,
-                          const row_gradient *block, int64_t count, vjp_task *task) {
+VEC_INLINE void write_run(const int type, const bool past, const bool centred, const bool brief, const bool sum, const int rows,
+                          const vjp_run *to, const row_gradient *block, int64_t count, vjp_task *task) {
     const int item = type == INVAR_F32 ? 4 : 2, bytes = 2 * VW * item;
     const vjp_run run = *to;
-    const row_gradient first = in_registers(block[0]), last = rows > 1 ? in_registers(block[rows - 1]) : first;
+    const row_vectors first = vectors_of(&block[0]), last = rows > 1 ? vectors_of(&block[rows - 1]) : first;
     vec_flow flow = past ? vec_flow_begin(&task->seam, run.dx[0]) : (vec_flow){ .apart = -1 };
     vf dw[2] = { vf_zero(), vf_zero() }, db[2] = { vf_zero(), vf_zero() };
     int64_t i = 0;
@@ -179,26 +244,29 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
         const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
         if (sum) dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + j);
         if (sum && centred) db[0] = vf_load(run.sums.dbias + i), db[1] = vf_load(run.sums.dbias + j);
-        write_two(type, past, centred, sum, &run, 0, &first, i, weight, dw, db, &flow);
-        if (rows > 1) write_two(type, past, centred, sum, &run, rows - 1, &last, i, weight, dw, db, NULL);
+        write_two(type, past, centred, brief, sum, &run, 0, &first, i, weight, dw, db, &flow);
+        if (rows > 1) write_two(type, past, centred, brief, sum, &run, rows - 1, &last, i, weight, dw, db, NULL);
         if (sum) vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + j, dw[1]);
         if (sum && centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + j, db[1]);
     }
     _Alignas(64) float tail[2 * VW];
     vjp_run end = *to;
     FOR_ROWS end.dx[r] = past ? (char *)tail : end.dx[r] + i * item;
-    write_some(type, centred, sum, rows, &end, block, i, count);
+    write_some(type, centred, brief, sum, rows, &end, block, i, count);
     const vec_flow written = flow;
     if (past) vec_flow_end(&written, &task->seam, i * item, tail, (count - i) * item);
 }
 
 VEC_INLINE void write_any(const int type, const bool centred, const int rows, const vjp_run *run, const row_gradient *row,
                           int64_t count, bool past, vjp_task *task) {
-    const bool sum = run->sums.dweight;
-    if (rows == 1 && past && sum) write_run(type, true, centred, true, 1, run, row, count, task);
-    else if (rows == 1 && past) write_run(type, true, centred, false, 1, run, row, count, task);
-    else if (sum) write_run(type, false, centred, true, rows, run, row, count, task);
-    else write_run(type, false, centred, false, rows, run, row, count, task);
+    const bool sum = run->sums.dweight, usual = type != INVAR_F32;
+    if (row->brief != usual) { /* one row; read as floats, or seldom met */
+        if (sum) write_run(type, false, centred, !usual, true, 1, run, row, count, task);
+        else write_run(type, false, centred, !usual, false, 1, run, row, count, task);
+    } else if (rows == 1 && past && sum) write_run(type, true, centred, usual, true, 1, run, row, count, task);
+    else if (rows == 1 && past) write_run(type, true, centred, usual, false, 1, run, row, count, task);
+    else if (sum) write_run(type, false, centred, usual, true, rows, run, row, count, task);
+    else write_run(type, false, centred, usual, false, rows, run, row, count, task);
 }
 
 /* One block of the rows; dx[0] NULL: none. What cannot be written in place, or is not wanted, goes through a stage in L1. */
@@ -248,10 +316,131 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
     norm_come(job, &task->walk, task->coming, rows, left - rows);
     const bool far = rows * job->features * (type == INVAR_F32 ? 4 : 2) > NORM_ROWS_BYTES;
     measure(centred, type, rows, row, task, x, dy, far);
-    for (int64_t first = 0; first < job->features; first += INVAR_NORM_BLOCK) {
+    bool apart = false;
+    for (int r = 0; r < rows && rows > 1 && type != INVAR_F32; r++) apart |= !row[r].brief;
+    for (int r = 0; r < rows && apart; r++)
+        write_block(centred, type, 1, task, &dx[r], &row[r], &x[r], &dy[r], 0, job->features, far);
+    for (int64_t first = 0; first < job->features && !apart; first += INVAR_NORM_BLOCK) {
         write_block(centred, type, rows, task, dx, row, x, dy, first, norm_block_count(type, job, first), far);
         if (type != INVAR_F32) break;
     }
+}
+
+/* ---- rows in a pipeline --------------------------------------------------------------------------------- */
+
+/* Past the caches dx of one row is written in the same loop that sums up the row after the next: loads, stores and arithmetic
+ * come evenly, and the reductions of a row's sums have the time of a whole row. */
+enum { PIPE_LEAD = 2, PIPE_ROWS = PIPE_LEAD + 2, PIPE_BYTES = 16384, PIPE_NEAR_BYTES = 1024 };
+
+typedef struct piped_row {
+    norm_place at;
+    row_gradient gradient; /* before the sums, the mean of the head alone */
+} piped_row;
+
+VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vjp_task *task, const piped_row *row,
+                          piped_row *later) {
+    const invar_norm_job *job = task->job;
+    const bool brief = type != INVAR_F32;
+    const int kind = !centred ? NORM_RMS_GRADIENT : brief ? NORM_NEAR_GRADIENT : NORM_LAYER_GRADIENT;
+    const int item = type == INVAR_F32 ? 4 : 2, bytes = 2 * VW * item;
+    const int64_t count = job->features;
+    const norm_ahead x_ahead = { task->coming[0].row[INVAR_NORM_X], far }, dy_ahead = { task->coming[0].row[INVAR_NORM_DY], far };
+    const vjp_run run = { .dx = { row->at.row[INVAR_NORM_DX] }, .x = { row->at.row[INVAR_NORM_X] },
+                          .dy = { row->at.row[INVAR_NORM_DY] }, .weight = weight_of(job, 0), .sums = task->sums };
+    const row_vectors vectors = vectors_of(&row->gradient);
+    const float mean = centred && !brief ? later->gradient.mean : 0;
+    norm_pass pass;
+    pass.origin = vf_set1(mean);
+    pass.x = later->at.row[INVAR_NORM_X];
+    pass.dy = later->at.row[INVAR_NORM_DY];
+    pass.weight = run.weight.data;
+    pass.weight_mask = run.weight.mask;
+    norm_pass_begin(kind, &pass);
+    vec_flow flow = vec_flow_begin(&task->seam, run.dx[0]);
+    vf x[2], dy[2], dw[2], db[2] = { vf_zero(), vf_zero() };
+    int64_t i = 0;
+    for (; i < norm_whole(type, count); i += 2 * VW) {
+        norm_fetch(&x_ahead, i * item, bytes);
+        norm_fetch(&dy_ahead, i * item, bytes);
+        const vf weight[2] = { vf_load(run.weight.data + i), vf_load(run.weight.data + i + VW) };
+        norm_load_two(type, pass.x + i * item, &x[0], &x[1]);
+        norm_load_two(type, pass.dy + i * item, &dy[0], &dy[1]);
+        norm_step(kind, pass.lane, 0, norm_centre(kind, false, x[0], pass.origin), vf_mul(dy[0], weight[0]));
+        norm_step(kind, pass.lane, VSUM - 1, norm_centre(kind, true, x[1], pass.origin), vf_mul(dy[1], weight[1]));
+        dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + i + VW);
+        if (centred) db[0] = vf_load(run.sums.dbias + i), db[1] = vf_load(run.sums.dbias + i + VW);
+        write_two(type, true, centred, brief, true, &run, 0, &vectors, i, weight, dw, db, &flow);
+        vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + i + VW, dw[1]);
+        if (centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + i + VW, db[1]);
+    }
+    _Pragma("GCC unroll 4") for (int k = 0; k < norm_sums(kind); k++)
+        if (type == INVAR_BF16) norm_unsplit(pass.lane[k], VSUM);
+    norm_sweep_tail(kind, type, pass.lane, 0, VSUM, &pass, i, count);
+    later->gradient = centred ? layer_gradient(brief, mean, &pass, job) : rms_gradient(brief, &pass, job);
+    _Alignas(64) float tail[2 * VW];
+    vjp_run end = run;
+    end.dx[0] = (char *)tail;
+    write_some(type, centred, brief, true, 1, &end, &row->gradient, i, count);
+    const vec_flow written = flow;
+    vec_flow_end(&written, &task->seam, i * item, tail, (count - i) * item);
+}
+
+/* Functions of their own: within another, the compiler keeps half of the loop's pointers elsewhere. */
+#define STEP_PIPE_(name, centred, type, far)                                                                            \
+    static __attribute__((noinline, unused)) void name(vjp_task *task, const piped_row *row, piped_row *later) {        \
+        step_pipe(centred, type, far, task, row, later);                                                                \
+    }
+#define STEP_PIPE(type)                                        \
+    STEP_PIPE_(step_rms_##type, false, INVAR_##type, false)    \
+    STEP_PIPE_(step_rms_far_##type, false, INVAR_##type, true) \
+    STEP_PIPE_(step_layer_##type, true, INVAR_##type, false)   \
+    STEP_PIPE_(step_layer_far_##type, true, INVAR_##type, true)
+STEP_PIPE(F32)
+STEP_PIPE(F16)
+STEP_PIPE(BF16)
+#define PICK_STEP(kind, type) (type == INVAR_F32 ? kind##_F32 : type == INVAR_F16 ? kind##_F16 : kind##_BF16)
+
+VEC_INLINE void step_any(const bool centred, const int type, bool far, vjp_task *task, const piped_row *row, piped_row *later) {
+    if (centred && far) PICK_STEP(step_layer_far, type)(task, row, later);
+    else if (centred) PICK_STEP(step_layer, type)(task, row, later);
+    else if (far) PICK_STEP(step_rms_far, type)(task, row, later);
+    else PICK_STEP(step_rms, type)(task, row, later);
+}
+
+VEC_INLINE void vjp_piped(const bool centred, const int type, vjp_task *task, int64_t rows) {
+    const invar_norm_job *job = task->job;
+    const bool far = job->features * (type == INVAR_F32 ? 4 : 2) > PIPE_NEAR_BYTES, brief = type != INVAR_F32;
+    piped_row ring[PIPE_ROWS];
+    norm_source x, dy;
+    for (int64_t r = -PIPE_LEAD - 1; r < rows; r++) {
+        piped_row *row = &ring[r & 3], *later = &ring[(r + PIPE_LEAD) & 3], *last = &ring[(r + PIPE_LEAD + 1) & 3];
+        if (r + PIPE_LEAD + 1 < rows) {
+            last->at = task->coming[0];
+            norm_come(job, &task->walk, task->coming, 1, rows - (r + PIPE_LEAD + 1) - 1);
+            if (centred && !brief) {
+                x = norm_source_of(type, job, &last->at, INVAR_NORM_X, -1, NULL);
+                last->gradient.mean = mean_of_head(type, job, &x);
+            }
+        }
+        const bool sums = r >= -PIPE_LEAD && r + PIPE_LEAD < rows, fused = sums && r >= 0 && row->gradient.brief == brief;
+        if (fused) step_any(centred, type, far, task, row, later);
+        if (r >= 0 && !fused) {
+            x = norm_source_of(type, job, &row->at, INVAR_NORM_X, -1, NULL);
+            dy = norm_source_of(type, job, &row->at, INVAR_NORM_DY, -1, NULL);
+            write_block(centred, type, 1, task, &row->at.row[INVAR_NORM_DX], &row->gradient, &x, &dy, 0, job->features, far);
+        }
+        if (!sums || (fused && (!centred || later->gradient.brief == brief))) continue;
+        x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
+        dy = norm_source_of(type, job, &later->at, INVAR_NORM_DY, -1, NULL);
+        if (!fused) measure(centred, type, 1, &later->gradient, task, &x, &dy, far);
+        else later->gradient = measure_again(type, job, &x, &dy);
+    }
+}
+
+VEC_INLINE bool takes_pipe(const int type, const vjp_task *task) {
+    const invar_norm_job *job = task->job;
+    return VW == 16 && task->streams && task->sums.dweight && job->weight && norm_in_place(type, job, INVAR_NORM_X) &&
+           norm_in_place(type, job, INVAR_NORM_DY) && job->features * (type == INVAR_F32 ? 4 : 2) <= PIPE_BYTES;
 }
 
 /* Where rows stand in place, and dx goes through the caches: past them two rows side by side are slower than one after the other. */
@@ -272,6 +461,7 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     const bool together = take_together(type, job);
     int64_t left = rows;
     norm_come(job, &task.walk, task.coming, together ? VJP_ROWS : 1, left);
+    if (takes_pipe(type, &task)) vjp_piped(centred, type, &task, rows), left = 0;
     if (together)
         for (; left >= VJP_ROWS; left -= VJP_ROWS) vjp_together(centred, type, VJP_ROWS, &task, left);
     for (; left > 0; left--) vjp_together(centred, type, 1, &task, left);

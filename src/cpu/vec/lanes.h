@@ -41,15 +41,15 @@ VEC_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
     *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(1)), b);
 }
 VEC_INLINE void vf_load_split(const uint16_t *p, vf *even, vf *odd) {
-    __m512i both = _mm512_loadu_si512((const void *)p);
-    VEC_KEEP_(both);
+    __m512i both; /* a statement of its own, not "+v" on a value: gcc 12 would spill that */
+    __asm__("vmovdqu64 %1, %0" : "=v"(both) : "m"(*(const struct { char bytes[64]; } *)(const void *)p));
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)));
 }
-/* Of the upper and lower words. */
+/* Of the upper and lower words: up where low, its last bit set if high is odd, exceeds a half. */
 VEC_INLINE vec_joined vec_round_words_(__m512i high, __m512i low) {
-    const __m512i one = _mm512_set1_epi16(1), sum = _mm512_adds_epu16(low, _mm512_and_si512(high, one));
-    return _mm512_mask_add_epi16(high, _mm512_cmpgt_epu16_mask(sum, _mm512_set1_epi16(-0x8000)), high, one);
+    const __m512i one = _mm512_set1_epi16(1), sticky = _mm512_ternarylogic_epi32(low, high, one, 0xf8); /* low | (high & 1) */
+    return _mm512_mask_add_epi16(high, _mm512_cmpgt_epu16_mask(sticky, _mm512_set1_epi16(-0x8000)), high, one);
 }
 VEC_INLINE vec_joined vf_join(vf first, vf second) {
     const __m512i odd_words = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23,
@@ -60,8 +60,9 @@ VEC_INLINE vec_joined vf_join(vf first, vf second) {
 }
 VEC_INLINE vec_joined vf_join_split(vf even, vf odd) {
     const __m512i a = _mm512_castps_si512(even), b = _mm512_castps_si512(odd);
-    return vec_round_words_(_mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(a, 16), b),
-                            _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16)));
+    const __m512i up = _mm512_set4_epi32(0x0d0c0f0e, 0x09080b0a, 0x05040706, 0x01000302); /* a word's place and its neighbour's */
+    return vec_round_words_(_mm512_mask_shuffle_epi8(b, 0x3333333333333333, a, up),
+                            _mm512_mask_shuffle_epi8(a, 0xcccccccccccccccc, b, up));
 }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) { _mm512_storeu_si512((void *)p, v); }
 VEC_INLINE vf vec_joined_bits(vec_joined v) { return _mm512_castsi512_ps(v); }

@@ -12,29 +12,32 @@ enum { VEC_STREAMS = 1 };
 enum { VEC_STREAMS = 0 };
 #endif
 
-/* vf_rotate(v, vec_rotation_by(n)): lane i's number moves to lane i + n, the last n to the front. */
+/* vf_turn(rest, v, vec_turn_by(n)): the last n lanes of rest, then the first VW - n of v. */
 #if defined(__AVX512F__)
-typedef __m512i vec_rotation;
+typedef __m512i vec_turn;
 VEC_INLINE void vf_stream(float *p, vf v) { _mm512_stream_ps(p, v); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
-VEC_INLINE vec_rotation vec_rotation_by(int n) {
-    return _mm512_sub_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(n));
+VEC_INLINE vec_turn vec_turn_by(int n) {
+    return _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(VW - n));
 }
-VEC_INLINE vf vf_rotate(vf v, vec_rotation by) { return _mm512_permutexvar_ps(by, v); }
+VEC_INLINE vf vf_turn(vf rest, vf v, vec_turn by) { return _mm512_permutex2var_ps(rest, by, v); }
 #elif defined(__AVX2__)
-typedef __m256i vec_rotation;
+typedef struct vec_turn {
+    __m256i order;
+    vm last; /* the last n lanes */
+} vec_turn;
 VEC_INLINE void vf_stream(float *p, vf v) { _mm256_stream_ps(p, v); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
-VEC_INLINE vec_rotation vec_rotation_by(int n) {
-    return _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(n));
+VEC_INLINE vec_turn vec_turn_by(int n) {
+    return (vec_turn){ _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(n)), vm_not(vm_first(VW - n)) };
 }
-VEC_INLINE vf vf_rotate(vf v, vec_rotation by) { return _mm256_permutevar8x32_ps(v, by); }
+VEC_INLINE vf vf_turn(vf rest, vf v, vec_turn by) { return _mm256_permutevar8x32_ps(vf_select(by.last, rest, v), by.order); }
 #else
-typedef int vec_rotation; /* never needed: the address of a plain store is any */
+typedef int vec_turn; /* never needed: the address of a plain store is any */
 VEC_INLINE void vf_stream(float *p, vf v) { vf_store(p, v); }
 VEC_INLINE void vec_stream_end(void) {}
-VEC_INLINE vec_rotation vec_rotation_by(int n) { return n; }
-VEC_INLINE vf vf_rotate(vf v, vec_rotation by) { return (void)by, v; }
+VEC_INLINE vec_turn vec_turn_by(int n) { return n; }
+VEC_INLINE vf vf_turn(vf rest, vf v, vec_turn by) { return (void)rest, (void)by, v; }
 #endif
 
 /* Fetched for reading: into L1, or with far no nearer than L2. */
@@ -92,9 +95,8 @@ typedef struct vec_seam {
 } vec_seam;
 
 typedef struct vec_flow {
-    vf rest; /* its first lanes wait to be stored */
-    vec_rotation turn;
-    vm early;      /* those lanes */
+    vf rest; /* its last lanes wait to be stored */
+    vec_turn turn;
     char *to;      /* the row, */
     char *aligned; /* where the vector begins that holds its first byte, */
     float *first;  /* and where that vector goes if the row follows on none, */
@@ -113,22 +115,17 @@ VEC_INLINE vec_flow vec_flow_begin(vec_seam *s, char *to) {
     const int held = (int)((uintptr_t)to % VEC_BYTES / 4);
     const bool follows = s->end == to;
     if (!follows) vec_seam_flush(s);
-    return (vec_flow){ follows ? vf_load(s->rest) : vf_zero(), vec_rotation_by(held), vm_first(held), to, to - 4 * held,
-                       s->first, follows || !held ? -1 : 0 };
+    const vf rest = follows ? vf_load(s->rest) : vf_zero();
+    return (vec_flow){ vf_turn(rest, rest, vec_turn_by(VW - held)), vec_turn_by(held), to, to - 4 * held, s->first,
+                       follows || !held ? -1 : 0 };
 }
 
-/* The vector at `at` bytes of the row. */
+/* The vector at `at` bytes of the row. It is turned even where the row begins with a vector: asking costs a register too many. */
 VEC_INLINE void vec_flow_push(vec_flow *f, int64_t at, vf v) {
-    const char *aligned = f->aligned;
-    __asm__ volatile("" : "+r"(aligned)); /* decided anew each time, or the compiler writes the loop twice, which was slower */
-    if (f->to == aligned) {
-        vf_stream((float *)(void *)(f->aligned + at), v);
-        return;
-    }
-    const vf turned = vf_rotate(v, f->turn), whole = vf_select(f->early, f->rest, turned);
+    const vf whole = vf_turn(f->rest, v, f->turn);
     if (at == f->apart) vf_store(f->first, whole);
     else vf_stream((float *)(void *)(f->aligned + at), whole);
-    f->rest = turned;
+    f->rest = v;
 }
 
 /* The row's last `left` bytes, at `at` > 0 of it; `tail`, which holds them, is aligned and of whole vectors. */
@@ -139,7 +136,7 @@ static inline void vec_flow_end(const vec_flow *flow, vec_seam *s, int64_t at, c
     s->end = f.to + at + left;
     for (; left > 0 && held + (size_t)left >= VEC_BYTES; at += VEC_BYTES, left -= VEC_BYTES, tail += VW)
         vec_flow_push(&f, at, vf_load(tail));
-    vf_store(s->rest, left > 0 ? vf_select(f.early, f.rest, vf_rotate(vf_load(tail), f.turn)) : f.rest);
+    vf_store(s->rest, vf_turn(f.rest, left > 0 ? vf_load(tail) : f.rest, f.turn));
 }
 
 #endif
