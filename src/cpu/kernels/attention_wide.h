@@ -11,9 +11,8 @@
 #include "cpu/kernels/attention_state.h"
 
 /* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. Keys that are called ahead
- * together, and floats of a line. Keys that are scored before their additive values are read. Vectors whose weights are formed
- * together, with a shift and a sum each in registers. */
-enum { TOGETHER = 12, SCORED = 48, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
+ * together, and floats of a line. Vectors whose weights are formed together, with a shift and a sum each in registers. */
+enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
        WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
 
 /* A tile, its panel and the block it works on. */
@@ -177,17 +176,16 @@ VEC_INLINE void wide_call_rows(const element_rows *x, int64_t elements, int firs
         for (int64_t i = 0; i < elements; i += CALL_LINE) __builtin_prefetch(x->data + r * x->stride + i, 0, 2);
 }
 
-/* S of keys first … last-1 where all rows see the same ones. Memory is idle meanwhile. The next tile's mask is called, some
- * rows after some keys; without one a block's first tile calls K a register tile ahead, and V. */
-static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v, int first,
-                               int last) {
+/* S where all rows see the same keys. Memory is idle meanwhile. The next tile's mask is called, some rows after some
+ * keys; without one a block's first tile calls K a register tile ahead, and V. */
+static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int low = tile->rows.low, high = tile->rows.high;
-    const bool top = tile->rows.row == 0 && !tile->next_rows;
-    const int step = top ? CALLED : tile->next_rows ? TOGETHER : last - first;
-    for (int from = first; from < last; from += step) {
-        const int to = from + step < last ? from + step : last;
-        if (top) wide_call_rows(k, s->depth, to, to + step < high ? to + step : high);
-        if (top) wide_call_rows(v, s->width, from / NUMBERS, to / NUMBERS);
+    const bool first = tile->rows.row == 0 && !tile->next_rows;
+    const int step = first ? CALLED : tile->next_rows ? TOGETHER : high - low;
+    for (int from = low; from < high; from += step) {
+        const int to = from + step < high ? from + step : high;
+        if (first) wide_call_rows(k, s->depth, to, to + step < high ? to + step : high);
+        if (first) wide_call_rows(v, s->width, from / NUMBERS, to / NUMBERS);
         wide_product(s, tile, k, from, to, 0, tile->width / VW);
         wide_call_mask(s, tile, tile->next_rows * (from - low) / (high - low), tile->next_rows * (to - low) / (high - low));
     }
@@ -196,7 +194,7 @@ static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, con
 static void wide_scores(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int vectors = tile->width / VW;
     if (!tile->limits) {
-        wide_scores_of_all(s, tile, k, v, tile->rows.low, tile->rows.high);
+        wide_scores_of_all(s, tile, k, v);
         return;
     }
     for (int from = tile->rows.low; from < tile->rows.high; from += TOGETHER) {
@@ -302,24 +300,17 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
     wide_exponentials(s, tile, vector, most, mark);
 }
 
-/* Keys from … to-1, in squares of the mask, the first of which is `lead` keys wide. */
-typedef struct wide_part {
-    int from, to, lead;
-} wide_part;
-
-/* Logits in place of a vector's scores of some keys, and their maximum so far: squares of the mask are turned in registers. True when some are
+/* Logits in place of a vector's scores, and their maximum: squares of the mask are turned in registers. True when some are
  * hidden: their scores, where they are not finite, then bring a NaN, and wide_repair mends the row. */
-VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector,
-                            const wide_part *part) {
+VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector) {
     const char *const *const rows = tile->mask + vector * VW;
     const int64_t step = s->call->mask.column_stride, width = tile->width;
     const vf scale = vf_set1(s->call->score_scale), hidden = vf_set1(-INFINITY);
-    vf most = vf_load(s->fold.part_m + vector * VW);
+    vf most = hidden;
     bool some = false;
-    const int last = part->to;
-    int together = part->lead;
-    for (int j = part->from, n; j < last; j += n, together = VW) {
-        n = last - j < together ? last - j : together;
+    int together = wide_mask_lead(rows[0] + tile->rows.low * step, step);
+    for (int j = tile->rows.low, n; j < tile->rows.high; j += n, together = VW) {
+        n = tile->rows.high - j < together ? tile->rows.high - j : together;
         float *grid = s->scores + vector * VW + j * width;
         vf x[VW], least = vf_zero();
 #pragma GCC unroll 16
@@ -336,37 +327,20 @@ VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_ki
         some |= vm_any(vf_eq(least, hidden));
     }
     vf_store(s->fold.part_m + vector * VW, most);
+    vf_store(s->fold.part_l + vector * VW, vf_zero());
     return some;
 }
 
 /* The same of all vectors. Not inlined, so that rows are reached from a pointer to the tile. */
-static __attribute__((noinline)) bool wide_bias(const kernel_state *s, const wide_tile *tile, const wide_part *part) {
+static __attribute__((noinline)) bool wide_bias(const kernel_state *s, const wide_tile *tile) {
     bool some = false;
     for (int vector = 0; vector < tile->width / VW; vector++) {
         switch (mask_form(s->call)) {
-        case INVAR_MASK_F16: some |= wide_biased(s, INVAR_MASK_F16, tile, vector, part); break;
-        case INVAR_MASK_BF16: some |= wide_biased(s, INVAR_MASK_BF16, tile, vector, part); break;
-        case INVAR_MASK_BOOL: some |= wide_biased(s, INVAR_MASK_BOOL, tile, vector, part); break;
-        default: some |= wide_biased(s, INVAR_MASK_F32, tile, vector, part);
+        case INVAR_MASK_F16: some |= wide_biased(s, INVAR_MASK_F16, tile, vector); break;
+        case INVAR_MASK_BF16: some |= wide_biased(s, INVAR_MASK_BF16, tile, vector); break;
+        case INVAR_MASK_BOOL: some |= wide_biased(s, INVAR_MASK_BOOL, tile, vector); break;
+        default: some |= wide_biased(s, INVAR_MASK_F32, tile, vector);
         }
-    }
-    return some;
-}
-
-/* Logits of an open tile, and their maxima: 48 keys at a time, whose scores, 12 KiB, are still in the first-level cache when the
- * squares of the mask that they fill are added. True when some are hidden. */
-static bool wide_open_logits(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
-    const int64_t step = s->call->mask.column_stride;
-    const int low = tile->rows.low, high = tile->rows.high;
-    wide_part part = { low, low, wide_mask_lead(tile->mask[0] + low * step, step) };
-    bool some = false;
-    for (int i = 0; i < tile->width; i += VW) vf_store(s->fold.part_l + i, vf_zero());
-    for (int from = low, to; from < high; from = to) {
-        to = from + SCORED < high ? from + SCORED : high;
-        wide_scores_of_all(s, tile, k, v, from, to);
-        part.to = to == high ? high : part.from + part.lead + (to - part.from - part.lead) / VW * VW;
-        some |= wide_bias(s, tile, &part);
-        part = (wide_part){ part.to, part.to, VW };
     }
     return some;
 }
@@ -471,14 +445,13 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
     tile->limits = false;
     if (!tile->whole) wide_limits(tile);
     for (int r = 0; r < tile->width; r += VW) vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
+    wide_scores(s, tile, k, v);
     if (tile->open) {
-        tile->rows.masked = wide_open_logits(s, tile, k, v);
+        tile->rows.masked = wide_bias(s, tile);
         wide_biased_links(s, tile, v);
     } else if (tile->whole) {
-        wide_scores(s, tile, k, v);
         wide_links(s, tile, v);
     } else {
-        wide_scores(s, tile, k, v);
         wide_weights(s, tile, false);
         wide_sums(s, tile, v);
     }
