@@ -131,7 +131,7 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
 VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const product *x, int64_t link, int64_t m0,
                              int64_t n0) {
-    const int G = N > 2 ? 2 : 4; /* 6 to 8 chains, or 4 */
+    const int G = N > 3 ? 2 : 4; /* 8 chains, as two units with a latency of 4 want, or 12; 4 where N = 1 */
     vf sum[12][4], row[4], most[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
     float *c = x->c + m0 * x->c_row + n0;
