@@ -365,6 +365,23 @@ static void any_gradient_may_be_left_out(void) {
     }
 }
 
+/* A weight with all bits set, as CUDA writes its NaNs, takes every row's dx with it. */
+static void any_nan_of_a_weight_reaches_dx(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        for (int op = RMS; op <= LAYER; op += LAYER - RMS) {
+            vjp_case v;
+            vjp_case_init(&v, (norm_op)op, (norm_types){ check_bf16, check_bf16, check_f32, none }, CHECK_SHAPE(3, 100), contiguous);
+            memset((float *)v.c.weight.tensor.data + 5, 0xff, sizeof(float));
+            ((unsigned char *)v.c.weight.tensor.data)[5 * sizeof(float) + 3] = 0x7f;
+            CHECK_OK(vjp_run(&v, context));
+            for (int64_t i = 0; i < 300; i++) CHECK(isnan(check_get(&v.dx.tensor, i)), "%s, op %d, %d", check_cpu(k), op, (int)i);
+            vjp_case_free(&v);
+        }
+        invar_context_destroy(context);
+    }
+}
+
 static void no_rows_give_zero_parameter_gradients(void) {
     for (int k = 0; check_cpu(k); k++) {
         invar_context *context = check_context(check_cpu(k), 2);
@@ -428,5 +445,6 @@ CHECK_MAIN(CHECK_TEST(float64_agrees_with_finite_differences), CHECK_TEST(every_
            CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
            CHECK_TEST(half_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
            CHECK_TEST(threads_and_streaming_do_not_change_bits), CHECK_TEST(dx_is_invariant_and_may_be_dy),
-           CHECK_TEST(any_gradient_may_be_left_out), CHECK_TEST(no_rows_give_zero_parameter_gradients),
+           CHECK_TEST(any_gradient_may_be_left_out), CHECK_TEST(any_nan_of_a_weight_reaches_dx),
+           CHECK_TEST(no_rows_give_zero_parameter_gradients),
            CHECK_TEST(every_misuse_is_one_sentence))

@@ -49,12 +49,15 @@ VEC_INLINE void norm_push_two(const int type, vec_flow *flow, int64_t at, vf a, 
 /* The elements of a row that are loaded two vectors at a time. */
 VEC_INLINE int64_t norm_whole(const int type, int64_t count) { return count - count % (type == INVAR_BF16 ? VSUM_LANES : 2 * VW); }
 
+/* vf_join's NaNs: one of float32 weights may have all bits set, as CUDA's do, and would round to a zero. */
+VEC_INLINE vf plain_nan(vf v) { return vf_select(vf_eq(v, v), v, vf_set1(__builtin_nanf(""))); }
+
 /* Whole runs of floats to the order in which bfloat16 is loaded, or back. */
 VEC_INLINE void norm_reorder(const bool back, float *to, int64_t count) {
     for (int64_t i = 0; i < norm_whole(INVAR_BF16, count); i += 2 * VW) {
         vf a = vf_load(to + i), b = vf_load(to + i + VW);
         if (back) vf_zip(a, b, &a, &b);
-        else vf_unzip(a, b, &a, &b);
+        else vf_unzip(plain_nan(a), plain_nan(b), &a, &b);
         vf_store(to + i, a);
         vf_store(to + i + VW, b);
     }
