@@ -260,7 +260,7 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
 VEC_INLINE void write_any(const int type, const bool centred, const int rows, const vjp_run *run, const row_gradient *row,
                           int64_t count, bool past, vjp_task *task) {
     const bool sum = run->sums.dweight, usual = type != INVAR_F32;
-    if (row->brief != usual) { /* one row; read as floats, or seldom met */
+    if (rows == 1 && row->brief != usual) { /* read as floats, or seldom met */
         if (sum) write_run(type, false, centred, !usual, true, 1, run, row, count, task);
         else write_run(type, false, centred, !usual, false, 1, run, row, count, task);
     } else if (rows == 1 && past && sum) write_run(type, true, centred, usual, true, 1, run, row, count, task);
@@ -294,6 +294,26 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
     }
 }
 
+/* One row's block: a function for each kernel, since with rows in a pipeline there are three places that call it. */
+#define WRITE_ONE_(name, centred, type)                                                                                      \
+    static __attribute__((noinline, unused)) void name(vjp_task *task, char *dx, const row_gradient *row, norm_source *x,    \
+                                                       norm_source *dy, int64_t first, int64_t count, bool far) {            \
+        write_block(centred, type, 1, task, &dx, row, x, dy, first, count, far);                                             \
+    }
+#define WRITE_ONE(type)                              \
+    WRITE_ONE_(write_rms_##type, false, INVAR_##type) \
+    WRITE_ONE_(write_layer_##type, true, INVAR_##type)
+WRITE_ONE(F32)
+WRITE_ONE(F16)
+WRITE_ONE(BF16)
+#define PICK(kind, type) (type == INVAR_F32 ? kind##_F32 : type == INVAR_F16 ? kind##_F16 : kind##_BF16)
+
+VEC_INLINE void write_one(const bool centred, const int type, vjp_task *task, char *dx, const row_gradient *row, norm_source *x,
+                          norm_source *dy, int64_t first, int64_t count, bool far) {
+    if (centred) PICK(write_layer, type)(task, dx, row, x, dy, first, count, far);
+    else PICK(write_rms, type)(task, dx, row, x, dy, first, count, far);
+}
+
 /* ---- rows --------------------------------------------------------------------------------------------- */
 
 VEC_INLINE chunk_sums sums_of(const bool centred, const invar_norm_job *job, int64_t first_row) {
@@ -319,9 +339,11 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
     bool apart = false;
     for (int r = 0; r < rows && rows > 1 && type != INVAR_F32; r++) apart |= !row[r].brief;
     for (int r = 0; r < rows && apart; r++)
-        write_block(centred, type, 1, task, &dx[r], &row[r], &x[r], &dy[r], 0, job->features, far);
+        write_one(centred, type, task, dx[r], &row[r], &x[r], &dy[r], 0, job->features, far);
     for (int64_t first = 0; first < job->features && !apart; first += INVAR_NORM_BLOCK) {
-        write_block(centred, type, rows, task, dx, row, x, dy, first, norm_block_count(type, job, first), far);
+        const int64_t count = norm_block_count(type, job, first);
+        if (rows == 1 && VJP_ROWS > 1) write_one(centred, type, task, dx[0], row, x, dy, first, count, far);
+        else write_block(centred, type, rows, task, dx, row, x, dy, first, count, far);
         if (type != INVAR_F32) break;
     }
 }
@@ -398,13 +420,12 @@ VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vj
 STEP_PIPE(F32)
 STEP_PIPE(F16)
 STEP_PIPE(BF16)
-#define PICK_STEP(kind, type) (type == INVAR_F32 ? kind##_F32 : type == INVAR_F16 ? kind##_F16 : kind##_BF16)
 
 VEC_INLINE void step_any(const bool centred, const int type, bool far, vjp_task *task, const piped_row *row, piped_row *later) {
-    if (centred && far) PICK_STEP(step_layer_far, type)(task, row, later);
-    else if (centred) PICK_STEP(step_layer, type)(task, row, later);
-    else if (far) PICK_STEP(step_rms_far, type)(task, row, later);
-    else PICK_STEP(step_rms, type)(task, row, later);
+    if (centred && far) PICK(step_layer_far, type)(task, row, later);
+    else if (centred) PICK(step_layer, type)(task, row, later);
+    else if (far) PICK(step_rms_far, type)(task, row, later);
+    else PICK(step_rms, type)(task, row, later);
 }
 
 VEC_INLINE void vjp_piped(const bool centred, const int type, vjp_task *task, int64_t rows) {
@@ -427,7 +448,7 @@ VEC_INLINE void vjp_piped(const bool centred, const int type, vjp_task *task, in
         if (r >= 0 && !fused) {
             x = norm_source_of(type, job, &row->at, INVAR_NORM_X, -1, NULL);
             dy = norm_source_of(type, job, &row->at, INVAR_NORM_DY, -1, NULL);
-            write_block(centred, type, 1, task, &row->at.row[INVAR_NORM_DX], &row->gradient, &x, &dy, 0, job->features, far);
+            write_one(centred, type, task, row->at.row[INVAR_NORM_DX], &row->gradient, &x, &dy, 0, job->features, far);
         }
         if (!sums || (fused && (!centred || later->gradient.brief == brief))) continue;
         x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
