@@ -222,7 +222,7 @@ static void few_block(tiles_walk *stages, int64_t index, few_walk *walk) {
 
 /* All rows of the work, at most FEW. */
 static void attend_few(const kernel_state *s) {
-    tiles_walk stages = { .ahead = { 0 } }; /* which few_walk does */
+    tiles_walk stages; /* calls nothing ahead: few_walk does */
     few_walk walk = { .part = 0 };
     tiles_walk_open(&stages, s);
     tiles_open((int)s->rows);

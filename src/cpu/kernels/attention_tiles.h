@@ -442,6 +442,7 @@ static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
     walk->turn = 0;
     walk->pending = NULL;
     walk->packed = -1;
+    walk->ahead = (tiles_ahead){ 0 }; /* nothing, until tiles_look_ahead says */
     for (int i = 0; i < TILES_TOGETHER; i++) {
         const int64_t row = i * TILES_ROWS;
         walk->stages[i].scores = s->scores + row * tiles_stride(s);
