@@ -1,13 +1,11 @@
 /* Checks and planning that the norms and their VJPs share. */
 #include "api/norm_call.h"
+#include "core/machine.h"
 
 #include <math.h>
 #include <stdio.h>
 
-enum {
-    TASK_ELEMENTS = 65536,  /* some 30 µs beyond the caches: a second thread pays from two tasks on, not before */
-    ASSUMED_L3 = 32 << 20   /* where the system does not tell */
-};
+enum { TASK_ELEMENTS = 65536 }; /* some 30 µs beyond the caches: a second thread pays from two tasks on, not before */
 
 invar_status invar_norm_begin(invar_norm_call *call, invar_context *context, const invar_norm_options *options,
                               const char *operation) {
@@ -151,8 +149,8 @@ void invar_norm_plan(invar_norm_call *call) {
     job->eps = call->options.eps;
     set_rows(call);
     job->format = format_of(call);
-    int64_t l3 = call->context->description.l3_bytes;
-    job->stream = traffic(call) > (double)(l3 > 0 ? l3 : ASSUMED_L3) && !aliased(call);
+    const int threads = invar_run_threads(call->context, &call->options.execution);
+    job->stream = traffic(call) > (double)invar_machine_cached(&call->context->description, threads) && !aliased(call);
     call->task_rows = job->features < TASK_ELEMENTS && job->features > 0 ? TASK_ELEMENTS / job->features : 1;
     call->tasks = job->features ? (job->rows + call->task_rows - 1) / call->task_rows : 0;
     if (call->has_weight && needs_widening(call, &call->weight)) call->shared_bytes += vector_bytes(call);
@@ -163,7 +161,7 @@ void invar_norm_describe(const invar_norm_call *call, double flops_per_element) 
     invar_plan *plan = call->options.execution.plan;
     snprintf(plan->kernel, sizeof plan->kernel, "%s.%s", call->operation, call->kernels->name);
     const char *why = call->kernels != call->context->kernels ? "float64 is served by the reference" :
-                      call->job.stream                        ? "larger than the last cache: stores go past it" :
+                      call->job.stream                        ? "too large for the last cache: stores go past it" :
                                                                 "stores go through the caches";
     snprintf(plan->reason, sizeof plan->reason, "%lld rows of %lld a task; %s", (long long)call->task_rows,
              (long long)call->job.features, why);

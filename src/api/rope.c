@@ -1,6 +1,7 @@
 /* rope and its VJP: check, plan, run. */
 #include "api/rope_frequency.h"
 #include "core/context.h"
+#include "core/machine.h"
 #include "cpu/dispatch.h"
 
 #include <math.h>
@@ -10,8 +11,7 @@ enum {
     TABLE_BYTES = 16384,    /* of cosines and sines a block: half of L1 */
     BLOCK_MOST = 256,       /* positions a block */
     SLICES_LEAST = 64,      /* slices that share a table, where there are so many: forming it costs what turning two costs */
-    TASK_ELEMENTS = 65536,  /* as for the norms */
-    ASSUMED_L3 = 32 << 20   /* where the system does not tell */
+    TASK_ELEMENTS = 65536   /* as for the norms */
 };
 
 typedef struct rope_call {
@@ -110,12 +110,13 @@ static double traffic(const rope_call *call) { return 2.0 * (double)call->x.coun
 static void fill_job(rope_call *call, bool inverse) {
     invar_rope_job *job = &call->job;
     const invar_view *x = &call->x;
-    int64_t l3 = call->context->description.l3_bytes;
+    const int threads = invar_run_threads(call->context, &call->options.execution);
+    const double cached = (double)invar_machine_cached(&call->context->description, threads);
     *job = (invar_rope_job){
         .x = operand_of(x), .y = operand_of(&call->y), .type = x->type,
         .length = x->shape[x->ndim - 2], .features = x->shape[x->ndim - 1], .dims = call->options.dims,
         .traditional = call->options.traditional, .inverse = inverse,
-        .stream = traffic(call) > 0.75 * (double)(l3 > 0 ? l3 : ASSUMED_L3) && x->data != call->y.data,
+        .stream = traffic(call) > 0.75 * cached && x->data != call->y.data,
         .ndim = x->ndim - 2, .slices = 1, .batch_slices = 1, .offset = call->options.offset,
         .base = call->options.base, .scale = call->options.scale,
     };
@@ -148,7 +149,7 @@ static void describe(const rope_call *call) {
     snprintf(plan->reason, sizeof plan->reason, "a table for %lld positions at a time, shared by up to %lld slices; %s",
              (long long)call->job.block, (long long)call->task_slices,
              call->kernels != call->context->kernels ? "float64 is served by the reference" :
-             call->job.stream                        ? "larger than the last cache: stores go past it" :
+             call->job.stream                        ? "too large for the last cache: stores go past it" :
                                                        "stores go through the caches");
     plan->query_tile = (int32_t)smaller(call->task_positions, INT32_MAX);
     plan->key_splits = 1;

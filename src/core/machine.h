@@ -7,4 +7,7 @@
 /* Fills processor, compiler and cache sizes; what is not known stays empty or 0. */
 void invar_machine_describe(invar_context_description *description);
 
+/* Bytes that a call on so many threads may leave in the caches and find there again; what moves more goes past them. */
+int64_t invar_machine_cached(const invar_context_description *description, int threads);
+
 #endif

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include "core/context.h"
+#include "core/machine.h"
 #include "core/tensor.h"
 
 #include <errno.h>
@@ -241,6 +242,19 @@ static void halves_convert_exactly(void) {
     CHECK(half == 0x3f81, "rounded twice: %#x", half);
 }
 
+/* All of a small last cache, 16 MiB a thread of a large one, 32 at least; 32 where the system tells nothing. */
+static void threads_count_on_a_part_of_the_last_cache(void) {
+    const int64_t mib = 1 << 20, l3[] = { 1, 8 * mib, 32 * mib, 260 * mib, 480 * mib, 0 };
+    const int64_t of_1[] = { 1, 8 * mib, 32 * mib, 32 * mib, 32 * mib, 32 * mib };
+    const int64_t of_16[] = { 1, 8 * mib, 32 * mib, 256 * mib, 256 * mib, 32 * mib };
+    for (int i = 0; i < 6; i++) {
+        const invar_context_description machine = { .l3_bytes = l3[i] };
+        CHECK(invar_machine_cached(&machine, 1) == of_1[i], "%d", i);
+        CHECK(invar_machine_cached(&machine, 2) == of_1[i], "%d", i);
+        CHECK(invar_machine_cached(&machine, 16) == of_16[i], "%d", i);
+    }
+}
+
 static void roofs_are_measured(void) {
     invar_roofs roofs = INVAR_ROOFS_INIT;
     CHECK_OK(invar_context_measure(NULL, &roofs));
@@ -254,4 +268,5 @@ static void roofs_are_measured(void) {
 CHECK_MAIN(CHECK_TEST(status_names), CHECK_TEST(context_options), CHECK_TEST(environment_is_honoured_or_an_error),
            CHECK_TEST(pool_runs_every_task_once), CHECK_TEST(pool_restores_affinity), CHECK_TEST(pool_survives_fork),
            CHECK_TEST(float_environment_is_set_and_restored), CHECK_TEST(bad_tensors_are_refused), CHECK_TEST(overlaps),
-           CHECK_TEST(halves_convert_exactly), CHECK_TEST(roofs_are_measured))
+           CHECK_TEST(halves_convert_exactly), CHECK_TEST(threads_count_on_a_part_of_the_last_cache),
+           CHECK_TEST(roofs_are_measured))
