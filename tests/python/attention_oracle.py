@@ -33,7 +33,8 @@ class Attention:
         self.lse_dtype = np.dtype(np.float64 if self.dtype == F64 else np.float32)
         self.acc = accumulator(self.dtype)
         # Where the processor multiplies bfloat16 pairs, a weight is rounded to bfloat16 for its product with a value.
-        self.weight_unit = UNIT[BF16] if self.dtype == BF16 else 0.0
+        # There exp2 is a shorter polynomial, of the relative error that docs/invariance.md gives.
+        self.weight_unit, self.exp2_error = (UNIT[BF16], 2.8e-6) if self.dtype == BF16 else (0.0, 0.0)
         self.out_shape, self.shapes = q.shape[:-1] + v.shape[-1:], [a.shape for a in (q, k, v)]
         self.q, self.k, self.v = (wide(batched(a)) for a in (q, k, v))
         self.batch, self.heads, self.queries, features = self.q.shape
@@ -87,7 +88,7 @@ class Attention:
         logits = s if self.sinks is None else np.append(s, self.sinks[h])
         # Base 2: the constant, the product and the difference from the maximum each round.
         error = np.max(error, initial=0) + 4 * self.acc * np.max(np.abs(logits), initial=0)
-        relative = 2 * error + self.acc * (len(keys) + 16)
+        relative = 2 * error + self.acc * (len(keys) + 16) + self.exp2_error
         if not len(logits) or np.max(logits) == -np.inf:
             return keys, slope, slope_error, np.zeros_like(s), 0.0, -np.inf, relative
         top = np.max(logits)
