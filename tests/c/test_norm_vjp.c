@@ -285,6 +285,30 @@ static void layouts_do_not_change_bits(void) {
     }
 }
 
+/* Two rows that take turns, where a vector of dx belongs to both or, with rows apart, to one; some rows need the longer formulas. */
+static void rows_in_pieces_have_the_same_bits(void) {
+    const int64_t apart[] = { 2, 1 }, features[] = { 2082, 4096 };
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
+    for (int k = 1; check_cpu(k); k++)
+        for (int t = 0; t < 6 * 4; t++) {
+            const invar_dtype type = types[t % 3];
+            uint64_t bits[2];
+            for (int n = 0; n < 2; n++) {
+                invar_context *context = check_context(check_cpu(k), 1);
+                if (n) context->description.l3_bytes = 1, context->description.l2_bytes = 2 << 20;
+                vjp_case v;
+                vjp_case_init(&v, t / 3 % 2 ? LAYER : RMS, (norm_types){ type, type, type, type },
+                              CHECK_SHAPE(11, features[t / 6 % 2]), t / 12 ? apart : contiguous);
+                if (t % 2) vary_rows(&v);
+                CHECK_OK(vjp_run(&v, context));
+                bits[n] = bits_of(&v);
+                vjp_case_free(&v);
+                invar_context_destroy(context);
+            }
+            CHECK(bits[0] == bits[1], "%s, case %d", check_cpu(k), t);
+        }
+}
+
 static void threads_and_streaming_do_not_change_bits(void) {
     const int threads[] = { 1, 2, 3, 7 };
     const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
@@ -444,6 +468,7 @@ CHECK_MAIN(CHECK_TEST(float64_agrees_with_finite_differences), CHECK_TEST(every_
            CHECK_TEST(half_types_in_rows_of_every_kind_match_the_definition),
            CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
            CHECK_TEST(half_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
+           CHECK_TEST(rows_in_pieces_have_the_same_bits),
            CHECK_TEST(threads_and_streaming_do_not_change_bits), CHECK_TEST(dx_is_invariant_and_may_be_dy),
            CHECK_TEST(any_gradient_may_be_left_out), CHECK_TEST(any_nan_of_a_weight_reaches_dx),
            CHECK_TEST(no_rows_give_zero_parameter_gradients),

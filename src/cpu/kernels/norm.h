@@ -45,6 +45,7 @@ typedef struct invar_norm_job {
      * mix, read as floats. */
     invar_float_type format;
     bool stream; /* the output is too large for the caches: stores may go past them */
+    bool pieces; /* rows of such VJPs may take turns piece by piece: L2 holds some more of them */
     /* Backward. When either is wanted, chunk c, of chunk_rows rows, leaves its sums at partial + c · partial_bytes: [features] of
      * the accumulation type for dweight; for layer_norm, as many for dbias half of partial_bytes behind. */
     bool want_dweight, want_dbias;

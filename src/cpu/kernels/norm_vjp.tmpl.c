@@ -351,42 +351,62 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
 /* ---- rows in a pipeline --------------------------------------------------------------------------------- */
 
 /* Past the caches dx of one row is written in the same loop that sums up the row after the next: loads, stores and arithmetic
- * come evenly, and the reductions of a row's sums have the time of a whole row. */
-enum { PIPE_LEAD = 2, PIPE_ROWS = PIPE_LEAD + 2, PIPE_BYTES = 16384, PIPE_NEAR_BYTES = 1024 };
+ * come evenly, and the reductions of a row's sums have the time of a whole row. Meanwhile the row two further on is fetched.
+ * With job->pieces two rows take turns piece by piece where weight and partial sums are more than L1 holds beside the rows: for the
+ * second they then come from there. */
+enum { PIPE_LEAD = 2, PIPE_AHEAD = 4, PIPE_BYTES = 16384, PIPE_NEAR_BYTES = 1024, PIPE_PIECE = 512 /* elements */ };
 
 typedef struct piped_row {
     norm_place at;
     row_gradient gradient; /* before the sums, the mean of the head alone */
 } piped_row;
 
-VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vjp_task *task, const piped_row *row,
-                          piped_row *later) {
-    const invar_norm_job *job = task->job;
-    const bool brief = type != INVAR_F32;
-    const int kind = !centred ? NORM_RMS_GRADIENT : brief ? NORM_NEAR_GRADIENT : NORM_LAYER_GRADIENT;
-    const int item = type == INVAR_F32 ? 4 : 2, bytes = 2 * VW * item;
-    const int64_t count = job->features;
-    const norm_ahead x_ahead = { task->coming[0].row[INVAR_NORM_X], far }, dy_ahead = { task->coming[0].row[INVAR_NORM_DY], far };
-    const vjp_run run = { .dx = { row->at.row[INVAR_NORM_DX] }, .x = { row->at.row[INVAR_NORM_X] },
-                          .dy = { row->at.row[INVAR_NORM_DY] }, .weight = weight_of(job, 0), .sums = task->sums };
-    const row_vectors vectors = vectors_of(&row->gradient);
-    const float mean = centred && !brief ? later->gradient.mean : 0;
+typedef struct pipe_ring {
+    piped_row row[8]; /* row r at r % 8, up to one after PIPE_AHEAD */
+} pipe_ring;
+VEC_INLINE piped_row *ring_row(pipe_ring *ring, int64_t r) { return &ring->row[r & 7]; }
+
+/* What a step carries along the rows: the sums of the later one, and where the other is written. */
+typedef struct pipe_state {
     norm_pass pass;
-    pass.origin = vf_set1(mean);
-    pass.x = later->at.row[INVAR_NORM_X];
-    pass.dy = later->at.row[INVAR_NORM_DY];
-    pass.weight = run.weight.data;
-    pass.weight_mask = run.weight.mask;
-    norm_pass_begin(kind, &pass);
-    vec_flow flow = vec_flow_begin(&task->seam, run.dx[0]);
+    vec_flow flow;
+} pipe_state;
+
+VEC_INLINE int pipe_kind(const bool centred, const int type) {
+    return !centred ? NORM_RMS_GRADIENT : type != INVAR_F32 ? NORM_NEAR_GRADIENT : NORM_LAYER_GRADIENT;
+}
+
+VEC_INLINE vjp_run pipe_run(const vjp_task *task, const piped_row *row) {
+    return (vjp_run){ .dx = { row->at.row[INVAR_NORM_DX] }, .x = { row->at.row[INVAR_NORM_X] },
+                      .dy = { row->at.row[INVAR_NORM_DY] }, .weight = weight_of(task->job, 0), .sums = task->sums };
+}
+
+VEC_INLINE void pipe_begin(const bool centred, const int type, vec_seam *seam, pipe_ring *ring, int64_t r, pipe_state *state) {
+    const piped_row *later = ring_row(ring, r + PIPE_LEAD);
+    state->pass.origin = vf_set1(centred && type == INVAR_F32 ? later->gradient.mean : 0);
+    norm_pass_begin(pipe_kind(centred, type), &state->pass);
+    state->flow = vec_flow_begin(seam, ring_row(ring, r)->at.row[INVAR_NORM_DX]);
+}
+
+/* Elements i … end-1, whole runs of two vectors. */
+VEC_INLINE void pipe_some(const bool centred, const int type, const bool far, const vjp_task *task, pipe_ring *ring, int64_t r,
+                          pipe_state *state, int64_t i, int64_t end) {
+    const bool brief = type != INVAR_F32;
+    const int kind = pipe_kind(centred, type), item = type == INVAR_F32 ? 4 : 2, bytes = 2 * VW * item;
+    const norm_place *later = &ring_row(ring, r + PIPE_LEAD)->at, *next = &ring_row(ring, r + PIPE_AHEAD)->at;
+    const norm_ahead x_ahead = { next->row[INVAR_NORM_X], far }, dy_ahead = { next->row[INVAR_NORM_DY], far };
+    const vjp_run run = pipe_run(task, ring_row(ring, r));
+    const row_vectors vectors = vectors_of(&ring_row(ring, r)->gradient);
+    const char *later_x = later->row[INVAR_NORM_X], *later_dy = later->row[INVAR_NORM_DY];
+    norm_pass pass = state->pass;
+    vec_flow flow = state->flow;
     vf x[2], dy[2], dw[2], db[2] = { vf_zero(), vf_zero() };
-    int64_t i = 0;
-    for (; i < norm_whole(type, count); i += 2 * VW) {
+    for (; i < end; i += 2 * VW) {
         norm_fetch(&x_ahead, i * item, bytes);
         norm_fetch(&dy_ahead, i * item, bytes);
         const vf weight[2] = { vf_load(run.weight.data + i), vf_load(run.weight.data + i + VW) };
-        norm_load_two(type, pass.x + i * item, &x[0], &x[1]);
-        norm_load_two(type, pass.dy + i * item, &dy[0], &dy[1]);
+        norm_load_two(type, later_x + i * item, &x[0], &x[1]);
+        norm_load_two(type, later_dy + i * item, &dy[0], &dy[1]);
         norm_step(kind, pass.lane, 0, norm_centre(kind, false, x[0], pass.origin), vf_mul(dy[0], weight[0]));
         norm_step(kind, pass.lane, VSUM - 1, norm_centre(kind, true, x[1], pass.origin), vf_mul(dy[1], weight[1]));
         dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + i + VW);
@@ -395,66 +415,130 @@ VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vj
         vf_store(run.sums.dweight + i, dw[0]), vf_store(run.sums.dweight + i + VW, dw[1]);
         if (centred) vf_store(run.sums.dbias + i, db[0]), vf_store(run.sums.dbias + i + VW, db[1]);
     }
+    state->pass = pass;
+    state->flow = flow;
+}
+
+/* What is left behind element i, and the later row's gradient. */
+VEC_INLINE void pipe_end(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
+                         int64_t i) {
+    const invar_norm_job *job = task->job;
+    const bool brief = type != INVAR_F32;
+    const int kind = pipe_kind(centred, type), item = type == INVAR_F32 ? 4 : 2;
+    const int64_t count = job->features;
+    piped_row *later = ring_row(ring, r + PIPE_LEAD);
+    norm_pass *pass = &state->pass;
+    pass->x = later->at.row[INVAR_NORM_X];
+    pass->dy = later->at.row[INVAR_NORM_DY];
+    pass->weight = job->weight;
+    pass->weight_mask = -1;
     _Pragma("GCC unroll 4") for (int k = 0; k < norm_sums(kind); k++)
-        if (type == INVAR_BF16) norm_unsplit(pass.lane[k], VSUM);
-    norm_sweep_tail(kind, type, pass.lane, 0, VSUM, &pass, i, count);
-    later->gradient = centred ? layer_gradient(brief, mean, &pass, job) : rms_gradient(brief, &pass, job);
+        if (type == INVAR_BF16) norm_unsplit(pass->lane[k], VSUM);
+    norm_sweep_tail(kind, type, pass->lane, 0, VSUM, pass, i, count);
+    later->gradient = centred ? layer_gradient(brief, later->gradient.mean, pass, job) : rms_gradient(brief, pass, job);
     _Alignas(64) float tail[2 * VW];
-    vjp_run end = run;
+    vjp_run end = pipe_run(task, ring_row(ring, r));
     end.dx[0] = (char *)tail;
-    write_some(type, centred, brief, true, 1, &end, &row->gradient, i, count);
-    const vec_flow written = flow;
-    vec_flow_end(&written, &task->seam, i * item, tail, (count - i) * item);
+    write_some(type, centred, brief, true, 1, &end, &ring_row(ring, r)->gradient, i, count);
+    vec_flow_end(&state->flow, &task->seam, i * item, tail, (count - i) * item);
+}
+
+VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vjp_task *task, pipe_ring *ring, int64_t r) {
+    const int64_t whole = norm_whole(type, task->job->features);
+    pipe_state state;
+    pipe_begin(centred, type, &task->seam, ring, r, &state);
+    pipe_some(centred, type, far, task, ring, r, &state, 0, whole);
+    pipe_end(centred, type, task, ring, r, &state, whole);
 }
 
 /* Functions of their own: within another, the compiler keeps half of the loop's pointers elsewhere. */
 #define STEP_PIPE_(name, centred, type, far)                                                                            \
-    static __attribute__((noinline, unused)) void name(vjp_task *task, const piped_row *row, piped_row *later) {        \
-        step_pipe(centred, type, far, task, row, later);                                                                \
+    static __attribute__((noinline, unused)) void step_##name(vjp_task *task, pipe_ring *ring, int64_t r) {             \
+        step_pipe(centred, type, far, task, ring, r);                                                                   \
     }
-#define STEP_PIPE(type)                                        \
-    STEP_PIPE_(step_rms_##type, false, INVAR_##type, false)    \
-    STEP_PIPE_(step_rms_far_##type, false, INVAR_##type, true) \
-    STEP_PIPE_(step_layer_##type, true, INVAR_##type, false)   \
-    STEP_PIPE_(step_layer_far_##type, true, INVAR_##type, true)
+#define STEP_PIPE(type)                                   \
+    STEP_PIPE_(rms_##type, false, INVAR_##type, false)    \
+    STEP_PIPE_(rms_far_##type, false, INVAR_##type, true) \
+    STEP_PIPE_(layer_##type, true, INVAR_##type, false)   \
+    STEP_PIPE_(layer_far_##type, true, INVAR_##type, true) \
+    PIECE_(rms_##type, false, INVAR_##type)               \
+    PIECE_(layer_##type, true, INVAR_##type)
+#define PIECE_(name, centred, type)                                                                                        \
+    static __attribute__((noinline, unused)) void piece_##name(const vjp_task *task, pipe_ring *ring, int64_t r,           \
+                                                               pipe_state *state, int64_t i, int64_t end) {                \
+        pipe_some(centred, type, true, task, ring, r, state, i, end);                                                      \
+    }
 STEP_PIPE(F32)
 STEP_PIPE(F16)
 STEP_PIPE(BF16)
 
-VEC_INLINE void step_any(const bool centred, const int type, bool far, vjp_task *task, const piped_row *row, piped_row *later) {
-    if (centred && far) PICK(step_layer_far, type)(task, row, later);
-    else if (centred) PICK(step_layer, type)(task, row, later);
-    else if (far) PICK(step_rms_far, type)(task, row, later);
-    else PICK(step_rms, type)(task, row, later);
+VEC_INLINE void step_any(const bool centred, const int type, bool far, vjp_task *task, pipe_ring *ring, int64_t r) {
+    if (centred && far) PICK(step_layer_far, type)(task, ring, r);
+    else if (centred) PICK(step_layer, type)(task, ring, r);
+    else if (far) PICK(step_rms_far, type)(task, ring, r);
+    else PICK(step_rms, type)(task, ring, r);
+}
+
+/* Rows r and r + 1. */
+VEC_INLINE void step_pair(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r) {
+    const int64_t whole = norm_whole(type, task->job->features);
+    pipe_state state[2];
+    vec_seam second;
+    second.end = NULL;
+    pipe_begin(centred, type, &task->seam, ring, r, &state[0]);
+    pipe_begin(centred, type, &second, ring, r + 1, &state[1]);
+    for (int64_t i = 0, end; i < whole; i = end) {
+        end = whole - i < PIPE_PIECE ? whole : i + PIPE_PIECE;
+        for (int k = 0; k < 2; k++)
+            if (centred) PICK(piece_layer, type)(task, ring, r + k, &state[k], i, end);
+            else PICK(piece_rms, type)(task, ring, r + k, &state[k], i, end);
+    }
+    pipe_end(centred, type, task, ring, r, &state[0], whole);
+    vec_seam_join(&task->seam, &state[1].flow);
+    pipe_end(centred, type, task, ring, r + 1, &state[1], whole);
+}
+
+/* Before row r is written: where the last row to be fetched stands; for float32, the mean of a row's head before it is summed. */
+VEC_INLINE void pipe_arrive(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, int64_t rows) {
+    const int64_t last = r + PIPE_AHEAD + 1, summed = r + PIPE_LEAD + 1;
+    ring_row(ring, last)->at = last < rows ? task->coming[0] : ring_row(ring, last - 1)->at;
+    if (last < rows) norm_come(task->job, &task->walk, task->coming, 1, rows - last - 1);
+    if (!centred || type != INVAR_F32 || summed < 0 || summed >= rows) return;
+    norm_source x = norm_source_of(type, task->job, &ring_row(ring, summed)->at, INVAR_NORM_X, -1, NULL);
+    ring_row(ring, summed)->gradient.mean = mean_of_head(type, task->job, &x);
 }
 
 VEC_INLINE void vjp_piped(const bool centred, const int type, vjp_task *task, int64_t rows) {
     const invar_norm_job *job = task->job;
     const bool far = job->features * (type == INVAR_F32 ? 4 : 2) > PIPE_NEAR_BYTES, brief = type != INVAR_F32;
-    piped_row ring[PIPE_ROWS];
+    const bool pairs = job->pieces && job->features > 4 * PIPE_PIECE;
+    pipe_ring ring;
     norm_source x, dy;
-    for (int64_t r = -PIPE_LEAD - 1; r < rows; r++) {
-        piped_row *row = &ring[r & 3], *later = &ring[(r + PIPE_LEAD) & 3], *last = &ring[(r + PIPE_LEAD + 1) & 3];
-        if (r + PIPE_LEAD + 1 < rows) {
-            last->at = task->coming[0];
-            norm_come(job, &task->walk, task->coming, 1, rows - (r + PIPE_LEAD + 1) - 1);
-            if (centred && !brief) {
-                x = norm_source_of(type, job, &last->at, INVAR_NORM_X, -1, NULL);
-                last->gradient.mean = mean_of_head(type, job, &x);
-            }
-        }
+    for (int64_t r = -PIPE_AHEAD - 1; r < rows; r++) {
+        pipe_arrive(centred, type, task, &ring, r, rows);
+        piped_row *row = ring_row(&ring, r), *later = ring_row(&ring, r + PIPE_LEAD);
         const bool sums = r >= -PIPE_LEAD && r + PIPE_LEAD < rows, fused = sums && r >= 0 && row->gradient.brief == brief;
-        if (fused) step_any(centred, type, far, task, row, later);
+        const bool pair = fused && pairs && r + PIPE_LEAD + 1 < rows && ring_row(&ring, r + 1)->gradient.brief == brief;
+        if (pair) step_pair(centred, type, task, &ring, r);
+        else if (fused) step_any(centred, type, far, task, &ring, r);
         if (r >= 0 && !fused) {
             x = norm_source_of(type, job, &row->at, INVAR_NORM_X, -1, NULL);
             dy = norm_source_of(type, job, &row->at, INVAR_NORM_DY, -1, NULL);
             write_one(centred, type, task, row->at.row[INVAR_NORM_DX], &row->gradient, &x, &dy, 0, job->features, far);
         }
-        if (!sums || (fused && (!centred || later->gradient.brief == brief))) continue;
-        x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
-        dy = norm_source_of(type, job, &later->at, INVAR_NORM_DY, -1, NULL);
-        if (!fused) measure(centred, type, 1, &later->gradient, task, &x, &dy, far);
-        else later->gradient = measure_again(type, job, &x, &dy);
+        if (sums && !fused) {
+            x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
+            dy = norm_source_of(type, job, &later->at, INVAR_NORM_DY, -1, NULL);
+            measure(centred, type, 1, &later->gradient, task, &x, &dy, far);
+        }
+        for (int k = 0; fused && centred && k <= pair; k++) {
+            later = ring_row(&ring, r + PIPE_LEAD + k);
+            if (later->gradient.brief == brief) continue;
+            x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
+            dy = norm_source_of(type, job, &later->at, INVAR_NORM_DY, -1, NULL);
+            later->gradient = measure_again(type, job, &x, &dy);
+        }
+        if (pair) pipe_arrive(centred, type, task, &ring, ++r, rows);
     }
 }
 

@@ -139,4 +139,15 @@ static inline void vec_flow_end(const vec_flow *flow, vec_seam *s, int64_t at, c
     vf_store(s->rest, vf_turn(f.rest, left > 0 ? vf_load(tail) : f.rest, f.turn));
 }
 
+/* Where `flow` began apart and the row of `s`, which has ended meanwhile, stands right before it: the vector that they share goes. */
+static inline void vec_seam_join(vec_seam *s, vec_flow *flow) {
+    if (flow->apart == 0 && s->end == flow->to) {
+        memcpy(flow->first, s->rest, (size_t)(flow->to - flow->aligned));
+        vf_stream((float *)(void *)flow->aligned, vf_load(flow->first));
+        flow->apart = -1;
+        s->end = NULL;
+    }
+    vec_seam_flush(s);
+}
+
 #endif
