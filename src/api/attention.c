@@ -56,14 +56,14 @@ static void plan_split(schedule *s) {
     s->tasks = s->pieces_at_once * runs_of(s, s->blocks_at_once);
 }
 
-/* Rows of a chunk: as many as keep all threads busy, and no more than share the caches, which may be roomy. */
-static int64_t chunk_rows(const schedule *s, int threads, bool roomy) {
+/* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
+static int64_t chunk_rows(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
     const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : call->causal ? 2 * THREAD_PACKED : THREAD_PACKED;
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
     const bool masked = call->mask.data && call->mask.row_stride && call->type == INVAR_F32;
-    if (masked && roomy && rows > MASKED_ROWS) rows = MASKED_ROWS;
+    if (masked && call->strong_cores && rows > MASKED_ROWS) rows = MASKED_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }
@@ -74,7 +74,7 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
     const int64_t tiles = s.units * invar_attention_tile_rows(s.unit_rows) / INVAR_ATTENTION_TILE;
     const bool few = s.unit_rows <= FEW_ROWS || tiles < FEW_TASKS;
-    s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads, strcmp(kernels->name, "amx") == 0);
+    s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
     if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);
@@ -207,6 +207,7 @@ invar_status invar_scaled_dot_product_attention(
     INVAR_TRY(invar_options_read(&known, sizeof known, options, operation));
     INVAR_TRY(invar_context_resolve(&context));
     INVAR_TRY(invar_attention_check(&call, &views, operation, q, k, v, mask, sinks, kv_lengths, &known));
+    call.strong_cores = invar_kernels_strong_cores(context->kernels);
     INVAR_TRY(invar_attention_check_rows(&call, &views, &call.out, &out_view, out, call.value_dim, operation, "out"));
     INVAR_TRY(invar_view_expect_type(&out_view, call.type, operation, "out"));
     if (lse) INVAR_TRY(invar_attention_check_lse(&call, &views, &call.lse, &lse_view, lse, operation, "lse"));

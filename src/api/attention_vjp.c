@@ -195,6 +195,7 @@ invar_status invar_scaled_dot_product_attention_vjp(
     INVAR_TRY(invar_context_resolve(&context));
     INVAR_TRY(check_required(dout, out, lse));
     INVAR_TRY(invar_attention_check(&x.call.forward, &x.views, operation, q, k, v, mask, sinks, kv_lengths, &filled));
+    x.call.forward.strong_cores = invar_kernels_strong_cores(context->kernels);
     INVAR_TRY(check_results(&x, dout, out, lse, dlse));
     INVAR_TRY(check_gradients(&x, dq, dk, dv, dsinks, dmask));
     return run(context, &x, &filled);

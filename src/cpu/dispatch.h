@@ -8,6 +8,8 @@
 /* The function types of kernels.def, each with its contract. */
 #include "cpu/kernels/types.h"
 
+#include <string.h>
+
 typedef struct invar_kernels {
     const char *name; /* as in INVAR_CPU: "avx2" */
 #define INVAR_KERNEL(name, type) type *name;
@@ -25,6 +27,9 @@ extern const invar_kernels invar_kernels_reference;
 static inline const invar_kernels *invar_kernels_for(const invar_kernels *chosen, invar_float_type type) {
     return type == INVAR_F64 ? &invar_kernels_reference : chosen;
 }
+
+/* Cores that come with AMX: two multiply-adds of 512 bits a cycle, 48 KiB of first-level cache of 12 ways and 2 MiB behind it. */
+static inline bool invar_kernels_strong_cores(const invar_kernels *kernels) { return strcmp(kernels->name, "amx") == 0; }
 
 /* Chooses by name, NULL or "": the best there is. Fills cpu, cpu_available and cpu_reason of the description.
  * INVAR_ERROR_ENVIRONMENT when name is unknown or the machine lacks it; `source` names where the name came from. */

@@ -58,7 +58,7 @@ typedef struct invar_attention_call {
     invar_float_type type;                         /* promote(q, k, v): the type of out */
 
     double scale, softcap;             /* softcap 0: none */
-    bool causal;
+    bool causal, strong_cores;         /* strong_cores: as dispatch.h says */
     int64_t window_left, window_right; /* -1: unbounded; otherwise clamped to query_len + key_len */
     int64_t key_block;                 /* keys a block */
 

@@ -20,8 +20,9 @@
  *
  * Stores are hidden while they come a few at a time. Zen 4 does a dozen of 64 bytes beside FMAs; each one more, right behind
  * those, keeps the next tile's FMAs waiting for 2½ cycles, 30 cycles for 24 of them (95 where another thread shares the core).
- * So the last steps of a link are done by two rows of a tile after the other, and each two are stored while the next ones'
- * FMAs go on: 4 cycles are lost. The price is a load of B for each two rows in those steps, which there is room for.
+ * So, with `late`, the last steps of a link are done by two rows of a tile after the other, and each two are stored while the next
+ * ones' FMAs go on: 4 cycles are lost. The price is a load of B for each two rows in those steps, which there is room for. Cores
+ * of two FMAs a cycle have none: eight chains of latency 4 leave no cycle to wait in, and a link's end took 20 to 30 cycles more.
  *
  * With pairs, an element of A and of B is two bfloat16 numbers and a step adds both products: half the steps for the same
  * depth (vec/pairs.h).
@@ -35,9 +36,14 @@
 
 /* Accumulators of a tile, the widest tile in vectors, and steps at the end of a link that rows do apart. */
 #if VEC_REGISTERS == 32
-enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4, PRODUCT_LATE = 4 };
+enum { PRODUCT_ACCUMULATORS = 24, PRODUCT_WIDEST = 4 };
 #else
-enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3, PRODUCT_LATE = 0 };
+enum { PRODUCT_ACCUMULATORS = 12, PRODUCT_WIDEST = 3 };
+#endif
+#if VEC_REGISTERS == 32 && !defined(VEC_TILES)
+enum { PRODUCT_LATE = 4 };
+#else
+enum { PRODUCT_LATE = 0 };
 #endif
 
 typedef struct product {
@@ -49,6 +55,7 @@ typedef struct product {
     float *c;
     int64_t c_row;
     bool resume, join; /* join: not on tiles */
+    bool late;     /* the last rows hide the stores of others; changes no bit */
     float *most;   /* NULL, as it must be on tiles, or each column's largest C so far, which takes in these; a NaN does not enter */
     int64_t link;  /* 0, as it must be with resume or join: one chain */
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
@@ -113,15 +120,13 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
         a += a_step;                            \
         b += b_row;                             \
     } while (0)
-#define PRODUCT_END(m)                                                   \
+#define PRODUCT_LATE_END(m)                                              \
     do {                                                                 \
-        if (late) {                                                      \
-            PRODUCT_LATE_STEP(m);                                        \
-            PRODUCT_LATE_STEP(m);                                        \
-            PRODUCT_LATE_STEP(m);                                        \
-            PRODUCT_LATE_STEP(m);                                        \
-            if ((m) + G < M) a -= late * a_step, b -= late * b_row;      \
-        }                                                                \
+        PRODUCT_LATE_STEP(m);                                            \
+        PRODUCT_LATE_STEP(m);                                            \
+        PRODUCT_LATE_STEP(m);                                            \
+        PRODUCT_LATE_STEP(m);                                            \
+        if ((m) + G < M) a -= late * a_step, b -= late * b_row;          \
         if (!first) PRODUCT_IN_GROUP(PRODUCT_TOTAL, m);                  \
         PRODUCT_IN_GROUP(PRODUCT_STORE, m);                              \
         if (most_too && (m) == 0) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, m);  \
@@ -129,8 +134,8 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
     } while (0)
 
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
-VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const product *x, int64_t link, int64_t m0,
-                             int64_t n0) {
+VEC_INLINE void product_tile(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
+                             int64_t m0, int64_t n0) {
     const int G = N > 3 ? 2 : 4; /* 8 chains, as two units with a latency of 4 want, or 12; 4 where N = 1 */
     vf sum[12][4], row[4], most[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
@@ -141,16 +146,23 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
     for (int64_t left = x->depth;; link = x->link) {
         const bool first = left == x->depth && !x->join;
         left -= link;
-        const int64_t steps = left < 0 ? link + left : link, late = steps < PRODUCT_LATE ? 0 : PRODUCT_LATE;
+        const int64_t steps = left < 0 ? link + left : link, late = hide && steps >= PRODUCT_LATE ? PRODUCT_LATE : 0;
         for (int64_t k = steps - late; k > 0; k--, a += a_step, b += b_row) {
             PRODUCT_IN_ROW(PRODUCT_READ, b);
             PRODUCT_IN_TILE(PRODUCT_STEP);
         }
         const bool most_too = left <= 0 && x->most;
-        PRODUCT_END(0);
-        if (M > G) PRODUCT_END(G);
-        if (M > 2 * G) PRODUCT_END(2 * G);
-        if (M > 3 * G) PRODUCT_END(3 * G);
+        if (late) {
+            PRODUCT_LATE_END(0);
+            if (M > G) PRODUCT_LATE_END(G);
+            if (M > 2 * G) PRODUCT_LATE_END(2 * G);
+            if (M > 3 * G) PRODUCT_LATE_END(3 * G);
+        } else {
+            if (!first) PRODUCT_IN_TILE(PRODUCT_TOTAL);
+            PRODUCT_IN_TILE(PRODUCT_STORE);
+            if (most_too) PRODUCT_IN_ROW(PRODUCT_LOAD_MOST, 0);
+            if (most_too) PRODUCT_IN_TILE(PRODUCT_MOST);
+        }
         if (most_too) PRODUCT_IN_ROW(PRODUCT_STORE_MOST, 0);
         if (left <= 0) return;
         PRODUCT_IN_TILE(PRODUCT_ZERO);
@@ -158,11 +170,11 @@ VEC_INLINE void product_tile(const bool pairs, const int M, const int N, const p
 }
 
 /* The fewer than M rows that whole tiles leave, at most six in one tile. */
-VEC_INLINE void product_rest(const bool pairs, const int M, const int N, const product *x, int64_t link, int64_t m,
-                             int64_t n0) {
+VEC_INLINE void product_rest(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
+                             int64_t m, int64_t n0) {
     if (M > 6)
-        for (; x->rows - m > 6; m += 6) product_tile(pairs, 6, N, x, link, m, n0);
-#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(pairs, rows, N, x, link, m, n0); break
+        for (; x->rows - m > 6; m += 6) product_tile(pairs, hide, 6, N, x, link, m, n0);
+#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(pairs, hide, rows, N, x, link, m, n0); break
     switch (x->rows - m) {
         PRODUCT_CASE(1);
         PRODUCT_CASE(2);
@@ -175,26 +187,26 @@ VEC_INLINE void product_rest(const bool pairs, const int M, const int N, const p
 }
 
 /* All rows of the N vectors of columns from n0 on. */
-VEC_INLINE void product_panel(const bool pairs, const int N, const product *x, int64_t link, int64_t n0) {
+VEC_INLINE void product_panel(const bool pairs, const bool hide, const int N, const product *x, int64_t link, int64_t n0) {
     const int M = PRODUCT_ACCUMULATORS / N < 12 ? PRODUCT_ACCUMULATORS / N : 12;
     int64_t m = 0;
-    for (; m + M <= x->rows; m += M) product_tile(pairs, M, N, x, link, m, n0);
-    if (m < x->rows) product_rest(pairs, M, N, x, link, m, n0);
+    for (; m + M <= x->rows; m += M) product_tile(pairs, hide, M, N, x, link, m, n0);
+    if (m < x->rows) product_rest(pairs, hide, M, N, x, link, m, n0);
 }
 
 /* Panels as wide as there are registers for; one vector alone is the least efficient, so it is left only when the whole
  * is one vector. */
-VEC_INLINE void product_all(const bool pairs, const product *x) {
+VEC_INLINE void product_all(const bool pairs, const bool hide, const product *x) {
     const int64_t link = x->link ? product_link_end(x->link, x->start) - x->start : x->depth;
     for (int64_t n = 0, left = x->columns / VW; left > 0;) {
         int width = left < PRODUCT_WIDEST ? (int)left : PRODUCT_WIDEST;
         if (left - width == 1 && width > 2) width--;
         switch (width) {
-        case 1: product_panel(pairs, 1, x, link, n); break;
-        case 2: product_panel(pairs, 2, x, link, n); break;
-        case 3: product_panel(pairs, 3, x, link, n); break;
+        case 1: product_panel(pairs, hide, 1, x, link, n); break;
+        case 2: product_panel(pairs, hide, 2, x, link, n); break;
+        case 3: product_panel(pairs, hide, 3, x, link, n); break;
 #if VEC_REGISTERS == 32
-        case 4: product_panel(pairs, 4, x, link, n); break;
+        case 4: product_panel(pairs, hide, 4, x, link, n); break;
 #endif
         }
         n += width * VW;
@@ -202,9 +214,15 @@ VEC_INLINE void product_all(const bool pairs, const product *x) {
     }
 }
 
-static inline void product_run(const product *x) { product_all(false, x); }
+/* Functions of their own, so that neither's registers are the other's concern. */
+static __attribute__((noinline, unused)) void product_run_late(const product *x) { product_all(false, PRODUCT_LATE > 0, x); }
+static __attribute__((noinline, unused)) void product_run_plain(const product *x) { product_all(false, false, x); }
+static inline void product_run(const product *x) {
+    if (PRODUCT_LATE && x->late) product_run_late(x);
+    else product_run_plain(x);
+}
 #if defined(VEC_PAIRS)
-static inline void product_run_pairs(const product *x) { product_all(true, x); }
+static inline void product_run_pairs(const product *x) { product_all(true, PRODUCT_LATE > 0, x); }
 #endif
 
 #endif
