@@ -38,8 +38,8 @@ typedef struct vjp_plan {
 /* Spans that keep each thread busy to the end, and all threads together: no more, since each reads the queries anew. */
 enum { VJP_EVEN_TASKS = 8, VJP_MOST_TASKS = 64 };
 
-/* Bytes of L2 that K, its transpose, V's, and both gradients of a span may take, and of dq's memory. */
-enum { VJP_SPAN_BYTES = 512 << 10, VJP_DQ_BYTES = 32 << 20 };
+/* Bytes of L2 that K, its transpose, V's, and both gradients of a span may take, in float32 where it has 2 MiB, and of dq's memory. */
+enum { VJP_SPAN_BYTES = 512 << 10, VJP_STRONG_BYTES = 1 << 20, VJP_DQ_BYTES = 32 << 20 };
 
 static inline vjp_plan vjp_plan_of(const invar_attention_vjp_call *call, int pair) {
     const invar_attention_call *forward = &call->forward;
@@ -48,7 +48,8 @@ static inline vjp_plan vjp_plan_of(const invar_attention_vjp_call *call, int pai
     x.value_columns = VJP_PADDED(forward->value_dim);
     const int64_t key_bytes = pair == 2 ? 8 * x.key_columns + 6 * x.value_columns : 12 * x.key_columns + 8 * x.value_columns;
     const int64_t even = VJP_EVEN_TASKS * (int64_t)call->threads, enough = even < VJP_MOST_TASKS ? even : VJP_MOST_TASKS;
-    while (x.span > VJP_KEYS && x.span * key_bytes > VJP_SPAN_BYTES) x.span /= 2;
+    const int64_t room = pair == 1 && forward->strong_cores ? VJP_STRONG_BYTES : VJP_SPAN_BYTES;
+    while (x.span > VJP_KEYS && x.span * key_bytes > room) x.span /= 2;
     while (x.span > VJP_KEYS && x.units * ((forward->key_len + x.span - 1) / x.span) < enough) x.span /= 2;
     x.spans = forward->key_len > 0 ? (forward->key_len + x.span - 1) / x.span : 1;
     x.tiles = (forward->query_len + VJP_QUERIES - 1) / VJP_QUERIES;
