@@ -46,7 +46,7 @@
 #if defined(__AVX512BF16__)
 #include "cpu/vec/pairs.h"
 #endif
-#if defined(__AMX_BF16__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* the latter: clang 14 */
 #include "cpu/vec/tiles.h"
 #endif
 #elif defined(__AVX2__)
@@ -55,6 +55,11 @@
 #include "cpu/vec/neon.h"
 #else
 #include "cpu/vec/baseline.h"
+#endif
+
+#define invar_amx_has_tiles 1
+#if INVAR_PASTE(INVAR_ISA, has_tiles) && !defined(VEC_TILES)
+#error "the compiler does not say that it makes AMX instructions"
 #endif
 
 #if !defined(VEC_BROADCAST)
