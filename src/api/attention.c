@@ -56,12 +56,22 @@ static void plan_split(schedule *s) {
     s->tasks = s->pieces_at_once * runs_of(s, s->blocks_at_once);
 }
 
+/* Rows of a bfloat16 chunk where cores have the 2 MiB of cache that come with AMX: up to twice as many, so that K and V, which each
+ * chunk packs, are packed half as often, as far as that leaves each thread eight chunks. */
+static int64_t packed_rows(const schedule *s, int threads, int64_t rows) {
+    int64_t more = 2 * rows;
+    while (more > rows && threads > 1 && s->units * ((s->unit_rows + more - 1) / more) < EVEN_TASKS * threads)
+        more -= INVAR_ATTENTION_TILE;
+    return more;
+}
+
 /* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
 static int64_t chunk_rows(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
     const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : call->causal ? 2 * THREAD_PACKED : THREAD_PACKED;
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
+    if (call->strong_cores && call->type == INVAR_BF16) rows = packed_rows(s, threads, rows);
     const bool masked = call->mask.data && call->mask.row_stride && call->type == INVAR_F32;
     if (masked && call->strong_cores && rows > MASKED_ROWS) rows = MASKED_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
