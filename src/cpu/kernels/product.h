@@ -218,7 +218,7 @@ VEC_INLINE void product_all(const bool pairs, const bool hide, const product *x)
 static __attribute__((noinline, unused)) void product_run_late(const product *x) { product_all(false, PRODUCT_LATE > 0, x); }
 static __attribute__((noinline, unused)) void product_run_plain(const product *x) { product_all(false, false, x); }
 static inline void product_run(const product *x) {
-    if (PRODUCT_LATE && x->late) product_run_late(x);
+    if (PRODUCT_LATE > 0 && x->late) product_run_late(x);
     else product_run_plain(x);
 }
 #if defined(VEC_PAIRS)
