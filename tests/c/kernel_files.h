@@ -96,10 +96,10 @@ static char *read_whole(const char *path) {
 
 static bool read_kernel(kernel_file *kernel, const char *path, const char *name) {
     static const char body_line[] = "// body\n";
-    char *rest, *end;
     memset(kernel, 0, sizeof *kernel);
     kernel->text = read_whole(path);
-    if (!CHECK(kernel->text && (end = strchr(kernel->text, '\n')), "%s cannot be read", path)) return false;
+    char *rest, *end = kernel->text ? strchr(kernel->text, '\n') : NULL;
+    if (!CHECK(end, "%s cannot be read", path)) return false;
     *end = 0;
     char *header = end + 1, *body = strstr(header, body_line);
     if (!CHECK(body, "%s has no body", path)) return false;
