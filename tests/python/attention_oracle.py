@@ -32,6 +32,7 @@ class Attention:
         self.dtype = promote(q, k, v)
         self.lse_dtype = np.dtype(np.float64 if self.dtype == F64 else np.float32)
         self.acc = accumulator(self.dtype)
+        self.least_weight = 0.0 if self.dtype == F64 else 2.0**-126  # what is less is 0
         # Where the processor multiplies bfloat16 pairs, a weight is rounded to bfloat16 for its product with a value.
         # There exp2 is a shorter polynomial, of the relative error that docs/invariance.md gives.
         self.weight_unit, self.exp2_error = (UNIT[BF16], 2.8e-6) if self.dtype == BF16 else (0.0, 0.0)
@@ -137,9 +138,10 @@ class Attention:
         delta, dp = dout @ out, v @ dout
         ds = p * (dp - delta + dlse)
         # The same with magnitudes, and how many units relative to them: the weights, the products, out as it was stored.
-        majorant = p * (np.abs(v) @ np.abs(dout) + np.abs(dout) @ (p @ np.abs(v)) + abs(dlse))
+        terms = np.abs(v) @ np.abs(dout) + np.abs(dout) @ (p @ np.abs(v)) + abs(dlse)
+        majorant = p * terms
         loss = 3 * relative + self.acc * (dot_chain(len(dout), self.dtype) + 24) + UNIT[self.dtype] * 1.01 + 2 * self.weight_unit
-        ds_bound = majorant * loss + TINY[self.dtype] * p * np.abs(dout).sum()
+        ds_bound = majorant * loss + TINY[self.dtype] * p * np.abs(dout).sum() + self.least_weight * terms
         values[4][b, h, i, keys] = ds
         bounds[4][b, h, i, keys] = ds_bound
         values[3][h] += p_sink * (dlse - delta)
@@ -154,7 +156,7 @@ class Attention:
         values[1][b, g][keys] += self.scale * np.outer(ds, q)
         bounds[1][b, g][keys] += abs(self.scale) * np.outer(ds_bound, np.abs(q))
         values[2][b, g][keys] += np.outer(p, dout)
-        bounds[2][b, g][keys] += np.outer(p, np.abs(dout)) * (2 * relative + turns)
+        bounds[2][b, g][keys] += np.outer(p * (2 * relative + turns) + self.least_weight, np.abs(dout))
 
     def _folded(self, values, bounds):
         results = []
