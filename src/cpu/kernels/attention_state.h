@@ -13,7 +13,6 @@ typedef struct kernel_state {
     const invar_attention_work *work;
     int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
     int64_t depth, link;         /* elements of a row of q or k, and of a link of their product */
-    bool late;                   /* of products */
     pack_source k, v;
     char *first_query, *first_mask; /* q's and the mask's row of the unit's row 0 */
     float *keys, *values, *queries, *query_rows, *scores, *mask;
@@ -36,7 +35,7 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
         .call = call, .work = work, .rows = rows, .length = invar_attention_length(call, work->batch),
         .width = pack_width(call->value_dim), .depth = element_count(call->key_dim), .keys = scratch + at.keys, .values = scratch + at.values,
         .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
-        .mask = scratch + at.mask, .late = !call->strong_cores,
+        .mask = scratch + at.mask,
     };
     s.link = feature_link(s.depth);
     s.first_query = invar_attention_row(call, &call->q, work->batch, work->kv_head * call->group, 0);
