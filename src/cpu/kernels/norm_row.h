@@ -49,7 +49,7 @@ VEC_INLINE void norm_push_two(const int type, vec_flow *flow, int64_t at, vf a, 
 /* The elements of a row that are loaded two vectors at a time. */
 VEC_INLINE int64_t norm_whole(const int type, int64_t count) { return count - count % (type == INVAR_BF16 ? VSUM_LANES : 2 * VW); }
 
-/* vf_join's NaNs: one of float32 weights may have all bits set, as CUDA's do, and would round to a zero. */
+/* vf_join_split's NaNs: one of float32 weights may have all bits set, as CUDA's do, and would round to a zero. */
 VEC_INLINE vf plain_nan(vf v) { return vf_select(vf_eq(v, v), v, vf_set1(__builtin_nanf(""))); }
 
 /* Whole runs of floats to the order in which bfloat16 is loaded, or back. */

@@ -58,6 +58,17 @@ VEC_INLINE void cosine_and_sine(vd high, vd low, const double *frequency, const 
     *cosines = vf_select(vm_or(opposite, vf_eq(quadrant, one)), vf_neg(cos), cos);
 }
 
+/* Where features stand together, two vectors of bfloat16 are loaded and stored split, even elements apart from odd ones
+ * (vec/lanes.h), so their cosines and sines lie in that order too. */
+static void split_runs(float *values, int64_t count) {
+    for (int64_t i = 0; i + 2 * VW <= count; i += 2 * VW) {
+        vf even, odd;
+        vf_unzip(vf_load(values + i), vf_load(values + i + VW), &even, &odd);
+        vf_store(values + i, even);
+        vf_store(values + i + VW, odd);
+    }
+}
+
 /* One position's row: cos of every pair, then sin; for neighbours each twice, with sin's sign turned for the first. */
 static void fill_row(const invar_rope_job *job, float *row, double high, double low) {
     const int64_t pairs = job->dims / 2, half = invar_rope_table_row(job) / 2;
@@ -66,7 +77,7 @@ static void fill_row(const invar_rope_job *job, float *row, double high, double 
         vf cos, sin, first, second;
         cosine_and_sine(h, l, job->high + i, job->low + i, &cos, &sin);
         if (job->inverse) sin = vf_neg(sin);
-        if (job->type == INVAR_BF16) { /* a NaN of any other form might not survive the rounding of vf_join */
+        if (job->type == INVAR_BF16) { /* a NaN of any other form might not survive the rounding of vf_join_split */
             sin = vf_select(vf_eq(sin, sin), sin, vf_set1(NAN));
             cos = vf_select(vf_eq(cos, cos), cos, vf_set1(NAN));
         }
@@ -82,6 +93,9 @@ static void fill_row(const invar_rope_job *job, float *row, double high, double 
         vf_store(row + half + 2 * i, first);
         vf_store(row + half + 2 * i + VW, second);
     }
+    if (!VEC_SPLIT || job->type != INVAR_BF16 || job->x.step != 2 || job->y.step != 2) return;
+    split_runs(row, job->traditional ? 2 * pairs : pairs);
+    split_runs(row + half, job->traditional ? 2 * pairs : pairs);
 }
 
 /* Positions first … first+count-1 of a batch. Their offset's parts add up exactly to high + low, two integers. */
@@ -113,9 +127,17 @@ VEC_INLINE void store(const int type, void *p, vf v) {
     else if (type == INVAR_F16) vf_store_f16(p, v);
     else vf_store_bf16(p, v);
 }
-/* Two vectors, side by side. */
+/* Two vectors, side by side; bfloat16 split. */
+VEC_INLINE void load_two(const int type, const void *p, vf *a, vf *b) {
+    if (type == INVAR_BF16) {
+        vf_load_split(p, a, b);
+        return;
+    }
+    *a = load(type, p);
+    *b = load(type, (const char *)p + VW * (type == INVAR_F32 ? 4 : 2));
+}
 VEC_INLINE void store_two(const int type, void *p, vf a, vf b) {
-    if (type == INVAR_BF16) vec_store_joined(p, vf_join(a, b));
+    if (type == INVAR_BF16) vec_store_joined(p, vf_join_split(a, b));
     else store(type, p, a), store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
 }
 VEC_INLINE void store_n(const int type, void *p, vf v, int n) {
@@ -134,9 +156,11 @@ VEC_INLINE void turn_halves(const int type, char *y, const char *x, const float 
     const int64_t far = pairs * item;
     int64_t i = 0;
     for (; i + 2 * VW <= pairs; i += 2 * VW) {
-        vf a = load(type, x + i * item), b = load(type, x + far + i * item), cos = vf_load(row + i), sin = vf_load(row + sines + i);
-        const int64_t j = i + VW;
-        vf c = load(type, x + j * item), d = load(type, x + far + j * item), cos2 = vf_load(row + j), sin2 = vf_load(row + sines + j);
+        vf a, b, c, d;
+        const vf cos = vf_load(row + i), cos2 = vf_load(row + i + VW);
+        const vf sin = vf_load(row + sines + i), sin2 = vf_load(row + sines + i + VW);
+        load_two(type, x + i * item, &a, &c);
+        load_two(type, x + far + i * item, &b, &d);
         store_two(type, y + i * item, turn_first(a, b, cos, sin), turn_first(c, d, cos2, sin2));
         store_two(type, y + far + i * item, turn_second(a, b, cos, sin), turn_second(c, d, cos2, sin2));
     }
@@ -149,21 +173,30 @@ VEC_INLINE void turn_halves(const int type, char *y, const char *x, const float 
     }
 }
 
-/* Pairs (2i, 2i + 1): the partner stands in the neighbouring lane. */
-VEC_INLINE vf turn_pairs(vf v, const float *row, int64_t sines) {
-    return vf_fma(v, vf_load(row), vf_mul(vf_swap_pairs(v), vf_load(row + sines)));
+/* Pairs (2i, 2i + 1): the partner stands in the neighbouring lane or, where two vectors are split, in the other one. */
+VEC_INLINE vf turn_with(vf v, vf partner, const float *row, int64_t sines) {
+    return vf_fma(v, vf_load(row), vf_mul(partner, vf_load(row + sines)));
+}
+VEC_INLINE void turn_two(const int type, const char *x, const float *row, int64_t sines, vf *a, vf *b) {
+    const bool split = VEC_SPLIT && type == INVAR_BF16;
+    vf first, second;
+    load_two(type, x, &first, &second);
+    *a = turn_with(first, split ? second : vf_swap_pairs(first), row, sines);
+    *b = turn_with(second, split ? first : vf_swap_pairs(second), row + VW, sines);
 }
 VEC_INLINE void turn_neighbours(const int type, char *y, const char *x, const float *row, int64_t sines,
                                 int64_t pairs) {
     const int item = type == INVAR_F32 ? 4 : 2;
     const int64_t count = 2 * pairs;
     int64_t i = 0;
-    for (; i + 2 * VW <= count; i += 2 * VW)
-        store_two(type, y + i * item, turn_pairs(load(type, x + i * item), row + i, sines),
-                  turn_pairs(load(type, x + (i + VW) * item), row + i + VW, sines));
+    for (vf a, b; i + 2 * VW <= count; i += 2 * VW) {
+        turn_two(type, x + i * item, row + i, sines, &a, &b);
+        store_two(type, y + i * item, a, b);
+    }
     for (int n; i < count; i += n) {
         n = count - i < VW ? (int)(count - i) : VW;
-        store_n(type, y + i * item, turn_pairs(load_n(type, x + i * item, n), row + i, sines), n);
+        vf v = load_n(type, x + i * item, n);
+        store_n(type, y + i * item, turn_with(v, vf_swap_pairs(v), row + i, sines), n);
     }
 }
 

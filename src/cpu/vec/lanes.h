@@ -6,11 +6,10 @@
  *
  *   vf_load_split(p, &even, &odd)    2·VW bfloat16 numbers from p, widened: they lie two in a 32-bit lane, so that a shift widens
  *                                    the even ones and a mask the odd ones, half the instructions of widening neighbours
- *   vf_join(first, second)           2·VW numbers in their order, rounded to nearest even, for vec_store_joined(p, v), or as the bits
- *                                    of VW floats vec_joined_bits(v); a NaN's lower half must be 0, as in every NaN that
+ *   vf_join_split(even, odd)         what vf_load_split gave, in its order, rounded to nearest even, for vec_store_joined(p, v), or as
+ *                                    the bits of VW floats vec_joined_bits(v); a NaN's lower half must be 0, as in every NaN that
  *                                    arithmetic on widened numbers gives
- *   vf_join_split(even, odd)         the same of what vf_load_split gave, without moves between lanes
- *   vf_join_f16_bits(first, second)  the same in float16
+ *   vf_join_f16_bits(first, second)  the bits of VW floats: 2·VW numbers in float16, in their order
  *
  * VEC_SPLIT is 0 where this is not written; there even and odd are the first and the second VW. */
 #ifndef INVAR_CPU_VEC_LANES_H
@@ -51,13 +50,6 @@ VEC_INLINE vec_joined vec_round_words_(__m512i high, __m512i low) {
     const __m512i one = _mm512_set1_epi16(1), sticky = _mm512_ternarylogic_epi32(low, high, one, 0xf8); /* low | (high & 1) */
     return _mm512_mask_add_epi16(high, _mm512_cmpgt_epu16_mask(sticky, _mm512_set1_epi16(-0x8000)), high, one);
 }
-VEC_INLINE vec_joined vf_join(vf first, vf second) {
-    const __m512i odd_words = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23,
-                                               21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-    const __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second);
-    const __m512i even_words = _mm512_sub_epi16(odd_words, _mm512_set1_epi16(1));
-    return vec_round_words_(_mm512_permutex2var_epi16(a, odd_words, b), _mm512_permutex2var_epi16(a, even_words, b));
-}
 VEC_INLINE vec_joined vf_join_split(vf even, vf odd) {
     const __m512i a = _mm512_castps_si512(even), b = _mm512_castps_si512(odd);
     const __m512i up = _mm512_set4_epi32(0x0d0c0f0e, 0x09080b0a, 0x05040706, 0x01000302); /* a word's place and its neighbour's */
@@ -94,12 +86,6 @@ VEC_INLINE vec_joined vec_round_words_(__m256i high, __m256i low) {
     const __m256i above = _mm256_adds_epi16(_mm256_xor_si256(low, _mm256_set1_epi16(-0x8000)), last); /* low + last - 2^15 */
     return _mm256_sub_epi16(high, _mm256_cmpgt_epi16(above, _mm256_setzero_si256()));
 }
-VEC_INLINE vec_joined vf_join(vf first, vf second) {
-    const __m256i a = _mm256_castps_si256(first), b = _mm256_castps_si256(second), zero = _mm256_setzero_si256();
-    const __m256i highs = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16)); /* within 128-bit halves */
-    const __m256i lows = _mm256_packus_epi32(_mm256_blend_epi16(a, zero, 0xaa), _mm256_blend_epi16(b, zero, 0xaa));
-    return _mm256_permute4x64_epi64(vec_round_words_(highs, lows), 0xd8);
-}
 VEC_INLINE vec_joined vf_join_split(vf even, vf odd) {
     const __m256i a = _mm256_castps_si256(even), b = _mm256_castps_si256(odd);
     return vec_round_words_(_mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xaa),
@@ -119,8 +105,7 @@ VEC_INLINE void vf_load_split(const uint16_t *p, vf *even, vf *odd) {
     *even = vf_load_bf16(p);
     *odd = vf_load_bf16(p + VW);
 }
-VEC_INLINE vec_joined vf_join(vf first, vf second) { return (vec_joined){ first, second }; }
-VEC_INLINE vec_joined vf_join_split(vf even, vf odd) { return vf_join(even, odd); }
+VEC_INLINE vec_joined vf_join_split(vf even, vf odd) { return (vec_joined){ even, odd }; }
 VEC_INLINE void vec_store_joined(uint16_t *p, vec_joined v) {
     vf_store_bf16(p, v.first);
     vf_store_bf16(p + VW, v.second);
