@@ -19,10 +19,10 @@ library: tools
 	@$(CMAKE) -S . -B build -G Ninja -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_BENCH=ON > /dev/null
 	@$(CMAKE) --build build
 
-# In the same folder as the library, so that nothing is compiled twice.
+# In the same folder as the library, so that nothing is compiled twice.  (--config-settings, since the pip of Debian 12 lacks -C.)
 package: tools
 	@echo "Building the Python package (a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -C build-dir=build .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build .
 
 demo: package
 	@tools/setup.sh --no-deps tools/requirements-demo.txt

@@ -320,6 +320,14 @@ def test_calls_of_the_wrong_form(function):
         function.call(*[1] * 16)
 
 
+@pytest.mark.parametrize("mask", [None, "causal", ones(T, T, dtype=bool), ones(T, T, dtype=np.int32)], ids=str)
+def test_the_gradient_of_a_mask_that_has_none(mask):
+    """The sentence names the argument that Python's callers know, not C's dmask."""
+    function = BY_NAME["scaled_dot_product_attention_vjp"]
+    with pytest.raises(ValueError, match=f"^{function.name}: mask_grad: expected False without an additive floating mask"):
+        function.call(**(function.arguments | {"mask": mask, "mask_grad": True}))
+
+
 def wrong_destinations(shape):
     reversed_shape = shape[:-1] + (shape[-1] + 1,)
     frozen = np.full(shape, 7, np.float32)

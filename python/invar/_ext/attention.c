@@ -169,8 +169,9 @@ static bool gradients_begin(attention_gradients *g, const attention_inputs *in, 
     const array none = ARRAY_EMPTY;
     const array *likes[5] = { &in->q, &in->k, &in->v, &in->sinks, mask_grad ? &in->mask : &none };
     PyObject *destinations[5];
-    if (mask_grad && !in->mask.present) {
-        PyErr_Format(PyExc_ValueError, "%s: mask_grad: expected False without an additive mask, got True", op);
+    const uint8_t code = in->mask.tensor.dtype.code;
+    if (mask_grad && !(in->mask.present && (code == INVAR_FLOAT || code == INVAR_BFLOAT))) {
+        PyErr_Format(PyExc_ValueError, "%s: mask_grad: expected False without an additive floating mask, got True", op);
         return false;
     }
     if (!split_destinations(out, 5, destinations, op, "gradients")) return false;
