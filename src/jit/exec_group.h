@@ -6,8 +6,6 @@
 
 #include <stdbool.h>
 
-enum { INVAR_MAX_SIMDGROUPS = INVAR_MAX_THREADS / INVAR_SIMD_WIDTH };
-
 /* A lane and what the executor adds to it: first what a wait touches, which ends with the lane's second cache line. */
 typedef struct invar_fibre {
     invar_lane lane; /* first: invar_lane_of finds it */

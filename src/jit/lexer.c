@@ -175,8 +175,13 @@ static bool opens_conditional(const invar_file *file, int32_t i) {
     return invar_token_is(file, i, "if") || invar_token_is(file, i, "ifdef") || invar_token_is(file, i, "ifndef");
 }
 
+static int without_partner(const invar_file *file, int32_t i, invar_lex_failure *failure) {
+    *failure = (invar_lex_failure){ .line = file->tokens[i].line, .bracket = file->text[file->tokens[i].start] };
+    return INVAR_LEX_BRACKET;
+}
+
 /* Pairs brackets outside preprocessor lines and, by themselves, within each. */
-static int pair_brackets(invar_file *file, int32_t *line) {
+static int pair_brackets(invar_file *file, invar_lex_failure *failure) {
     int32_t top = -1; /* open brackets, chained through partner */
     int32_t outer = -1, directive = -1;
     for (int32_t i = 0; i < file->count; i++) {
@@ -199,7 +204,7 @@ static int pair_brackets(invar_file *file, int32_t *line) {
         } else if (c == ')' || c == ']' || c == '}') {
             char open = c == ')' ? '(' : c == ']' ? '[' : '{';
             bool fits = top >= 0 && (directive < 0 || top != outer) && file->text[file->tokens[top].start] == open;
-            if (!fits && directive < 0 && !file->conditional) return *line = token->line, INVAR_LEX_BRACKET;
+            if (!fits && directive < 0 && !file->conditional) return without_partner(file, i, failure);
             if (!fits) continue;
             int32_t opening = top;
             top = file->tokens[opening].partner;
@@ -215,17 +220,17 @@ static int pair_brackets(invar_file *file, int32_t *line) {
         top = below;
     }
     if (unclosed < 0 || file->conditional) return INVAR_LEX_OK;
-    return *line = file->tokens[unclosed].line, INVAR_LEX_BRACKET;
+    return without_partner(file, unclosed, failure);
 }
 
-int invar_lex(invar_file *file, int32_t *line) {
-    *line = 1;
+int invar_lex(invar_file *file, invar_lex_failure *failure) {
+    failure->line = 1;
     if (file->length > INVAR_LEX_LIMIT) return INVAR_LEX_LENGTH;
     lexer l = { .file = file, .line = 1, .directive = -1, .line_start = true };
     for (;;) {
-        if (!skip_gap(&l)) return *line = l.gap_line, INVAR_LEX_COMMENT;
+        if (!skip_gap(&l)) return failure->line = l.gap_line, INVAR_LEX_COMMENT;
         if (l.at >= file->length) break;
-        *line = l.line;
+        failure->line = l.line;
         size_t length;
         bool ends;
         uint8_t kind = lex_token(&l, &length, &ends);
@@ -241,8 +246,7 @@ int invar_lex(invar_file *file, int32_t *line) {
         l.at += length;
         l.line_start = false;
     }
-    file->line_count = l.line;
-    return pair_brackets(file, line);
+    return pair_brackets(file, failure);
 }
 
 void invar_file_free(invar_file *file) {

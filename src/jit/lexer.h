@@ -42,22 +42,26 @@ typedef struct invar_file {
     size_t length;
     invar_token *tokens;
     int32_t count, capacity;
-    int32_t line_count;
     bool conditional; /* it holds an #if, so its brackets need not pair */
 } invar_file;
 
 enum {
     INVAR_LEX_OK = 0,
     INVAR_LEX_MEMORY,
-    INVAR_LEX_COMMENT, /* a comment or raw string that does not end, at `*line` */
+    INVAR_LEX_COMMENT, /* a comment or raw string that does not end */
     INVAR_LEX_BRACKET, /* a bracket without its partner */
     INVAR_LEX_LENGTH   /* text above INVAR_LEX_LIMIT bytes */
 };
 
 enum { INVAR_LEX_LIMIT = 1 << 20 };
 
-/* Fills file->tokens from file->text (file->length bytes) and pairs brackets. On failure *line is where. */
-int invar_lex(invar_file *file, int32_t *line);
+typedef struct invar_lex_failure {
+    int32_t line;
+    char bracket; /* of INVAR_LEX_BRACKET */
+} invar_lex_failure;
+
+/* Fills file->tokens from file->text (file->length bytes) and pairs brackets. On failure *failure is where. */
+int invar_lex(invar_file *file, invar_lex_failure *failure);
 void invar_file_free(invar_file *file);
 
 /* True when token i is there and reads `word`. */

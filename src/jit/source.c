@@ -74,14 +74,14 @@ static bool copy_description(invar_source *source, const invar_kernel_descriptio
 }
 
 static invar_status lex_file(invar_source *source, int32_t which) {
-    int32_t line;
-    switch (invar_lex(&source->files[which], &line)) {
+    invar_lex_failure at;
+    switch (invar_lex(&source->files[which], &at)) {
     case INVAR_LEX_OK: return INVAR_OK;
     case INVAR_LEX_MEMORY: return invar_source_memory(source);
-    case INVAR_LEX_COMMENT: return invar_source_fail(source, which, line, "this comment or string does not end");
-    case INVAR_LEX_BRACKET: return invar_source_fail(source, which, line, "this bracket has no partner");
+    case INVAR_LEX_COMMENT: return invar_source_fail(source, which, at.line, "this comment or string does not end");
+    case INVAR_LEX_BRACKET: return invar_source_fail(source, which, at.line, "'%c' has no partner", at.bracket);
     default:
-        return invar_source_fail(source, which, line, "expected at most %d bytes of text, got %zu", INVAR_LEX_LIMIT,
+        return invar_source_fail(source, which, at.line, "expected at most %d bytes of text, got %zu", INVAR_LEX_LIMIT,
                                  source->files[which].length);
     }
 }

@@ -315,8 +315,9 @@ static void test_refusals(void) {
     refuse(CUDA, "__shared__ float x[4];", "", "outside a function");
     refuse(CUDA, "__constant__ float x[4];", "", "__constant__");
     refuse(CUDA, "", "__shared__ float x[2] = {1};", "starts without a value");
-    refuse(METAL, "", "{ x;\n\n", "k.metal:1: this bracket");
-    refuse(METAL, "", "x; }", "this bracket");
+    refuse(METAL, "", "{ x;\n\n", "k.metal:1: '{' has no partner");
+    refuse(METAL, "", "x; }", "'}' has no partner");
+    refuse(METAL, "", "if (a) {\n x[i) = 1; }", "k.metal:2: ')' has no partner");
     refuse(METAL, "", "\n/* x", "k.metal:2: this comment");
     refuse(METAL, "", "x\n#if 1\n", "k.metal:2: this #if");
     refuse(METAL, "", "#endif\n", "no #if");

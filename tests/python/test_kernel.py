@@ -285,7 +285,7 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
     ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"), ({"template": [("T", 2**31)]}, ValueError, "template"),
     ({"template": [("T", 1), ("T", 2)]}, ValueError, "T"), ({"template": 5}, TypeError, "template"),
     ({"template": [("a", 1)]}, ValueError, "a"), ({"init_value": "x"}, TypeError, "init_value"),
-    ({"check": "perhaps"}, ValueError, "check"), ({"check": 1}, TypeError, "check"), ({"stream": "cpu"}, TypeError, "stream"),
+    ({"check": "perhaps"}, ValueError, "check: expected True, False or 'strict', got 'perhaps'"), ({"check": 1}, TypeError, "check"), ({"stream": "cpu"}, TypeError, "stream"),
     ({"threads": 3}, TypeError, "threads"),
 ])
 def test_wrong_calls(change, error, word, tmp_path, monkeypatch):

@@ -163,9 +163,11 @@ bool kernel_options_in(kernel_call *call, PyObject *grid, PyObject *threadgroup,
         options->check = INVAR_CHECK_STRICT;
         return true;
     }
-    if (!PyBool_Check(check))
-        return raise_expected(PyUnicode_Check(check) ? PyExc_ValueError : PyExc_TypeError, operation, "check",
-                              "True, False or 'strict'", check);
+    if (PyUnicode_Check(check)) {
+        PyErr_Format(PyExc_ValueError, "%s: check: expected True, False or 'strict', got %R", operation, check);
+        return false;
+    }
+    if (!PyBool_Check(check)) return raise_expected(PyExc_TypeError, operation, "check", "True, False or 'strict'", check);
     options->check = check == Py_True ? INVAR_CHECK_ON : INVAR_CHECK_OFF;
     return true;
 }
