@@ -62,7 +62,7 @@ def _check_file(console: Console, path: str, given: argparse.Namespace) -> int:
         for report in defects:
             console.print(escape(str(report)))
         if defects:
-            console.print(_reports_table(path, defects))
+            console.print(f"[red]{escape(path)}: {len(defects)} {'defect' if len(defects) == 1 else 'defects'}[/red]")
             return _WRONG
         console.print(f"[green]{escape(path)}: no defects but what the file allows: "
                       f"{escape(', '.join(sorted({report.kind for report in error.reports})))}[/green]")
@@ -102,17 +102,6 @@ def _compare(console: Console, loaded: _kernel_file.KernelFile, outputs: list[np
                       f"expected; at {where} expected {expected[where]}, got {got[where]}[/red]")
         status = _WRONG
     return status
-
-
-def _reports_table(path: str, reports: Any) -> Table:
-    table = Table(title=f"{escape(path)}: {len(reports)} {'defect' if len(reports) == 1 else 'defects'}", title_justify="left")
-    for heading in ("line", "defect", "array", "index", "thread", "group", "against"):
-        table.add_column(heading, overflow="fold")
-    for report in reports:
-        against = f"line {report.other_line}, thread {report.other_thread}" if report.other_line else ""
-        table.add_row(f"{report.file}:{report.line}" if report.line else report.file, report.kind, report.array,
-                      "" if report.index < 0 else str(report.index), str(report.thread or ""), str(report.group or ""), against)
-    return table
 
 
 def _cache(console: Console, clear: bool) -> int:

@@ -98,6 +98,8 @@ def test_check_reports_with_the_files_own_lines(tmp_path, capsys):
     assert main(["check", write(tmp_path, "racy.cu", BAD)]) == 1
     out = capsys.readouterr().out
     assert "racy.cu:12" in out and "race" in out
+    *reports, count = out.splitlines()
+    assert count == f"{tmp_path / 'racy.cu'}: {len(reports)} defects" and all("racy.cu" in report for report in reports)
     assert main(["check", write(tmp_path, "clean.toml", GOOD), write(tmp_path, "racy.cu", BAD)]) == 1
 
 
