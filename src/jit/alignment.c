@@ -4,19 +4,13 @@
 
 enum { VECTOR = 16, WIDEST = 64 }; /* bytes: a vector of 32-bit elements; anything that a user may ask for */
 
-static bool is_one_of(const invar_file *file, int32_t i, const char *const *words) {
-    for (; *words; words++)
-        if (invar_token_is(file, i, *words)) return true;
-    return false;
-}
-
 /* Token i, a * or a &, ends the name of a type: of a cast, of a template argument, or of an alias. */
 static bool ends_pointer_type(const invar_file *file, int32_t i) {
     static const char *const qualifiers[] = { "const", "volatile", "restrict", "__restrict", "__restrict__", NULL };
     static const char *const ends[] = { ")", ">", ";", NULL };
     if (!invar_token_is(file, i, "*") && !invar_token_is(file, i, "&")) return false;
-    while (is_one_of(file, ++i, qualifiers)) continue;
-    return is_one_of(file, i, ends);
+    while (invar_token_is_one_of(file, ++i, qualifiers)) continue;
+    return invar_token_is_one_of(file, i, ends);
 }
 
 /* What token i asks for: a pointer that is cast may become one to a vector; alignas(32) and Metal's long4 say more. */
@@ -25,9 +19,9 @@ static int32_t asked_by(const invar_file *file, int32_t i) {
     static const char *const wide[] = { "long3", "long4", "ulong3", "ulong4", NULL };
     static const char *const narrow[] = { "1", "2", "4", "8", "16", NULL };
     static const char *const vectors[] = { "typedef", "unsafe_load_vector", "unsafe_store_vector", NULL };
-    if (is_one_of(file, i, wide)) return WIDEST;
-    if (is_one_of(file, i, attributes)) return is_one_of(file, i + 2, narrow) ? VECTOR : WIDEST;
-    return ends_pointer_type(file, i) || is_one_of(file, i, vectors) ? VECTOR : 1;
+    if (invar_token_is_one_of(file, i, wide)) return WIDEST;
+    if (invar_token_is_one_of(file, i, attributes)) return invar_token_is_one_of(file, i + 2, narrow) ? VECTOR : WIDEST;
+    return ends_pointer_type(file, i) || invar_token_is_one_of(file, i, vectors) ? VECTOR : 1;
 }
 
 int32_t invar_source_alignment(const invar_source *source) {

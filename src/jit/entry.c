@@ -1,9 +1,6 @@
 /* Entry points: what calls the body for each thread, on the host and on the device. */
 #include "jit/program.h"
 
-static void put(const invar_generator *g, const char *string) { invar_text_string(g->text, string); }
-#define PUT(...) invar_text_format(g->text, __VA_ARGS__)
-
 /* Locals of an entry point: the arrays. */
 static void put_arrays(const invar_generator *g) {
     for (int32_t k = 0; k < g->source->array_count; k++) {

@@ -1,9 +1,6 @@
 /* The program around a lowered kernel: its header and its body as a function, between namespaces. */
 #include "jit/program.h"
 
-static void put(const invar_generator *g, const char *string) { invar_text_string(g->text, string); }
-#define PUT(...) invar_text_format(g->text, __VA_ARGS__)
-
 static void put_line(const invar_generator *g, const char *suffix) {
     PUT("\n#line 1 \"%s.%s\"\n", g->source->name, suffix);
 }

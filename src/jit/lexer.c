@@ -261,6 +261,16 @@ bool invar_token_is(const invar_file *file, int32_t i, const char *word) {
     return strlen(word) == token->length && !memcmp(file->text + token->start, word, token->length);
 }
 
+bool invar_token_is_one_of(const invar_file *file, int32_t i, const char *const *words) {
+    for (; *words; words++)
+        if (invar_token_is(file, i, *words)) return true;
+    return false;
+}
+
+bool invar_token_is_member(const invar_file *file, int32_t i) {
+    return invar_token_is(file, i - 1, ".") || invar_token_is(file, i - 1, "->");
+}
+
 bool invar_token_same(const invar_file *file, int32_t i, const invar_file *other, int32_t k) {
     const invar_token *a = &file->tokens[i], *b = &other->tokens[k];
     return a->length == b->length && !memcmp(file->text + a->start, other->text + b->start, a->length);

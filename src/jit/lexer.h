@@ -66,6 +66,10 @@ void invar_file_free(invar_file *file);
 
 /* True when token i is there and reads `word`. */
 bool invar_token_is(const invar_file *file, int32_t i, const char *word);
+/* True when token i is there and reads as one of the words, which NULL ends. */
+bool invar_token_is_one_of(const invar_file *file, int32_t i, const char *const *words);
+/* True when token i stands behind a `.` or `->`. */
+bool invar_token_is_member(const invar_file *file, int32_t i);
 /* True when two tokens read alike. */
 bool invar_token_same(const invar_file *file, int32_t i, const invar_file *other, int32_t k);
 /* True when token i is there and is a name. */

@@ -33,10 +33,6 @@ static int32_t find_group(const reading *r, const invar_file *file, int32_t i) {
     return -1;
 }
 
-static bool is_member(const invar_file *file, int32_t i) {
-    return invar_token_is(file, i - 1, ".") || invar_token_is(file, i - 1, "->");
-}
-
 static const invar_shim_call *find_call(const invar_source *source, const invar_file *file, int32_t i, bool member) {
     uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
     const invar_token *token = &file->tokens[i];
@@ -127,7 +123,7 @@ static void read_aliases(reading *r, int32_t which) {
 
 /* The marked function that the name at token i calls; NULL. */
 static const invar_shim_call *called(const reading *r, const invar_file *file, int32_t i) {
-    const invar_shim_call *call = find_call(r->source, file, i, is_member(file, i));
+    const invar_shim_call *call = find_call(r->source, file, i, invar_token_is_member(file, i));
     for (int32_t k = 0; k < r->alias_count && !call; k++) {
         const invar_file *other = &r->source->files[r->aliases[k].file];
         if (invar_token_same(other, r->aliases[k].token, file, i))
@@ -189,7 +185,7 @@ static invar_status read_item(reading *r, int32_t which, int32_t i) {
         return file->tokens[i].directive >= 0 ? add_item(r, item) : use_macro(r, macro, &item, 0);
     }
     if (open < 0 || is_defined_by_macro(file, i)) {
-        if (group >= 0 && !is_member(file, i)) source->groups[group].bare = true;
+        if (group >= 0 && !invar_token_is_member(file, i)) source->groups[group].bare = true;
         return INVAR_OK;
     }
     const invar_shim_call *call = called(r, file, i);

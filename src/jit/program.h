@@ -13,6 +13,10 @@ typedef struct invar_generator {
     invar_text *text;
 } invar_generator;
 
+/* Appends a string, and text by a format, to what the generator g writes. */
+static inline void put(const invar_generator *g, const char *string) { invar_text_string(g->text, string); }
+#define PUT(...) invar_text_format(g->text, __VA_ARGS__)
+
 /* ---- signature.c ---- */
 
 /* The dialect's name of an element type; NULL where it has none. */

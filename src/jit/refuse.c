@@ -118,10 +118,6 @@ static const refusal REFUSALS[] = {
     { "co_yield", INVAR_SHIM_ANY, STATEMENT, "kernels have no coroutines" },
 };
 
-static bool is_member(const invar_file *file, int32_t i) {
-    return invar_token_is(file, i - 1, ".") || invar_token_is(file, i - 1, "->");
-}
-
 static bool is_keyword_before(const invar_file *file, int32_t i) {
     return invar_token_is(file, i, "return") || invar_token_is(file, i, "else") || invar_token_is(file, i, "do") ||
            invar_token_is(file, i, "case");
@@ -132,16 +128,17 @@ static bool stands_as(const invar_file *file, int32_t i, int when) {
     switch (when) {
     case ALWAYS: return true;
     case TYPE:
-        if (is_member(file, i)) return false;
+        if (invar_token_is_member(file, i)) return false;
         return (name_follows && file->tokens[i + 1].directive == file->tokens[i].directive) ||
                (angle && invar_after_angles(file, i + 1) > 0) ||
                (invar_token_is(file, i - 1, "::") && !invar_token_is(file, i + 1, "("));
     case CALL:
-        if (is_member(file, i) || (invar_token_names(file, i - 1) && !is_keyword_before(file, i - 1))) return false;
+        if (invar_token_is_member(file, i)) return false;
+        if (invar_token_names(file, i - 1) && !is_keyword_before(file, i - 1)) return false;
         return invar_token_is(file, i + 1, "(") || (angle && invar_after_angles(file, i + 1) > 0);
-    case SCOPE: return invar_token_is(file, i + 1, "::") && !is_member(file, i);
+    case SCOPE: return invar_token_is(file, i + 1, "::") && !invar_token_is_member(file, i);
     default:
-        if (is_member(file, i)) return false;
+        if (invar_token_is_member(file, i)) return false;
         return !(invar_token_is(file, i - 1, "=") && invar_token_is(file, i, "delete")); /* a deleted function */
     }
 }
@@ -156,7 +153,7 @@ static bool matches(const invar_file *file, int32_t i, const refusal *entry) {
 static bool is_grid_variable(const invar_file *file, int32_t i) {
     enum { FARTHEST = 4096 };
     for (int32_t k = i - 1; k > 0 && k > i - FARTHEST; k--) {
-        if (!invar_token_same(file, k, file, i) || is_member(file, k)) continue;
+        if (!invar_token_same(file, k, file, i) || invar_token_is_member(file, k)) continue;
         if (invar_token_is(file, k - 1, "grid_group")) return true;
         if (!invar_token_is(file, k + 1, "=")) continue;
         for (int32_t n = k + 2; n < k + 6; n++)
@@ -169,7 +166,7 @@ static bool is_grid_variable(const invar_file *file, int32_t i) {
 static bool is_grid_sync(const invar_file *file, int32_t i) {
     enum { QUALIFIED = 3 };
     if (!invar_token_is(file, i, "sync") || !invar_token_is(file, i + 1, "(")) return false;
-    if (!is_member(file, i)) { /* sync(grid), sync(cg::this_grid()) */
+    if (!invar_token_is_member(file, i)) { /* sync(grid), sync(cg::this_grid()) */
         for (int32_t k = i + 2; k < i + 2 + QUALIFIED; k++)
             if (invar_token_is(file, k, "this_grid")) return true;
         return invar_token_names(file, i + 2) && invar_token_is(file, i + 3, ")") && is_grid_variable(file, i + 2);

@@ -34,18 +34,12 @@ typedef struct walk {
 
 static const declaration FRESH = { .begin = -1, .candidate = -1, .open = -1, .aggregate = -1, .operator_ = -1 };
 
-static bool is_one_of(const invar_file *file, int32_t i, const char *const *words) {
-    for (; *words; words++)
-        if (invar_token_is(file, i, *words)) return true;
-    return false;
-}
-
 /* Names that a parenthesis may follow in a declaration without being its function. */
 static bool is_specifier(const invar_file *file, int32_t i) {
     static const char *const words[] = { "alignas", "__align__", "__attribute__", "__launch_bounds__", "decltype",
                                          "noexcept", "explicit", "static_assert", "__declspec", "requires", "sizeof",
                                          "__cluster_dims__", "__maxnreg__", "typeof", "throw", NULL };
-    return is_one_of(file, i, words);
+    return invar_token_is_one_of(file, i, words);
 }
 
 /* brace: the one of its body; -1 for a declaration only. */
@@ -125,7 +119,7 @@ static void set_scope(walk *w, int32_t begin, int32_t end, uint8_t scope) {
 /* A name in a declaration. */
 static void note_name(walk *w, int32_t i) {
     static const char *const aggregates[] = { "struct", "class", "union", NULL };
-    if (is_one_of(w->file, i, aggregates) && !invar_token_is(w->file, i - 1, "enum")) w->now.aggregate = i;
+    if (invar_token_is_one_of(w->file, i, aggregates) && !invar_token_is(w->file, i - 1, "enum")) w->now.aggregate = i;
     else if (invar_token_is(w->file, i, "enum")) w->now.enumerators = true;
     else if (invar_token_is(w->file, i, "namespace")) w->now.space = true;
     else if (invar_token_is(w->file, i, "extern") && w->file->tokens[i + 1 < w->file->count ? i + 1 : i].kind ==

@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-static void put(const invar_generator *g, const char *string) { invar_text_string(g->text, string); }
-#define PUT(...) invar_text_format(g->text, __VA_ARGS__)
-
 /* ---- element types ---- */
 
 const char *invar_type_name(const invar_source *source, invar_dtype dtype) {

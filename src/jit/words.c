@@ -27,10 +27,6 @@ int32_t invar_swizzle_code(const invar_file *file, int32_t i, int places[4], int
     return -1;
 }
 
-static bool is_member(const invar_file *file, int32_t i) {
-    return invar_token_is(file, i - 1, ".") || invar_token_is(file, i - 1, "->");
-}
-
 void invar_read_words(invar_source *source, int32_t which) {
     const invar_file *file = &source->files[which];
     for (int32_t i = 0; i < file->count; i++) {
@@ -46,7 +42,8 @@ void invar_read_members(invar_source *source, int32_t which) {
     for (int32_t i = 0; i < file->count; i++) {
         int places[4], count;
         int32_t code = invar_swizzle_code(file, i, places, &count);
-        if (code >= 0 && file->tokens[i].scope == INVAR_SCOPE_STRUCT && !is_member(file, i)) source->members[code] = true;
+        if (code >= 0 && file->tokens[i].scope == INVAR_SCOPE_STRUCT && !invar_token_is_member(file, i))
+            source->members[code] = true;
     }
 }
 
@@ -77,7 +74,7 @@ void invar_read_names(invar_source *source, int32_t which) {
     for (int32_t i = 0; i < file->count; i++) {
         if (file->tokens[i].kind != INVAR_TOKEN_NAME) continue;
         if (file->tokens[i].rule == INVAR_RULE_GRID || file->tokens[i].rule == INVAR_RULE_HOST_DROP) continue;
-        if (is_member(file, i) || invar_token_is(file, i - 1, "::")) continue;
+        if (invar_token_is_member(file, i) || invar_token_is(file, i - 1, "::")) continue;
         note_array_word(source, file->text + file->tokens[i].start, file->tokens[i].length);
         if (which == INVAR_BODY && invar_token_is(file, i, "size") && !is_array_name(source, "size")) source->uses_size = true;
         for (int32_t k = 0; k < invar_position_count; k++) {

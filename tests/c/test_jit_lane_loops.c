@@ -1,40 +1,12 @@
 /* Loops that lanes walk through side by side: which are taken for such, and that the results are those of the loops as they
  * stand, to the bit. */
 #define _GNU_SOURCE
-#include "check.h"
-#include "jit/process.h"
+#include "kernel_case.h"
 
-#include <invar/kernel.h>
-
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-static char cache[INVAR_PATH_BYTES];
-
-static void begin(void) {
-    CHECK(invar_temporary_folder(cache), "%s", strerror(errno));
-    setenv("INVAR_CACHE_DIR", cache, 1);
-    unsetenv("INVAR_KERNEL_CHECK");
-    if (getenv("CHECK_EMULATED")) setenv("INVAR_CXX", "aarch64-linux-gnu-g++", 1);
-}
-static void end(void) {
-    invar_temporary_folder_remove(cache);
-    unsetenv("INVAR_CACHE_DIR");
-}
-
-static invar_kernel *create(int32_t dialect, const char *header, const char *source) {
-    static const char *const inputs[] = { "a", "b" }, *const outputs[] = { "out" };
-    invar_kernel_description d = INVAR_KERNEL_DESCRIPTION_INIT;
-    invar_kernel *kernel = NULL;
-    d.dialect = dialect;
-    d.name = "k";
-    d.input_names = inputs, d.input_count = 2;
-    d.output_names = outputs, d.output_count = 1;
+static invar_kernel *create_k(int32_t dialect, const char *header, const char *source) {
+    invar_kernel_description d = describe(dialect, "k", source);
     d.header = header;
-    d.source = source;
-    CHECK_OK(invar_kernel_create(&kernel, &d));
-    return kernel;
+    return create(&d);
 }
 
 enum { ROWS = 5, COLUMNS = 3001, OUT = 4096 };
@@ -50,7 +22,7 @@ static int count_loops(int32_t dialect, const char *header, const char *source, 
     int64_t shape[2] = { ROWS, COLUMNS }, out_shape[2] = { ROWS, OUT };
     invar_tensor x = tensor_of(a, shape), y = tensor_of(b, shape), out = tensor_of(a, out_shape);
     invar_launch_options options = INVAR_LAUNCH_OPTIONS_INIT;
-    invar_kernel *kernel = create(dialect, header, source);
+    invar_kernel *kernel = create_k(dialect, header, source);
     char *text = malloc(MOST);
     size_t length;
     int count = 0;
@@ -192,7 +164,7 @@ static void run(int32_t dialect, const char *source, float *to, int64_t threads,
     int64_t shape[2] = { ROWS, COLUMNS }, out_shape[2] = { ROWS, OUT };
     invar_tensor x = tensor_of(a, shape), y = tensor_of(b, shape), out = tensor_of(to, out_shape);
     invar_launch_options options = INVAR_LAUNCH_OPTIONS_INIT;
-    invar_kernel *kernel = create(dialect, NULL, source);
+    invar_kernel *kernel = create_k(dialect, NULL, source);
     options.grid[0] = threads;
     options.threadgroup[0] = group;
     options.has_init_value = 1;
