@@ -1,12 +1,12 @@
 /* The VJPs of rms_norm and layer_norm: check, plan, run; then the chunks' partial sums are merged in order. */
 #include "api/norm_call.h"
+#include "core/machine.h"
 
 enum {
     CHUNK_ELEMENTS = 262144, /* elements of a chunk, within the bounds below */
     CHUNK_ROWS_LEAST = 32,   /* a chunk's partial sums cost at most 1/32 of its rows' traffic to write */
     CHUNK_ROWS_MOST = 1024,
     MERGE_FEATURES = 1024,   /* features a task of the merge */
-    ROOMY_L2 = 2 << 20,      /* from here on two rows take turns piece by piece: measured on the Xeons that have it */
     LINE = 64                /* bytes */
 };
 
@@ -83,7 +83,7 @@ static void plan(backward *b, bool centred) {
     invar_norm_call *call = &b->call;
     invar_norm_job *job = &call->job;
     invar_norm_plan(call);
-    job->pieces = call->context->description.l2_bytes >= ROOMY_L2;
+    job->pieces = invar_machine_roomy(&call->context->description);
     if (!job->want_dweight && !job->want_dbias) {
         if (!call->has[INVAR_NORM_DX]) call->tasks = 0;
         return;

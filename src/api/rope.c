@@ -117,6 +117,7 @@ static void fill_job(rope_call *call, bool inverse) {
         .length = x->shape[x->ndim - 2], .features = x->shape[x->ndim - 1], .dims = call->options.dims,
         .traditional = call->options.traditional, .inverse = inverse,
         .stream = traffic(call) > 0.75 * cached && x->data != call->y.data,
+        .flows = invar_machine_roomy(&call->context->description),
         .ndim = x->ndim - 2, .slices = 1, .batch_slices = 1, .offset = call->options.offset,
         .base = call->options.base, .scale = call->options.scale,
     };

@@ -61,6 +61,8 @@ int64_t invar_machine_cached(const invar_context_description *description, int t
     return l3 < most ? l3 : most;
 }
 
+bool invar_machine_roomy(const invar_context_description *description) { return description->l2_bytes >= 2 << 20; }
+
 void invar_machine_describe(invar_context_description *description) {
     processor_name(description->processor, sizeof description->processor);
     caches(description);

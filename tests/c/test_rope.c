@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include "core/context.h"
+#include "core/dtype.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -324,6 +325,43 @@ static void layouts_threads_and_streaming_do_not_change_bits(void) {
         }
 }
 
+/* A hash of all memory around rows that begin `begin` bytes into it and leave `gap` elements between them. */
+static uint64_t memory_after(invar_context *context, invar_dtype type, bool traditional, int64_t features, int begin, int gap) {
+    check_array x, y;
+    check_random random = { 5 };
+    check_array_init(&x, type, CHECK_SHAPE(3, 9, features));
+    check_array_init(&y, type, CHECK_SHAPE(3 * 9 * (features + gap) + 32));
+    check_fill_normal(&x.tensor, &random, 0, 1);
+    int64_t strides[] = { 9 * (features + gap), features + gap, 1 };
+    const invar_tensor rows = { y.tensor.data, y.tensor.device, 3, type, x.shape, strides, (uint64_t)begin };
+    const invar_rope_options options = turn_options(features, traditional, 3);
+    CHECK_OK(invar_rope(context, &rows, &x.tensor, NULL, NULL, &options));
+    const uint64_t hash = check_memory_hash(&y);
+    check_array_free(&x);
+    check_array_free(&y);
+    return hash;
+}
+
+/* Past the caches from the registers too, on cores with much second-level cache. */
+static void rows_go_past_the_caches_wherever_they_begin(void) {
+    const int64_t features[] = { 64, 192 };
+    const int begin[] = { 0, 2, 4, 36, 60 }, gap[] = { 0, 1, 32 };
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
+    for (int k = 1; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1), *small = check_context(check_cpu(k), 1);
+        small->description.l3_bytes = 1, small->description.l2_bytes = 2 << 20;
+        for (int n = 0; n < 6 * 2 * 3 * 5; n++) {
+            const invar_dtype type = types[n % 3];
+            const int64_t d = features[n / 6 % 2];
+            const int from = begin[n / 12 % 5] / (type.bits / 8) * (type.bits / 8), between = gap[n / 60];
+            CHECK(memory_after(context, type, n / 3 % 2, d, from, between) == memory_after(small, type, n / 3 % 2, d, from, between),
+                  "%s, %s, %d features from byte %d, %d between", check_cpu(k), invar_dtype_name(type), (int)d, from, between);
+        }
+        invar_context_destroy(context);
+        invar_context_destroy(small);
+    }
+}
+
 /* A position alone, at its offset, has the bits it has in the prompt; so do both layouts of pairs. */
 static void one_position_has_the_bits_of_the_prompt(void) {
     for (int k = 0; check_cpu(k); k++) {
@@ -472,6 +510,7 @@ CHECK_MAIN(CHECK_TEST(every_shape_and_type_matches_the_definition),
            CHECK_TEST(large_offsets_are_not_cut), CHECK_TEST(one_position_turns_in_every_batch),
            CHECK_TEST(more_than_65535_batches), CHECK_TEST(freqs_of_every_type), CHECK_TEST(freqs_may_be_infinite_or_zero),
            CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
-           CHECK_TEST(layouts_threads_and_streaming_do_not_change_bits), CHECK_TEST(one_position_has_the_bits_of_the_prompt),
+           CHECK_TEST(layouts_threads_and_streaming_do_not_change_bits),
+           CHECK_TEST(rows_go_past_the_caches_wherever_they_begin), CHECK_TEST(one_position_has_the_bits_of_the_prompt),
            CHECK_TEST(y_may_be_x), CHECK_TEST(nan_stays_in_its_pair_and_the_rest_is_copied_bit_for_bit),
            CHECK_TEST(plan_says_what_would_run), CHECK_TEST(every_misuse_is_one_sentence))

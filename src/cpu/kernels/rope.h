@@ -21,6 +21,7 @@ typedef struct invar_rope_job {
     int64_t length, features, dims;
     bool traditional, inverse;
     bool stream;                    /* y is too large for the caches: stores may go past them */
+    bool flows;                     /* from the registers where rows are whole vectors */
     int ndim;                       /* slice dimensions, 0 to 6 */
     int64_t shape[INVAR_ROPE_SLICE_DIMS];
     int64_t slices, batch_slices;   /* slices in all; slices that share an offset */
