@@ -69,6 +69,18 @@ def test_find_package(prefix, tmp_path):
         assert run(tmp_path / "build" / program).strip() == "0.1.0"
 
 
+def test_add_subdirectory(tmp_path):
+    """The library as a part of another project, of which the smallest part is built: that takes the headers and no minutes."""
+    (tmp_path / "CMakeLists.txt").write_text(
+        f"cmake_minimum_required(VERSION 3.18)\nproject(user C)\nadd_subdirectory({ROOT} invar EXCLUDE_FROM_ALL)\n"
+        "add_executable(use use.c)\ntarget_link_libraries(use PRIVATE invar::invar_static)\n")
+    (tmp_path / "use.c").touch()
+    run("cmake", "-S", tmp_path, "-B", tmp_path / "build")
+    command = run("cmake", "--build", tmp_path / "build", "--target", "invar_reference", "--verbose")
+    assert "-O3" in command
+    assert "CMAKE_BUILD_TYPE:STRING=\n" in (tmp_path / "build" / "CMakeCache.txt").read_text(), "the user's to choose"
+
+
 def test_only_the_c_library_is_installed(prefix):
     assert {entry.name for entry in prefix.iterdir()} == {"include", library_folder(prefix).relative_to(prefix).parts[0]}
 
