@@ -144,7 +144,7 @@ typedef void (*invar_parallel_for)(void *pool, int64_t count, invar_task task, v
 typedef struct invar_plan {
     size_t size;          /* sizeof(invar_plan) */
     size_t workspace;     /* scratch bytes the call takes with as many threads as it is planned for */
-    char kernel[64];      /* kernel and instruction set, as in "sdpa_prefill.avx512" */
+    char kernel[64];      /* kernel and instruction set, as in "attention.avx512" */
     char reason[256];     /* why this kernel, and why not a faster one */
     int64_t tasks;        /* independent pieces handed to the threads */
     int32_t threads;      /* threads that can be kept busy */

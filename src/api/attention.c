@@ -218,7 +218,7 @@ invar_status invar_scaled_dot_product_attention(
     INVAR_TRY(invar_context_resolve(&context));
     INVAR_TRY(invar_attention_check(&call, &views, operation, q, k, v, mask, sinks, kv_lengths, &known));
     call.strong_cores = invar_kernels_strong_cores(context->kernels);
-    INVAR_TRY(invar_attention_check_rows(&call, &views, &call.out, &out_view, out, call.value_dim, operation, "out"));
+    INVAR_TRY(invar_attention_check_rows(&views, &call.out, &out_view, out, call.value_dim, operation, "out"));
     INVAR_TRY(invar_view_expect_type(&out_view, call.type, operation, "out"));
     if (lse) INVAR_TRY(invar_attention_check_lse(&call, &views, &call.lse, &lse_view, lse, operation, "lse"));
     const invar_view *others[] = { &lse_view };

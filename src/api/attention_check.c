@@ -223,10 +223,9 @@ invar_status invar_attention_check(invar_attention_call *call, invar_attention_v
     return INVAR_OK;
 }
 
-invar_status invar_attention_check_rows(const invar_attention_call *call, const invar_attention_views *views,
-                                        invar_attention_operand *operand, invar_view *view, const invar_tensor *tensor,
-                                        int64_t columns, const char *operation, const char *argument) {
-    (void)call;
+invar_status invar_attention_check_rows(const invar_attention_views *views, invar_attention_operand *operand,
+                                        invar_view *view, const invar_tensor *tensor, int64_t columns, const char *operation,
+                                        const char *argument) {
     int64_t shape[INVAR_MAX_DIMS];
     memcpy(shape, views->q.shape, sizeof shape);
     shape[views->q.ndim - 1] = columns;

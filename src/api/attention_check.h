@@ -18,9 +18,9 @@ invar_status invar_attention_check(invar_attention_call *call, invar_attention_v
 
 /* Checks a tensor laid out like q with `columns` features (out, dout, dq): shape (…, Hq, Tq, columns), any floating type,
  * and fills view and operand. */
-invar_status invar_attention_check_rows(const invar_attention_call *call, const invar_attention_views *views,
-                                        invar_attention_operand *operand, invar_view *view, const invar_tensor *tensor,
-                                        int64_t columns, const char *operation, const char *argument);
+invar_status invar_attention_check_rows(const invar_attention_views *views, invar_attention_operand *operand,
+                                        invar_view *view, const invar_tensor *tensor, int64_t columns, const char *operation,
+                                        const char *argument);
 
 /* The same for lse and its gradient: shape (…, Hq, Tq), float32, or float64 where the call's type is. */
 invar_status invar_attention_check_lse(const invar_attention_call *call, const invar_attention_views *views,

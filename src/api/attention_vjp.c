@@ -27,11 +27,11 @@ static invar_status check_results(prepared *x, const invar_tensor *dout, const i
                                   const invar_tensor *dlse) {
     invar_attention_call *forward = &x->call.forward;
     const int64_t columns = forward->value_dim;
-    INVAR_TRY(invar_attention_check_rows(forward, &x->views, &x->call.dout, &x->dout, dout, columns, operation, "dout"));
+    INVAR_TRY(invar_attention_check_rows(&x->views, &x->call.dout, &x->dout, dout, columns, operation, "dout"));
     if (invar_promote(x->dout.type, forward->type) != forward->type)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: dout: expected a type that promotes to %s, got %s", operation,
                           invar_dtype_name(invar_dtype_of(forward->type)), invar_dtype_name(x->dout.dtype));
-    INVAR_TRY(invar_attention_check_rows(forward, &x->views, &forward->out, &x->out, out, columns, operation, "out"));
+    INVAR_TRY(invar_attention_check_rows(&x->views, &forward->out, &x->out, out, columns, operation, "out"));
     INVAR_TRY(invar_view_expect_type(&x->out, forward->type, operation, "out"));
     INVAR_TRY(invar_attention_check_lse(forward, &x->views, &forward->lse, &x->lse, lse, operation, "lse"));
     if (dlse) INVAR_TRY(invar_attention_check_lse(forward, &x->views, &x->call.dlse, &x->dlse, dlse, operation, "dlse"));
@@ -139,7 +139,7 @@ static void describe(invar_plan *plan, const invar_attention_vjp_call *call, con
     const double dims = (double)(forward->key_dim + forward->value_dim);
     /* five products of the forward's two: 3·Dk + 2·Dv against Dk + Dv */
     const double share = dims > 0 ? (3 * (double)forward->key_dim + 2 * (double)forward->value_dim) / dims : 0;
-    snprintf(plan->kernel, sizeof plan->kernel, "sdpa_vjp.%s", kernels->name);
+    snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp.%s", kernels->name);
     snprintf(plan->reason, sizeof plan->reason, "%s",
              forward->type == INVAR_F64 ? "float64 is served by the plain C reference"
                                         : "the only kernel of this operation on the instruction set in use");

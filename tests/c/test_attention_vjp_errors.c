@@ -176,7 +176,7 @@ static void a_plan_describes_and_writes_nothing(void) {
     x.forward.shape.options.execution.plan = &plan;
     CHECK_OK(vjp_call(&x, context));
     CHECK(everything(&x) == before, "a plan wrote");
-    CHECK(!strncmp(plan.kernel, "sdpa_vjp.", 9) && plan.tasks > 0 && plan.workspace > 0, "%s", plan.kernel);
+    CHECK(!strncmp(plan.kernel, "attention_vjp.", 14) && plan.tasks > 0 && plan.workspace > 0, "%s", plan.kernel);
     double pairs = 0;
     for (int i = 0; i < 50; i++) pairs += i + 41;
     CHECK(plan.flops == 10 * 8 * pairs * 16, "%g flops", plan.flops);
