@@ -120,11 +120,10 @@ static bool wide_plain(const invar_attention_call *call) {
 static bool wide_open(const kernel_state *s, const wide_tile *tile) {
     const int last = tile->rows.rows - 1, keys[2] = { tile->rows.first[0], tile->rows.last[0] - 1 };
     if (!s->call->mask.data || !wide_plain(s->call) || mask_form(s->call) == INVAR_MASK_NONE || keys[0] > keys[1]) return false;
-    for (int r = 1; r <= last; r++)
-        if (tile->rows.first[r] != keys[0] || tile->rows.last[r] - 1 != keys[1]) return false;
+    if (tile->rows.first[last] != keys[0] || tile->rows.last[last] - 1 != keys[1]) return false; /* both grow with the row */
     for (int i = 0; i < 4; i++) {
-        float corner;
-        if (!invar_attention_mask_row(s->call, tile->mask[i % 2 * last], keys[i / 2], 1, &corner)) return false;
+        const char *corner = tile->mask[i % 2 * last] + keys[i / 2] * s->call->mask.column_stride;
+        if (invar_attention_mask_value(s->call->mask_kind, corner) == -(double)INFINITY) return false;
     }
     return true;
 }
@@ -181,7 +180,7 @@ VEC_INLINE void wide_call_rows(const element_rows *x, int64_t elements, int firs
 static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int low = tile->rows.low, high = tile->rows.high;
     const bool first = tile->rows.row == 0 && !tile->next_rows;
-    const int step = first ? CALLED : tile->next_rows ? TOGETHER : high - low;
+    const int step = first || (tile->next_rows && s->call->strong_cores) ? CALLED : tile->next_rows ? TOGETHER : high - low;
     for (int from = low; from < high; from += step) {
         const int to = from + step < high ? from + step : high;
         if (first) wide_call_rows(k, s->depth, to, to + step < high ? to + step : high);
@@ -300,35 +299,44 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
     wide_exponentials(s, tile, vector, most, mark);
 }
 
-/* Logits in place of a vector's scores, and their maximum: squares of the mask are turned in registers. True when some are
- * hidden: their scores, where they are not finite, then bring a NaN, and wide_repair mends the row. */
+/* Logits in place of a vector's scores of n keys from key on: their part of the mask, VW rows of it, is turned in registers. most
+ * and least take in the logits and the mask's values. whole, a constant where this is inlined: n is VW, and no row is missing. */
+VEC_INLINE void wide_biased_square(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector,
+                                   int key, int n, const bool whole, vf *most, vf *least) {
+    const char *const *const rows = tile->mask + vector * VW;
+    const int64_t column = key * s->call->mask.column_stride, width = tile->width;
+    const vf scale = vf_set1(s->call->score_scale);
+    float *grid = s->scores + vector * VW + key * width;
+    vf x[VW];
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) x[i] = whole || rows[i] ? mask_load(s, kind, rows[i] + column, whole ? VW : n) : vf_zero();
+    vf_transpose(x);
+#pragma GCC unroll 16
+    for (int c = 0; c < VW; c++) {
+        if (!whole && c >= n) break;
+        const vf t = vf_fma(x[c], vf_set1((float)INVAR_LOG2E), vf_mul(vf_load(grid + c * width), scale));
+        vf_store(grid + c * width, t);
+        *most = vf_max(t, *most); /* a NaN does not enter, nor in the next line */
+        *least = vf_min(x[c], *least);
+    }
+}
+
+/* Logits in place of a vector's scores, and their maximum. True when the mask hides some keys: their scores, where they are not
+ * finite, then bring a NaN, and wide_repair mends the row. */
 VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector) {
     const char *const *const rows = tile->mask + vector * VW;
-    const int64_t step = s->call->mask.column_stride, width = tile->width;
-    const vf scale = vf_set1(s->call->score_scale), hidden = vf_set1(-INFINITY);
-    vf most = hidden;
-    bool some = false;
+    const int64_t step = s->call->mask.column_stride;
+    const vf hidden = vf_set1(-INFINITY);
+    vf most = hidden, least = vf_zero();
     int together = wide_mask_lead(rows[0] + tile->rows.low * step, step);
     for (int j = tile->rows.low, n; j < tile->rows.high; j += n, together = VW) {
         n = tile->rows.high - j < together ? tile->rows.high - j : together;
-        float *grid = s->scores + vector * VW + j * width;
-        vf x[VW], least = vf_zero();
-#pragma GCC unroll 16
-        for (int i = 0; i < VW; i++) x[i] = rows[i] ? mask_load(s, kind, rows[i] + j * step, n) : vf_zero();
-        vf_transpose(x);
-#pragma GCC unroll 16
-        for (int c = 0; c < VW; c++) {
-            if (c >= n) break;
-            const vf t = vf_fma(x[c], vf_set1((float)INVAR_LOG2E), vf_mul(vf_load(grid + c * width), scale));
-            vf_store(grid + c * width, t);
-            most = vf_max(t, most); /* a NaN does not enter, nor in the next line */
-            least = vf_min(x[c], least);
-        }
-        some |= vm_any(vf_eq(least, hidden));
+        if (n == VW && rows[VW - 1]) wide_biased_square(s, kind, tile, vector, j, VW, true, &most, &least);
+        else wide_biased_square(s, kind, tile, vector, j, n, false, &most, &least);
     }
     vf_store(s->fold.part_m + vector * VW, most);
     vf_store(s->fold.part_l + vector * VW, vf_zero());
-    return some;
+    return vm_any(vf_eq(least, hidden));
 }
 
 /* The same of all vectors. Not inlined, so that rows are reached from a pointer to the tile. */
@@ -416,15 +424,23 @@ static void wide_selected(const kernel_state *s, const wide_tile *tile, const el
                          tile->rows.low / NUMBERS, element_count(tile->rows.high));
 }
 
-/* Rows whose sums came out NaN, of a tile in which keys are masked: their weights again with the masked ones marked. */
-static void wide_repair(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
+/* The weights again, with the masked ones marked. */
+static void wide_mark(const kernel_state *s, wide_tile *tile, const element_rows *k, const element_rows *v) {
+    if (tile->open) { /* which did without these */
+        wide_turn_mask(s, tile);
+        wide_limits(tile);
+    }
+    wide_scores(s, tile, k, v);
+    wide_weights(s, tile, true);
+}
+
+/* Rows whose sums came out NaN, of a tile in which keys are masked: O again from marked weights. */
+static void wide_repair(const kernel_state *s, wide_tile *tile, const element_rows *k, const element_rows *v) {
     bool marked = false;
     for (int r = 0; r < tile->rows.rows; r++) {
         const float l = s->fold.part_l[r];
         if (l == 0 || (l == l && !row_has_nan(s->fold.part + r * s->width, s->width))) continue;
-        if (!marked && tile->open) wide_turn_mask(s, tile);
-        if (!marked) wide_scores(s, tile, k, v);
-        if (!marked) wide_weights(s, tile, true);
+        if (!marked) wide_mark(s, tile, k, v);
         marked = true;
         wide_selected(s, tile, v, r);
     }
@@ -444,7 +460,7 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
     }
     tile->whole = !tile->rows.masked && wide_plain(s->call);
     tile->limits = false;
-    if (!tile->whole) wide_limits(tile);
+    if (!tile->whole && !tile->open) wide_limits(tile);
     for (int r = 0; r < tile->width; r += VW) vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
     wide_scores(s, tile, k, v);
     if (tile->open) {
