@@ -367,6 +367,39 @@ static void dx_is_invariant_and_may_be_dy(void) {
     }
 }
 
+/* Rows of half types whose mean is far from 0 are measured otherwise after others like them: their dx does not show it. */
+static void rows_far_from_0_have_the_bits_they_have_alone(void) {
+    const double mean[] = { 8, 8, 8, 8, 0, 8, 8, 3, 8, 8, 8, 3.9, 4, 4.1, 8, 8, 4.8, 5.2, -8, -8, -8, 300, 300, 0, 0, 8, 8, 8, 8, 1e3 };
+    enum { ROWS = sizeof mean / sizeof mean[0], FEATURES = 516 };
+    for (int k = 1; check_cpu(k); k++)
+        for (int t = 0; t < 6; t++) {
+            const invar_dtype type = t % 2 ? check_f16 : check_bf16;
+            invar_context *context = check_context(check_cpu(k), 1);
+            if (t / 2) context->description.l3_bytes = 1, context->description.l2_bytes = t / 2 << 20;
+            vjp_case batch, alone;
+            vjp_case_init(&batch, LAYER, (norm_types){ type, type, type, type }, CHECK_SHAPE(ROWS, FEATURES), contiguous);
+            vjp_case_init(&alone, LAYER, (norm_types){ type, type, type, type }, CHECK_SHAPE(1, FEATURES), contiguous);
+            for (int64_t i = 0; i < ROWS * FEATURES; i++)
+                check_set(&batch.c.x.tensor, i, check_get(&batch.c.x.tensor, i) + mean[i / FEATURES]);
+            for (int64_t i = 0; i < FEATURES; i++) check_set(&alone.c.weight.tensor, i, check_get(&batch.c.weight.tensor, i));
+            CHECK_OK(vjp_run(&batch, context));
+            for (int64_t row = 0, wrong; row < ROWS; row++) {
+                for (int64_t i = 0; i < FEATURES; i++) {
+                    check_set(&alone.c.x.tensor, i, check_get(&batch.c.x.tensor, row * FEATURES + i));
+                    check_set(&alone.c.residual.tensor, i, check_get(&batch.c.residual.tensor, row * FEATURES + i));
+                }
+                CHECK_OK(vjp_run_into(&alone, context, &alone.dx.tensor, NULL, NULL));
+                wrong = 0;
+                for (int64_t i = 0; i < FEATURES; i++)
+                    wrong += check_get(&alone.dx.tensor, i) != check_get(&batch.dx.tensor, row * FEATURES + i);
+                CHECK(!wrong, "%s, case %d, row %lld: %lld features", check_cpu(k), t, (long long)row, (long long)wrong);
+            }
+            vjp_case_free(&batch);
+            vjp_case_free(&alone);
+            invar_context_destroy(context);
+        }
+}
+
 /* Each gradient is the same whether or not the others are asked for. */
 static void any_gradient_may_be_left_out(void) {
     for (int k = 0; check_cpu(k); k++) {
@@ -470,6 +503,7 @@ CHECK_MAIN(CHECK_TEST(float64_agrees_with_finite_differences), CHECK_TEST(every_
            CHECK_TEST(half_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
            CHECK_TEST(rows_in_pieces_have_the_same_bits),
            CHECK_TEST(threads_and_streaming_do_not_change_bits), CHECK_TEST(dx_is_invariant_and_may_be_dy),
+           CHECK_TEST(rows_far_from_0_have_the_bits_they_have_alone),
            CHECK_TEST(any_gradient_may_be_left_out), CHECK_TEST(any_nan_of_a_weight_reaches_dx),
            CHECK_TEST(no_rows_give_zero_parameter_gradients),
            CHECK_TEST(every_misuse_is_one_sentence))

@@ -221,10 +221,11 @@ VEC_INLINE void vjp_piped(const bool centred, const int type, vjp_task *task, in
         }
         for (int k = 0; fused && centred && k <= pair; k++) {
             later = ring_row(&ring, r + PIPE_LEAD + k);
+            task->far = later->gradient.brief ? 0 : task->far + 1;
             if (later->gradient.brief == brief) continue;
             x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
             dy = norm_source_of(type, job, &later->at, INVAR_NORM_DY, -1, NULL);
-            later->gradient = measure_again(type, job, &x, &dy);
+            later->gradient = measure_again(type, job, &x, &dy, &later->at, far);
         }
         if (pair) pipe_arrive(centred, type, task, &ring, ++r, rows);
     }
@@ -249,6 +250,7 @@ VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm
     task.sums = sums_of(centred, job, first_row);
     for (int r = 0; r < VJP_ROWS; r++) task.dx[r] = (vec_stream){ task.stage[r].bytes, NULL, 0 };
     task.seam.end = NULL;
+    task.far = 0;
     task.streams = norm_streams_rows(type, job);
     invar_norm_walk_to(&task.walk, job, first_row);
     const bool together = take_together(type, job);
