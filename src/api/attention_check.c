@@ -255,7 +255,7 @@ invar_status invar_attention_check_output(const invar_attention_views *views, co
     for (int i = 0; i < other_count; i++) inputs[6 + i] = others[i];
     for (int i = 0; i < 6 + other_count; i++)
         if (!inputs[i]->data) inputs[i] = NULL;
-    return invar_check_output(output, inputs, 6 + other_count, NULL, operation, argument);
+    return invar_check_output(output, inputs, 6 + other_count, NULL, NULL, operation, argument);
 }
 
 /* Query-key pairs of one head. */

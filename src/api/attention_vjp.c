@@ -47,7 +47,7 @@ static invar_status check_apart(const prepared *x, const invar_view *gradient, c
     int count = 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (all[i] != gradient && all[i]->data) others[count++] = all[i];
-    return invar_check_output(gradient, others, count, NULL, operation, argument);
+    return invar_check_output(gradient, others, count, NULL, NULL, operation, argument);
 }
 
 /* The gradient of one input: its shape and its type. */

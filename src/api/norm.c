@@ -42,7 +42,7 @@ invar_status invar_rms_norm(invar_context *context, const invar_tensor *y, const
     invar_norm_call call;
     INVAR_TRY(invar_norm_begin(&call, context, options, "rms_norm"));
     INVAR_TRY(invar_norm_inputs(&call, x, weight, NULL));
-    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "y"));
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "x's", "y"));
     return run(&call, false);
 }
 
@@ -52,7 +52,8 @@ static invar_status check_sum(invar_norm_call *call, const invar_tensor *sum) {
     invar_view view;
     INVAR_TRY(invar_view_init_float(&view, sum, call->operation, "sum"));
     int alias = invar_view_identical(&view, residual) ? INVAR_NORM_RESIDUAL : INVAR_NORM_X;
-    return invar_norm_output(call, INVAR_NORM_SUM, sum, invar_promote(x->type, residual->type), alias, "sum");
+    return invar_norm_output(call, INVAR_NORM_SUM, sum, invar_promote(x->type, residual->type), alias, "x's or residual's",
+                             "sum");
 }
 
 invar_status invar_add_rms_norm(invar_context *context, const invar_tensor *y, const invar_tensor *sum, const invar_tensor *x,
@@ -61,7 +62,7 @@ invar_status invar_add_rms_norm(invar_context *context, const invar_tensor *y, c
     INVAR_TRY(invar_norm_begin(&call, context, options, "add_rms_norm"));
     INVAR_TRY(invar_norm_inputs(&call, x, weight, NULL));
     INVAR_TRY(invar_norm_like_x(&call, INVAR_NORM_RESIDUAL, residual, "residual"));
-    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "y"));
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, invar_norm_type(&call), INVAR_NORM_X, "x's", "y"));
     INVAR_TRY(check_sum(&call, sum));
     if (invar_view_overlaps(&call.tensor[INVAR_NORM_Y], &call.tensor[INVAR_NORM_SUM]))
         return invar_fail(INVAR_ERROR_VALUE, "add_rms_norm: sum: expected memory apart from y's, got an overlap");
@@ -74,6 +75,6 @@ invar_status invar_layer_norm(invar_context *context, const invar_tensor *y, con
     INVAR_TRY(invar_norm_begin(&call, context, options, "layer_norm"));
     INVAR_TRY(invar_norm_inputs(&call, x, weight, bias));
     invar_float_type type = call.has_weight ? invar_norm_type(&call) : call.tensor[INVAR_NORM_X].type;
-    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, type, INVAR_NORM_X, "y"));
+    INVAR_TRY(invar_norm_output(&call, INVAR_NORM_Y, y, type, INVAR_NORM_X, "x's", "y"));
     return run(&call, true);
 }

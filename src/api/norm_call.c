@@ -48,7 +48,7 @@ invar_status invar_norm_like_x(invar_norm_call *call, int operand, const invar_t
 }
 
 invar_status invar_norm_output(invar_norm_call *call, int operand, const invar_tensor *tensor, invar_float_type type,
-                               int may_alias, const char *argument) {
+                               int may_alias, const char *alias, const char *argument) {
     INVAR_TRY(invar_norm_like_x(call, operand, tensor, argument));
     INVAR_TRY(invar_view_expect_type(&call->tensor[operand], type, call->operation, argument));
     const invar_view *inputs[] = {
@@ -57,8 +57,7 @@ invar_status invar_norm_output(invar_norm_call *call, int operand, const invar_t
         call->has_weight ? &call->weight : NULL,
         call->has_bias ? &call->bias : NULL,
     };
-    return invar_check_output(&call->tensor[operand], inputs, 4, may_alias < 0 ? NULL : &call->tensor[may_alias],
-                              call->operation, argument);
+    return invar_check_output(&call->tensor[operand], inputs, 4, &call->tensor[may_alias], alias, call->operation, argument);
 }
 
 invar_float_type invar_norm_type(const invar_norm_call *call) {

@@ -28,9 +28,9 @@ invar_status invar_norm_inputs(invar_norm_call *call, const invar_tensor *x, con
 /* A tensor that must have x's shape. */
 invar_status invar_norm_like_x(invar_norm_call *call, int operand, const invar_tensor *tensor, const char *argument);
 
-/* Its type must be `type`, and its memory its own, or exactly that of the operand may_alias (-1: none). */
+/* Its type must be `type`, and its memory its own, or exactly that of the operand may_alias; alias: as invar_check_output's. */
 invar_status invar_norm_output(invar_norm_call *call, int operand, const invar_tensor *tensor, invar_float_type type,
-                               int may_alias, const char *argument);
+                               int may_alias, const char *alias, const char *argument);
 
 /* The type of a call's arithmetic: promote(x, and those of residual or dy, weight, bias that are there). */
 invar_float_type invar_norm_type(const invar_norm_call *call);

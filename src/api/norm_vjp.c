@@ -57,14 +57,15 @@ static invar_status check_gradient(const invar_norm_call *call, invar_view *view
         call->has_bias ? &call->bias : NULL,
         call->has[INVAR_NORM_DX] ? &call->tensor[INVAR_NORM_DX] : NULL,
     };
-    return invar_check_output(view, others, 5, NULL, call->operation, argument);
+    return invar_check_output(view, others, 5, NULL, NULL, call->operation, argument);
 }
 
 static invar_status check(backward *b, const invar_tensor *dx, const invar_tensor *dweight, const invar_tensor *dbias,
                           const invar_tensor *dy) {
     invar_norm_call *call = &b->call;
     INVAR_TRY(invar_norm_like_x(call, INVAR_NORM_DY, dy, "dy"));
-    if (dx) INVAR_TRY(invar_norm_output(call, INVAR_NORM_DX, dx, call->tensor[INVAR_NORM_X].type, INVAR_NORM_DY, "dx"));
+    if (dx)
+        INVAR_TRY(invar_norm_output(call, INVAR_NORM_DX, dx, call->tensor[INVAR_NORM_X].type, INVAR_NORM_DY, "dy's", "dx"));
     INVAR_TRY(check_gradient(call, &b->dweight, &call->job.want_dweight, dweight, call->has_weight, &call->weight, "dweight",
                              "weight"));
     INVAR_TRY(check_gradient(call, &b->dbias, &call->job.want_dbias, dbias, call->has_bias, &call->bias, "dbias", "bias"));

@@ -83,12 +83,12 @@ static invar_status check_freqs(rope_call *call, const invar_tensor *freqs) {
     return invar_view_expect_shape(&call->freqs, 1, &pairs, call->operation, "freqs");
 }
 
-static invar_status check_y(rope_call *call, const invar_tensor *y, const char *argument) {
+static invar_status check_y(rope_call *call, const invar_tensor *y, const char *argument, const char *alias) {
     INVAR_TRY(invar_view_init_float(&call->y, y, call->operation, argument));
     INVAR_TRY(invar_view_expect_shape(&call->y, call->x.ndim, call->x.shape, call->operation, argument));
     INVAR_TRY(invar_view_expect_type(&call->y, call->x.type, call->operation, argument));
     const invar_view *inputs[] = { &call->x, call->has_offset ? &call->offset : NULL, call->has_freqs ? &call->freqs : NULL };
-    return invar_check_output(&call->y, inputs, 3, &call->x, call->operation, argument);
+    return invar_check_output(&call->y, inputs, 3, &call->x, alias, call->operation, argument);
 }
 
 /* ---- plan ------------------------------------------------------------------------------------------------ */
@@ -204,7 +204,7 @@ static invar_status rope(const char *operation, invar_context *context, const in
     INVAR_TRY(check_x(&call, x, x_name));
     INVAR_TRY(check_offset(&call, offset));
     INVAR_TRY(check_freqs(&call, freqs));
-    INVAR_TRY(check_y(&call, y, y_name));
+    INVAR_TRY(check_y(&call, y, y_name, inverse ? "dy's" : "x's"));
     return run(&call, inverse);
 }
 

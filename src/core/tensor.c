@@ -143,15 +143,18 @@ bool invar_view_self_overlaps(const invar_view *view) {
 }
 
 invar_status invar_check_output(const invar_view *output, const invar_view *const *inputs, int input_count,
-                                const invar_view *may_alias, const char *operation, const char *argument) {
+                                const invar_view *may_alias, const char *alias, const char *operation, const char *argument) {
     if (invar_view_self_overlaps(output))
         return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected every element in a place of its own, got strides that overlap",
                           operation, argument);
     for (int i = 0; i < input_count; i++) {
         if (!inputs[i] || !invar_view_overlaps(output, inputs[i])) continue;
         if (inputs[i] == may_alias && invar_view_identical(output, inputs[i])) continue;
-        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected memory apart from the other arguments%s, got an overlap",
-                          operation, argument, may_alias ? " (exactly x's is allowed)" : "");
+        if (!may_alias)
+            return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected memory apart from the other arguments, got an overlap",
+                              operation, argument);
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected memory apart from the other arguments (exactly %s is allowed), "
+                          "got an overlap", operation, argument, alias);
     }
     return INVAR_OK;
 }

@@ -50,10 +50,10 @@ bool invar_view_overlaps(const invar_view *a, const invar_view *b);
 /* True when two indices of the view address one element (a zero stride, say): no output may. */
 bool invar_view_self_overlaps(const invar_view *view);
 
-/* Refuses an output that overlaps itself or any of the inputs; NULL inputs are skipped. An input that is listed in
- * may_alias is allowed when identical. */
+/* Refuses an output that overlaps itself or any of the inputs; NULL inputs are skipped. The input may_alias (NULL: none) is
+ * allowed when identical; alias tells the caller whose memory may be given, as in "x's". */
 invar_status invar_check_output(const invar_view *output, const invar_view *const *inputs, int input_count,
-                                const invar_view *may_alias, const char *operation, const char *argument);
+                                const invar_view *may_alias, const char *alias, const char *operation, const char *argument);
 
 /* "(2, 8, 512)" into text, which holds at least 200 bytes. Returns text. */
 char *invar_shape_text(char *text, int ndim, const int64_t *shape);

@@ -383,19 +383,21 @@ def test_destinations_that_overlap():
     x = memory[: X.size].reshape(X.shape)
     shifted = memory[4 : 4 + X.size].reshape(X.shape)
     before = memory.tobytes()
+    of_x, of_dy = r"\(exactly x's is allowed\)", r"\(exactly dy's is allowed\)"
     calls = [
-        lambda: fast.rms_norm(x, W, out=shifted),
-        lambda: fast.layer_norm(x, W, W, out=shifted),
-        lambda: fast.rope(x, D, out=shifted),
-        lambda: fast.rope_vjp(x, D, out=shifted),
-        lambda: fast.rms_norm_vjp(X, x, W, out=(x, None)),
-        lambda: fast.add_rms_norm(X, X, W, out=(x, x)),
-        lambda: fast.rms_norm(X, W, out=overlapping(memory)),
-        lambda: fast.scaled_dot_product_attention(x, x, x, out=x),
-        lambda: fast.scaled_dot_product_attention(x, X, X, out=x),
+        (lambda: fast.rms_norm(x, W, out=shifted), of_x),
+        (lambda: fast.layer_norm(x, W, W, out=shifted), of_x),
+        (lambda: fast.rope(x, D, out=shifted), of_x),
+        (lambda: fast.rope_vjp(x, D, out=shifted), of_dy),
+        (lambda: fast.rms_norm_vjp(X, x, W, out=(x, None)), of_dy),
+        (lambda: fast.add_rms_norm(X, X, W, out=(x, x)), "got an overlap"),
+        (lambda: fast.add_rms_norm(x, X, W, out=(None, shifted)), r"\(exactly x's or residual's is allowed\)"),
+        (lambda: fast.rms_norm(X, W, out=overlapping(memory)), "overlap"),
+        (lambda: fast.scaled_dot_product_attention(x, x, x, out=x), "arguments, got an overlap"),
+        (lambda: fast.scaled_dot_product_attention(x, X, X, out=x), "arguments, got an overlap"),
     ]
-    for call in calls:
-        with pytest.raises(ValueError, match="overlap"):
+    for call, sentence in calls:
+        with pytest.raises(ValueError, match=sentence):
             call()
         assert memory.tobytes() == before
 
