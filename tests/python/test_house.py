@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # Lowest first. A file may include its own layer and those below; docs/architecture.md draws this.
-LAYERS = ["core", "cpu", "reference", "jit", "cuda", "api"]
+LAYERS = ["core", "cpu", "reference", "jit", "api"]
 ALLOWED_UPWARD = {("core/context.c", "cpu/dispatch.h")}  # a context holds the kernels that were chosen for it
 
 
