@@ -168,12 +168,14 @@ static void load_keys(vjp_task *x) {
     }
 }
 
-/* The query tile's rows of q or dout: where they are if they are units without gaps, otherwise a copy. */
+/* The query tile's rows of q or dout: where they are if they are units without gaps, otherwise a copy; on strong cores also
+ * where vectors of them would cross lines, since a load from two takes 3.4 cycles there. */
 static const float *query_rows(const vjp_task *x, float *copy, const invar_attention_operand *from, int64_t dim) {
     const char *row = invar_attention_row(x->forward, from, x->batch, x->head, x->query_first);
     const int64_t size = 4 / x->pair;
     const bool units = (int64_t)invar_float_size(from->type) == size && (uintptr_t)row % 4 == 0 && x->queries % x->pair == 0;
-    if (units && from->column_stride == size && from->row_stride == size * dim && dim % 16 == 0)
+    const bool lines = x->pair == 2 || !x->forward->strong_cores || (uintptr_t)row % 64 == 0;
+    if (units && lines && from->column_stride == size && from->row_stride == size * dim && dim % 16 == 0)
         return (const float *)(const void *)row;
     load_rows(x, copy, row, from, dim, x->queries, (x->queries + x->pair - 1) / x->pair * x->pair);
     return copy;
