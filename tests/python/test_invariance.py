@@ -1,4 +1,5 @@
-"""The bits of one example's result, compared byte by byte: batch, place, other queries, threads, runs, instruction sets."""
+"""The bits of one example's result, compared byte by byte: batch, place, address, other queries, threads, runs, instruction
+sets."""
 
 import hashlib
 import json
@@ -95,6 +96,30 @@ def test_attention_gradients_do_not_depend_on_batch_or_place(dtype, rng):
             )[:3]
             for got, want in zip(part, together):
                 assert got.tobytes() == want[chosen].tobytes(), name
+
+
+def placed(x, offset):
+    """A copy of x that begins so many bytes behind the begin of a cache line."""
+    memory = np.empty(x.nbytes + 128, np.uint8)
+    first = -memory.ctypes.data % 64 + offset
+    copy = memory[first : first + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+@TYPES
+@pytest.mark.parametrize("dim", [64, 128])
+def test_attention_does_not_depend_on_addresses(dtype, dim, rng):
+    """Rows are read in place or copied first, by where they begin."""
+    q, dout = filled(rng, (1, 2, 140, dim), dtype), filled(rng, (1, 2, 140, dim), dtype)
+    k, v = filled(rng, (1, 2, 300, dim), dtype), filled(rng, (1, 2, 300, dim), dtype)
+    found = []
+    for offset in (0, q.itemsize, 16, 48):
+        arrays = {name: placed(x, offset) for name, x in dict(q=q, k=k, v=v).items()}
+        out, lse = fast.scaled_dot_product_attention(**arrays, mask="causal", return_lse=True)
+        results = fast.scaled_dot_product_attention_vjp(placed(dout, offset), **arrays, out=out, lse=lse, mask="causal")
+        found.append([r.tobytes() for r in (out, lse, *results[:3])])
+    assert all(f == found[0] for f in found)
 
 
 @TYPES

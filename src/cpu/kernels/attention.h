@@ -261,7 +261,7 @@ static inline invar_attention_layout invar_attention_layout_of(const invar_atten
     const int64_t key_width = invar_attention_lines(call->key_dim), width = invar_attention_lines(call->value_dim);
     invar_attention_layout at = { 0 };
     at.values = at.keys + key_width * call->key_block;
-    at.queries = at.values + width * call->key_block;
+    at.queries = at.values + (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */
     at.rows = at.queries + most * key_width;
     at.out = at.rows + INVAR_ATTENTION_TILE * key_width;
     at.stats = at.out + most * width;
