@@ -167,7 +167,7 @@ static void few_queries(const kernel_state *s) {
 
 /* All rows of the work, at most FEW. */
 static void attend_few(const kernel_state *s) {
-    few_walk walk = { .part = 0 };
+    few_walk walk = walk_open(s);
     few_queries(s);
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++)
         few_block(s, index, (int)s->rows, &walk);

@@ -223,7 +223,7 @@ static void few_block(tiles_walk *stages, int64_t index, few_walk *walk) {
 /* All rows of the work, at most FEW. */
 static void attend_few(const kernel_state *s) {
     tiles_walk stages; /* calls nothing ahead: few_walk does */
-    few_walk walk = { .part = 0 };
+    few_walk walk = walk_open(s);
     tiles_walk_open(&stages, s);
     tiles_open((int)s->rows);
     few_queries(s);

@@ -69,6 +69,9 @@ static bool walk_is_far(const invar_attention_call *call) {
     return WALK_FAR > 0 && keys * (double)(2 * (call->key_dim + call->value_dim)) > WALK_FAR;
 }
 
+/* Before the first block. */
+static few_walk walk_open(const kernel_state *s) { return (few_walk){ .far = walk_is_far(s->call) }; }
+
 /* Goes on to block `index`, whose K the walk may be in already. */
 static void walk_block(few_walk *w, const kernel_state *s, int64_t index) {
     const int64_t first = index * s->call->key_block, keys = walk_keys(s, index), next = walk_keys(s, index + 1);
@@ -83,7 +86,6 @@ static void walk_block(few_walk *w, const kernel_state *s, int64_t index) {
     w->which = 0;
     w->next = 0;
     w->line = w->end = NULL;
-    w->far = walk_is_far(s->call);
     w->due = WALK_PARTS * ((w->far ? 2 * WALK_BYTES : WALK_BYTES) / (bytes > 0 ? bytes : 1));
 }
 
