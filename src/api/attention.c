@@ -33,7 +33,7 @@ typedef struct schedule {
     int64_t chunk_rows, chunks;   /* rows of a piece; pieces of a unit */
     int64_t blocks;               /* of key_len keys */
     bool split, alone;            /* alone: one task does everything */
-    bool longest_first;           /* under a causal mask: all units' last chunks, which see most keys, before others */
+    bool units_first;             /* all units' last chunks, then those before; else a unit's K and V stay in cache */
     int64_t part_floats;          /* one block's part of a chunk */
     int64_t pieces_at_once, blocks_at_once; /* of a wave; a piece here is a chunk with all its blocks */
     int64_t run_blocks;           /* blocks that one task computes, one after the other */
@@ -65,6 +65,19 @@ static int64_t packed_rows(const schedule *s, int threads, int64_t rows) {
     return more;
 }
 
+/* Chunks have few rows, each with a mask of its own. */
+static bool few_masked(const invar_attention_call *call) {
+    return call->mask.data && call->mask.row_stride && call->type == INVAR_F32 && call->strong_cores;
+}
+
+/* Under a causal mask the chunks that see most keys come first. Where heads share such a mask, it is what stays in cache: a head's
+ * K and V are as many bytes, but follow each other in memory, while the mask's rows lie pages apart. */
+static bool units_first(const schedule *s, int threads) {
+    const invar_attention_call *call = s->call;
+    const bool uneven = call->causal && threads > 1 && s->tasks < EVEN_TASKS * threads;
+    return uneven || (few_masked(call) && call->mask.head_stride == 0);
+}
+
 /* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
 static int64_t chunk_rows(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
@@ -72,8 +85,7 @@ static int64_t chunk_rows(const schedule *s, int threads) {
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
     if (call->strong_cores && call->type == INVAR_BF16) rows = packed_rows(s, threads, rows);
-    const bool masked = call->mask.data && call->mask.row_stride && call->type == INVAR_F32;
-    if (masked && call->strong_cores && rows > MASKED_ROWS) rows = MASKED_ROWS;
+    if (few_masked(call) && rows > MASKED_ROWS) rows = MASKED_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }
@@ -90,7 +102,7 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);
     s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
-    s.longest_first = call->causal && threads > 1 && s.tasks < EVEN_TASKS * threads; /* else K and V stay in cache */
+    s.units_first = units_first(&s, threads);
     s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
     if (s.split) plan_split(&s);
     const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *
@@ -102,8 +114,8 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
 }
 
 static invar_attention_work piece_work(const schedule *s, int64_t piece) {
-    const int64_t unit = s->longest_first ? piece % s->units : piece / s->chunks;
-    const int64_t chunk = s->chunks - 1 - (s->longest_first ? piece / s->units : piece % s->chunks);
+    const int64_t unit = s->units_first ? piece % s->units : piece / s->chunks;
+    const int64_t chunk = s->chunks - 1 - (s->units_first ? piece / s->units : piece % s->chunks);
     invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads };
     work.row_first = chunk * s->chunk_rows;
     work.row_last = work.row_first + s->chunk_rows < s->unit_rows ? work.row_first + s->chunk_rows : s->unit_rows;
