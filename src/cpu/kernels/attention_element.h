@@ -71,7 +71,7 @@ static void element_pair_row(float *to, const pack_source *x, const char *from, 
 
 /* Rows first … last-1, elements of neighbouring columns, `stride` apart: the factor that is summed over columns. */
 static void element_pack_rows(float *to, int64_t stride, const pack_source *x, int64_t first, int64_t last, int64_t columns) {
-    if (NUMBERS == 1) pack_rows(to, stride, x, first, last, 0, columns);
+    if (NUMBERS == 1) pack_rows(to, stride, x, first, last, columns);
     else
         for (int64_t r = first; r < last; r++, to += stride) element_pair_row(to, x, x->data + r * x->row_stride, columns);
 }
@@ -123,7 +123,7 @@ static inline element_rows element_columns(float *packed, const pack_source *x, 
     const bool begun = ((uintptr_t)x->data | (uintptr_t)x->row_stride) % 64 == 0;
     if (element_in_place(x, columns) && columns % VW == 0 && (begun || !lines))
         return (element_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
-    pack_rows(packed + first * stride, stride, x, start + first, start + last, 0, columns);
+    pack_rows(packed + first * stride, stride, x, start + first, start + last, columns);
 #endif
     return (element_rows){ packed, stride };
 }

@@ -1,9 +1,8 @@
-/* Packing for attention's products: rows of any floating type and stride become float32 panels.
+/* Packing for attention's products: rows of any floating type and stride become float32 matrices.
  *
- * product.h wants its right factor as rows of contiguous floats, the columns a multiple of VW. A panel is as wide as a
- * register tile, PANEL columns, the last one narrower; its rows follow each other, so that a product reads ascending
- * addresses. K is packed transposed (a row is a feature, a column a key), V as it is (a row is a key). Columns beyond the
- * matrix are zero. */
+ * product.h wants its right factor as rows of contiguous floats, the columns a multiple of VW; those beyond the matrix are
+ * zero. Rows that are summed over become matrix rows as they are, others stand transposed, in panels of at most PANEL
+ * columns, a register tile's; a panel's rows follow each other, so that a product reads ascending addresses. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_PACK_H
 #define INVAR_CPU_KERNELS_ATTENTION_PACK_H
 
@@ -94,9 +93,9 @@ static inline void pack_transposed(float *to, int64_t width, const pack_source *
 /* `columns` elements of each row from first to last-1 as floats, then zeros up to a multiple of VW; rows of `to` are width
  * floats apart. */
 VEC_INLINE void pack_rows_as(const invar_float_type type, const bool contiguous, float *to, int64_t width,
-                             const pack_source *x, int64_t first, int64_t last, int64_t column, int64_t columns) {
+                             const pack_source *x, int64_t first, int64_t last, int64_t columns) {
     const int64_t step = x->column_stride, whole = columns / VW * VW;
-    const char *p = x->data + first * x->row_stride + column * step;
+    const char *p = x->data + first * x->row_stride;
     for (int64_t r = first; r < last; r++, p += x->row_stride, to += width) {
         for (int64_t c = 0; c < whole; c += VW) vf_store(to + c, pack_load(type, contiguous, p + c * step, step, VW));
         if (whole < columns)
@@ -105,26 +104,18 @@ VEC_INLINE void pack_rows_as(const invar_float_type type, const bool contiguous,
 }
 
 /* The same for any type and stride. */
-static void pack_rows(float *to, int64_t width, const pack_source *x, int64_t first, int64_t last, int64_t column,
-                      int64_t columns) {
+static void pack_rows(float *to, int64_t width, const pack_source *x, int64_t first, int64_t last, int64_t columns) {
     if (!pack_contiguous(x)) {
-        pack_rows_as(x->type, false, to, width, x, first, last, column, columns);
+        pack_rows_as(x->type, false, to, width, x, first, last, columns);
         return;
     }
     switch (x->type) {
-    case INVAR_F16: pack_rows_as(INVAR_F16, true, to, width, x, first, last, column, columns); break;
-    case INVAR_BF16: pack_rows_as(INVAR_BF16, true, to, width, x, first, last, column, columns); break;
-    default: pack_rows_as(INVAR_F32, true, to, width, x, first, last, column, columns);
+    case INVAR_F16: pack_rows_as(INVAR_F16, true, to, width, x, first, last, columns); break;
+    case INVAR_BF16: pack_rows_as(INVAR_BF16, true, to, width, x, first, last, columns); break;
+    default: pack_rows_as(INVAR_F32, true, to, width, x, first, last, columns);
     }
 }
 
 static inline int64_t pack_width(int64_t columns) { return (columns + VW - 1) / VW * VW; }
-
-/* Columns of the panel that starts at column `first` of `columns`; none but the whole is one vector wide. */
-static inline int64_t pack_panel_width(int64_t first, int64_t columns) {
-    const int64_t left = (columns - first + VW - 1) / VW;
-    const int64_t width = left < PRODUCT_WIDEST ? left : PRODUCT_WIDEST;
-    return VW * (left - width == 1 && width > 2 ? width - 1 : width);
-}
 
 #endif

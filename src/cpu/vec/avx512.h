@@ -27,7 +27,6 @@ VEC_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 VEC_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 VEC_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 VEC_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-VEC_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
 VEC_INLINE vf vf_sub_by_fma(vf a, vf b) { return _mm512_fmsub_ps(a, _mm512_set1_ps(1), b); }
@@ -42,7 +41,6 @@ VEC_INLINE vf vf_scale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 
 VEC_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 VEC_INLINE vm vf_le(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
-VEC_INLINE vm vf_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 VEC_INLINE vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 VEC_INLINE vm vf_nlt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
 VEC_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }

@@ -30,7 +30,6 @@ VEC_INLINE vf vf_add(vf a, vf b) { return _mm_add_ps(a, b); }
 VEC_INLINE vf vf_sub(vf a, vf b) { return _mm_sub_ps(a, b); }
 VEC_INLINE vf vf_mul(vf a, vf b) { return _mm_mul_ps(a, b); }
 VEC_INLINE vf vf_div(vf a, vf b) { return _mm_div_ps(a, b); }
-VEC_INLINE vf vf_sqrt(vf a) { return _mm_sqrt_ps(a); }
 
 /* p + c rounded to odd. The error of the rounded sum (Knuth's TwoSum) says on which side of the exact sum it fell; an
  * inexact sum whose last bit is even moves to the odd neighbour on the exact side. Comparisons are false on NaN, so
@@ -75,7 +74,6 @@ VEC_INLINE vf vf_scale2(vf a, vf n) {
 
 VEC_INLINE vm vf_lt(vf a, vf b) { return _mm_cmplt_ps(a, b); }
 VEC_INLINE vm vf_le(vf a, vf b) { return _mm_cmple_ps(a, b); }
-VEC_INLINE vm vf_gt(vf a, vf b) { return _mm_cmpgt_ps(a, b); }
 VEC_INLINE vm vf_eq(vf a, vf b) { return _mm_cmpeq_ps(a, b); }
 VEC_INLINE vm vf_nlt(vf a, vf b) { return _mm_cmpnlt_ps(a, b); }
 VEC_INLINE vm vm_and(vm a, vm b) { return _mm_and_ps(a, b); }

@@ -29,7 +29,6 @@ VEC_INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 VEC_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
 VEC_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 VEC_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
-VEC_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 VEC_INLINE vf vf_sub_by_fma(vf a, vf b) { return vf_sub(a, b); }
@@ -47,7 +46,6 @@ VEC_INLINE vf vf_scale2(vf a, vf n) {
 
 VEC_INLINE vm vf_lt(vf a, vf b) { return vcltq_f32(a, b); }
 VEC_INLINE vm vf_le(vf a, vf b) { return vcleq_f32(a, b); }
-VEC_INLINE vm vf_gt(vf a, vf b) { return vcgtq_f32(a, b); }
 VEC_INLINE vm vf_eq(vf a, vf b) { return vceqq_f32(a, b); }
 VEC_INLINE vm vf_nlt(vf a, vf b) { return vmvnq_u32(vcltq_f32(a, b)); }
 VEC_INLINE vm vm_and(vm a, vm b) { return vandq_u32(a, b); }

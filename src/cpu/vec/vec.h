@@ -8,13 +8,13 @@
  *   vf_broadcast(p) = vf_set1(*p)
  *   vf_load_n(p, n) vf_store_n(p, v, n)                    only lanes 0 … n-1 touch memory; the rest load as 0; 0 <= n <= VW
  *   vf_load_f16 vf_load_bf16 vf_store_f16 vf_store_bf16    16-bit floats; _n forms too
- *   vf_add vf_sub vf_mul vf_div vf_sqrt vf_neg vf_abs      correctly rounded
+ *   vf_add vf_sub vf_mul vf_div vf_neg vf_abs              correctly rounded
  *   vf_fma(a, b, c) = a·b + c; vf_fnma(a, b, c) = c - a·b  rounded once, also where the machine has no such instruction
  *   vf_sub_by_fma(a, b) = a - b                            in the multiply-adders, where these are other units than the adders
  *   vf_max(a, b) = a > b ? a : b; vf_min(a, b) = a < b ? a : b    so b wins when either is NaN
  *   vf_round(a)                                            nearest even, |a| < 2^22; the sign of a zero is unspecified
  *   vf_scale2(a, n)                                        a · 2^n for integral n; a and the result must be normal
- *   vf_lt vf_le vf_gt vf_eq                                false on NaN; vf_nlt is "not less": true on NaN
+ *   vf_lt vf_le vf_eq                                      false on NaN; vf_nlt is "not less": true on NaN
  *   vm_first(n) vm_and vm_or vm_not vm_any vm_all          masks
  *   vm_load_bytes(p)                                       lanes whose byte, of VW, is not 0
  *   vf_select(m, a, b) = m ? a : b
