@@ -17,8 +17,9 @@ enum {
     FEW_TASKS = 16,            /* tiles of rows up to which keys are split */
     THREAD_TASKS = 4,          /* chunks for each thread, which do not all run at one speed */
     THREAD_PACKED = 1,         /* where each of them packs the keys that it shares with the others */
-    MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX: they keep
-                                * K and V of a head, and the next block's part of these rows, which memory brings along with this one's */
+    MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX:
+                                * they keep K and V of a head, and the next block's part of these rows, which memory brings
+                                * along with this one's */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */

@@ -33,7 +33,8 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
     const invar_attention_layout at = invar_attention_layout_of(call, rows);
     kernel_state s = {
         .call = call, .work = work, .rows = rows, .length = invar_attention_length(call, work->batch),
-        .width = pack_width(call->value_dim), .depth = element_count(call->key_dim), .keys = scratch + at.keys, .values = scratch + at.values,
+        .width = pack_width(call->value_dim), .depth = element_count(call->key_dim),
+        .keys = scratch + at.keys, .values = scratch + at.values,
         .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
         .mask = scratch + at.mask,
     };

@@ -76,11 +76,11 @@ static bool tile_gradients(mask_task *x, int64_t key) {
     load_turned(x, x->v_turned, &forward->v, forward->value_dim, x->value_columns, key, keys);
     product_run(&(product){ .rows = x->queries, .columns = VJP_KEYS, .depth = forward->key_dim, .a = x->q,
                             .a_row = x->key_columns, .a_step = 1, .b = x->k_turned, .b_row = VJP_KEYS, .c = x->score,
-                            .c_row = VJP_KEYS, .late = !forward->strong_cores,
+                            .c_row = VJP_KEYS, .at_once = forward->strong_cores,
                             .link = invar_attention_feature_link(forward->key_dim) });
     product_run(&(product){ .rows = x->queries, .columns = VJP_KEYS, .depth = forward->value_dim, .a = x->dout,
                             .a_row = x->value_columns, .a_step = 1, .b = x->v_turned, .b_row = VJP_KEYS, .c = x->slope,
-                            .c_row = VJP_KEYS, .late = !forward->strong_cores,
+                            .c_row = VJP_KEYS, .at_once = forward->strong_cores,
                             .link = invar_attention_feature_link(forward->value_dim) });
     vjp_weights(forward, VJP_OF_LOGIT, &(vjp_tile){ .batch = x->batch, .head = x->head, .length = x->length, .key = key,
                 .keys = keys, .query_first = x->query_first, .row_last = x->queries, .rows = x->rows, .score = x->score,

@@ -295,8 +295,8 @@ static void add_product(const vjp_task *x, const vjp_product *y, bool selecting)
 static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
     product y = { .rows = last - first, .columns = VJP_PADDED(keys), .depth = (x->forward->key_dim + x->pair - 1) / x->pair,
                   .a = x->q + first * x->key_units, .a_row = x->key_units, .a_step = 1,
-                  .b = x->k_turned + key / VJP_KEYS * VJP_KEYS * x->key_units + key % VJP_KEYS, .b_row = VJP_KEYS, .c = x->score + first * VJP_KEYS,
-                  .c_row = VJP_KEYS, .late = !x->forward->strong_cores,
+                  .b = x->k_turned + key / VJP_KEYS * VJP_KEYS * x->key_units + key % VJP_KEYS, .b_row = VJP_KEYS,
+                  .c = x->score + first * VJP_KEYS, .c_row = VJP_KEYS,
                   .link = x->pair == 1 ? invar_attention_feature_link(x->forward->key_dim) : 0 };
     call_ahead(x);
     run_product(x, &y);
@@ -326,7 +326,6 @@ static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64
     vjp_product y = { .of = { .rows = keys, .columns = v_columns, .depth = query_steps, .a = x->p + skipped * VJP_KEYS,
                               .a_row = 1, .a_step = VJP_KEYS, .b = x->dout_joined + skipped * v_columns, .b_row = v_columns,
                               .c = x->dv + key * v_columns, .c_row = v_columns, .resume = true,
-                              .late = !x->forward->strong_cores,
                               .start = (x->query_first + first) / x->pair },
                       .first = first };
     call_ahead(x);

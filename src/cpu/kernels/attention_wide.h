@@ -152,7 +152,7 @@ static void wide_product(const kernel_state *s, const wide_tile *tile, const ele
     const product x = {
         .rows = to - from, .columns = (last - first) * VW, .depth = s->depth, .a = k->data + from * k->stride,
         .a_row = k->stride, .a_step = 1, .b = tile->queries + first * VW, .b_row = tile->width,
-        .c = s->scores + from * tile->width + first * VW, .c_row = tile->width, .late = !s->call->strong_cores,
+        .c = s->scores + from * tile->width + first * VW, .c_row = tile->width, .at_once = s->call->strong_cores,
         .link = s->link, .most = tile->whole ? s->fold.part_m + first * VW : NULL,
     };
     element_product(&x);
@@ -383,7 +383,7 @@ static void wide_sums(const kernel_state *s, const wide_tile *tile, const elemen
         const product x = {
             .rows = count, .columns = s->width, .depth = to - from, .a = s->scores + from * tile->width + r, .a_row = 1,
             .a_step = tile->width, .b = v->data + from * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
-            .c_row = s->width, .late = !s->call->strong_cores, .link = KEY_LINK, .start = from,
+            .c_row = s->width, .at_once = s->call->strong_cores, .link = KEY_LINK, .start = from,
         };
         element_product(&x);
     }
@@ -403,7 +403,7 @@ VEC_INLINE void wide_links_of(const kernel_state *s, const wide_tile *tile, cons
             .rows = tile->rows.rows, .columns = s->width, .depth = element_count(next) - from,
             .a = s->scores + from * tile->width, .a_row = 1, .a_step = tile->width, .b = v->data + from * v->stride,
             .b_row = v->stride, .c = s->fold.part, .c_row = s->width, .join = j > tile->rows.low,
-            .late = !s->call->strong_cores,
+            .at_once = s->call->strong_cores,
         };
         element_product(&x);
     }

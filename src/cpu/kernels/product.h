@@ -20,9 +20,10 @@
  *
  * Stores are hidden while they come a few at a time. Zen 4 does a dozen of 64 bytes beside FMAs; each one more, right behind
  * those, keeps the next tile's FMAs waiting for 2½ cycles, 30 cycles for 24 of them (95 where another thread shares the core).
- * So, with `late`, the last steps of a link are done by two rows of a tile after the other, and each two are stored while the next
- * ones' FMAs go on: 4 cycles are lost. The price is a load of B for each two rows in those steps, which there is room for. Cores
- * of two FMAs a cycle have none: eight chains of latency 4 leave no cycle to wait in, and a link's end took 20 to 30 cycles more.
+ * So the last steps of a link are done by two rows of a tile after the other, and each two are stored while the next ones' FMAs
+ * go on: 4 cycles are lost. The price is a load of B for each two rows in those steps, which there is room for. Cores of two
+ * FMAs a cycle have none: eight chains of latency 4 leave no cycle to wait in, and a link's end took 20 to 30 cycles more. So
+ * they store `at_once`, as do all products of a build for AMX, where cores have two.
  *
  * With pairs, an element of A and of B is two bfloat16 numbers and a step adds both products: half the steps for the same
  * depth (vec/pairs.h).
@@ -55,7 +56,7 @@ typedef struct product {
     float *c;
     int64_t c_row;
     bool resume, join; /* join: not on tiles */
-    bool late;     /* the last rows hide the stores of others; changes no bit */
+    bool at_once;  /* a tile is stored at its end: its last rows do not hide the stores of others; changes no bit */
     float *most;   /* NULL, as it must be on tiles, or each column's largest C so far, which takes in these; a NaN does not enter */
     int64_t link;  /* 0, as it must be with resume or join: one chain */
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
@@ -218,7 +219,7 @@ VEC_INLINE void product_all(const bool pairs, const bool hide, const product *x)
 static __attribute__((noinline, unused)) void product_run_late(const product *x) { product_all(false, PRODUCT_LATE > 0, x); }
 static __attribute__((noinline, unused)) void product_run_plain(const product *x) { product_all(false, false, x); }
 static inline void product_run(const product *x) {
-    if (PRODUCT_LATE > 0 && x->late) product_run_late(x);
+    if (PRODUCT_LATE > 0 && !x->at_once) product_run_late(x);
     else product_run_plain(x);
 }
 #if defined(VEC_PAIRS)
