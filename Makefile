@@ -19,7 +19,7 @@ library: tools
 	@$(CMAKE) -S . -B build -G Ninja -DINVAR_BUILD_TESTS=ON -DINVAR_BUILD_BENCH=ON > /dev/null
 	@$(CMAKE) --build build
 
-# In the same folder as the library, so that nothing is compiled twice.  (--config-settings, since the pip of Debian 12 lacks -C.)
+# In the same folder as the library, so that nothing is compiled twice. (--config-settings: the pip of Debian 12 lacks -C.)
 package: tools
 	@echo "Building the Python package (a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build .
