@@ -242,11 +242,11 @@ static void halves_convert_exactly(void) {
     CHECK(half == 0x3f81, "rounded twice: %#x", half);
 }
 
-/* All of a small last cache, 16 MiB a thread of a large one, 32 at least; 32 where the system tells nothing. */
+/* All of a small last cache, 4 MiB a thread of a large one, 32 at least; 32 where the system tells nothing. */
 static void threads_count_on_a_part_of_the_last_cache(void) {
     const int64_t mib = 1 << 20, l3[] = { 1, 8 * mib, 32 * mib, 260 * mib, 480 * mib, 0 };
     const int64_t of_1[] = { 1, 8 * mib, 32 * mib, 32 * mib, 32 * mib, 32 * mib };
-    const int64_t of_16[] = { 1, 8 * mib, 32 * mib, 256 * mib, 256 * mib, 32 * mib };
+    const int64_t of_16[] = { 1, 8 * mib, 32 * mib, 64 * mib, 64 * mib, 32 * mib };
     for (int i = 0; i < 6; i++) {
         const invar_context_description machine = { .l3_bytes = l3[i] };
         CHECK(invar_machine_cached(&machine, 1) == of_1[i], "%d", i);
