@@ -52,7 +52,8 @@ static void caches(invar_context_description *description) {
 
 /* A last cache of 32 MiB stands beside its cores (Zen 4). One of hundreds stands behind a mesh, for more cores than a virtual
  * machine may show, and is hardly nearer than memory to a few of them: of 480 MiB on a Xeon, one thread and two gained from
- * 24 MiB on by writing past it, whether what they wrote was read next or not; of 300 MiB, sixteen threads that moved 64 MiB or more. */
+ * 24 MiB on by writing past it, whether what they wrote was read next or not; of 300 MiB, sixteen threads that moved 64 MiB or
+ * more. */
 enum { ASSUMED_L3 = 32 << 20, L3_LEAST = 32 << 20, L3_OF_A_THREAD = 4 << 20 };
 
 int64_t invar_machine_cached(const invar_context_description *description, int threads) {

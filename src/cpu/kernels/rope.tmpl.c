@@ -251,6 +251,7 @@ typedef struct rope_past {
     _Alignas(64) char before[VEC_LINE], stage[STAGE]; /* as vec_stream wants it */
     vec_stream stream;
     vec_seam seam;
+    bool flows; /* from the registers */
 } rope_past;
 
 VEC_INLINE void fetch_row(const char *row, int64_t bytes) {
@@ -310,7 +311,7 @@ VEC_INLINE void flow_rows(const int type, const invar_rope_job *job, char *y, co
 
 /* Rows, and halves of rows, of whole vectors that begin at multiples of 4 bytes. A vector must be a line: with AVX2, storing halves of
  * lines in two places by turns, float32 took 6 to 10 % longer than through the stage. */
-VEC_INLINE bool flows(const invar_rope_job *job) {
+static bool flows(const invar_rope_job *job) {
     uintptr_t odd = (uintptr_t)job->y.data | (uintptr_t)job->y.row;
     for (int d = 0; d < job->ndim; d++) odd |= (uintptr_t)job->y.stride[d];
     return VW == 16 && job->stream && job->flows && odd % 4 == 0 && job->dims == job->features && job->dims % (4 * VW) == 0;
@@ -320,7 +321,7 @@ VEC_INLINE bool flows(const invar_rope_job *job) {
 VEC_INLINE void turn_block(const int type, const invar_rope_job *job, char *y, const char *x, const char *ahead, const float *table,
                            int64_t count, rope_past *past) {
     const int64_t width = invar_rope_table_row(job), bytes = job->features * (type == INVAR_F32 ? 4 : 2);
-    const bool flowing = flows(job), staged = !flowing && job->stream && VEC_STREAMS && bytes <= STAGE;
+    const bool flowing = past->flows, staged = !flowing && job->stream && VEC_STREAMS && bytes <= STAGE;
     const int64_t most = !staged && !flowing ? count : job->y.row != bytes ? 1 : staged ? STAGE / bytes : count;
     for (int64_t i = 0, n; i < count; i += n) {
         n = count - i < most ? count - i : most;
@@ -360,6 +361,7 @@ void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, 
     rope_past past; /* without an initialiser: it would clear the stage */
     past.stream = (vec_stream){ past.stage, NULL, 0 };
     past.seam.end = NULL;
+    past.flows = flows(job);
     for (int64_t done = 0; done < positions; done += job->block) {
         int64_t first = first_position + done, count = positions - done < job->block ? positions - done : job->block;
         int64_t filled = -1; /* the batch that the table is for */
