@@ -85,9 +85,11 @@ typedef struct product {
         if (M > 11) PRODUCT_IN_ROW(DO, 11); \
     } while (0)
 #define PRODUCT_ZERO(m, n) sum[m][n] = vf_zero()
-#define PRODUCT_LOAD(m, n) sum[m][n] = vf_load(c + (m) * x->c_row + (n) * VW)
-#define PRODUCT_STORE(m, n) vf_store(c + (m) * x->c_row + (n) * VW, sum[m][n])
-#define PRODUCT_TOTAL(m, n) sum[m][n] = vf_add(vf_load(c + (m) * x->c_row + (n) * VW), sum[m][n])
+/* A running pointer: as far as the compiler knows, a store may change what x says. */
+#define PRODUCT_ROW_OF_C(m, n) row_of_c = (n) > 0 ? row_of_c : (m) % G ? row_of_c + x->c_row : c + (m) * x->c_row
+#define PRODUCT_LOAD(m, n) PRODUCT_ROW_OF_C(m, n), sum[m][n] = vf_load(row_of_c + (n) * VW)
+#define PRODUCT_STORE(m, n) PRODUCT_ROW_OF_C(m, n), vf_store(row_of_c + (n) * VW, sum[m][n])
+#define PRODUCT_TOTAL(m, n) PRODUCT_ROW_OF_C(m, n), sum[m][n] = vf_add(vf_load(row_of_c + (n) * VW), sum[m][n])
 #define PRODUCT_LOAD_MOST(m, n) most[n] = vf_load(x->most + n0 + (n) * VW)
 #define PRODUCT_MOST(m, n) most[n] = vf_max(sum[m][n], most[n])
 #define PRODUCT_STORE_MOST(m, n) vf_store(x->most + n0 + (n) * VW, most[n])
@@ -137,10 +139,11 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
 VEC_INLINE void product_tile(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
                              int64_t m0, int64_t n0) {
-    const int G = N > 3 ? 2 : 4; /* 8 chains, as two units with a latency of 4 want, or 12; 4 where N = 1 */
+    /* Rows that go together: 8 chains, as two units with a latency of 4 want, or 12; 4 where N = 1. All where none is hidden. */
+    const int G = !hide ? 12 : N > 3 ? 2 : 4;
     vf sum[12][4], row[4], most[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
-    float *c = x->c + m0 * x->c_row + n0;
+    float *const c = x->c + m0 * x->c_row + n0, *row_of_c;
     const int64_t a_row = x->a_row, a_step = x->a_step, b_row = x->b_row;
     if (x->resume) PRODUCT_IN_TILE(PRODUCT_LOAD);
     else PRODUCT_IN_TILE(PRODUCT_ZERO);
