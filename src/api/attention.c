@@ -57,8 +57,14 @@ static void plan_split(schedule *s) {
     s->tasks = s->pieces_at_once * runs_of(s, s->blocks_at_once);
 }
 
-/* Rows of a bfloat16 chunk where cores have the 2 MiB of cache that come with AMX: up to twice as many, so that K and V, which each
- * chunk packs, are packed half as often, as far as that leaves each thread eight chunks. */
+/* float16 goes in parts on AMX tiles. */
+static bool in_parts(const invar_attention_call *call) { return call->type == INVAR_F16 && call->strong_cores; }
+
+/* Each chunk packs K and V, all of them. */
+static bool packs(const invar_attention_call *call) { return call->type == INVAR_BF16 || in_parts(call); }
+
+/* Rows of such a chunk where cores have the 2 MiB of cache that come with AMX: up to twice as many, so that K and V are packed half
+ * as often, as far as that leaves each thread eight chunks. */
 static int64_t packed_rows(const schedule *s, int threads, int64_t rows) {
     int64_t more = 2 * rows;
     while (more > rows && threads > 1 && s->units * ((s->unit_rows + more - 1) / more) < EVEN_TASKS * threads)
@@ -82,10 +88,10 @@ static bool units_first(const schedule *s, int threads) {
 /* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
 static int64_t chunk_rows(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
-    const int64_t each = call->type != INVAR_BF16 ? THREAD_TASKS : call->causal ? 2 * THREAD_PACKED : THREAD_PACKED;
+    const int64_t each = !packs(call) ? THREAD_TASKS : call->causal ? 2 * THREAD_PACKED : THREAD_PACKED;
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
-    if (call->strong_cores && call->type == INVAR_BF16) rows = packed_rows(s, threads, rows);
+    if (call->strong_cores && packs(call)) rows = packed_rows(s, threads, rows);
     if (few_masked(call) && rows > MASKED_ROWS) rows = MASKED_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
@@ -93,8 +99,9 @@ static int64_t chunk_rows(const schedule *s, int threads) {
 
 static schedule plan(const invar_attention_call *call, const invar_kernels *kernels, int threads) {
     schedule s = { .call = call, .units = invar_attention_units(call), .unit_rows = invar_attention_unit_rows(call) };
-    const bool pairs = call->q.type == INVAR_BF16 && call->k.type == INVAR_BF16 && call->v.type == INVAR_BF16;
-    s.kernel = pairs ? kernels->attention_bf16 : kernels->attention;
+    s.kernel = call->type == INVAR_BF16  ? kernels->attention_bf16 /* so are q, k and v */
+               : call->type == INVAR_F16 ? kernels->attention_f16
+                                         : kernels->attention;
     const int64_t tiles = s.units * invar_attention_tile_rows(s.unit_rows) / INVAR_ATTENTION_TILE;
     const bool few = s.unit_rows <= FEW_ROWS || tiles < FEW_TASKS;
     s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
@@ -183,8 +190,7 @@ static void describe(invar_plan *plan, const schedule *s, const invar_kernels *k
     const invar_attention_call *call = s->call;
     const char *shape = s->split ? "keys split" : s->alone ? "one thread" : "rows";
     snprintf(plan->kernel, sizeof plan->kernel, "attention%s.%s",
-             s->kernel == kernels->attention_bf16 && kernels->attention_bf16 != kernels->attention ? "_bf16" : "",
-             kernels->name);
+             s->kernel == kernels->attention_bf16 ? "_bf16" : in_parts(call) ? "_f16" : "", kernels->name);
     snprintf(plan->reason, sizeof plan->reason, "%s: %s", shape,
              s->split ? "few rows, so each block of keys is a task of its own and parts are merged in order"
              : s->alone ? "too little work to wake threads for"
@@ -193,7 +199,9 @@ static void describe(invar_plan *plan, const schedule *s, const invar_kernels *k
     plan->key_block = (int32_t)call->key_block;
     plan->key_splits = s->split ? s->blocks_at_once : 1;
     plan->flops = invar_attention_flops(call);
-    snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", invar_attention_arithmetic(call));
+    if (in_parts(call) && plan->flops > 0) /* four products for one of scores, three for one of O */
+        plan->flops *= (double)(4 * call->key_dim + 3 * call->value_dim) / (double)(call->key_dim + call->value_dim);
+    snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", in_parts(call) ? "bfloat16" : invar_attention_arithmetic(call));
     plan->bytes = invar_attention_bytes(call);
 }
 

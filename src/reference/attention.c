@@ -70,7 +70,7 @@ static void attend_row(const invar_attention_call *call, int64_t batch, int64_t 
     store_row(&row, call, batch, head, query);
 }
 
-invar_attention_kernel invar_reference_attention, invar_reference_attention_bf16;
+invar_attention_kernel invar_reference_attention, invar_reference_attention_bf16, invar_reference_attention_f16;
 
 void invar_reference_attention(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
     for (int64_t r = work->row_first; r < work->row_last; r++)
@@ -78,5 +78,9 @@ void invar_reference_attention(const invar_attention_call *call, const invar_att
 }
 
 void invar_reference_attention_bf16(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
+    invar_reference_attention(call, work, scratch);
+}
+
+void invar_reference_attention_f16(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
     invar_reference_attention(call, work, scratch);
 }

@@ -147,12 +147,13 @@ static UNUSED double attention_relative(invar_dtype type) {
     return type.bits == 64 ? 1e-13 : type.bits == 32 ? 1e-6 : type.code == INVAR_BFLOAT ? 0x1p-8 : 0x1p-11;
 }
 /* Where bfloat16 pairs are multiplied, weights are rounded to 8 bits: at most half an ulp, 2^-9, of values whose weighted mean
- * magnitude is below 3. */
+ * magnitude is below 3; float16's on AMX are cut to 16 bits, and a product of rests is left out, each below 2^-15. */
 static UNUSED double attention_absolute(invar_dtype type, invar_context *context) {
     invar_context_description description = INVAR_CONTEXT_DESCRIPTION_INIT;
     CHECK_OK(invar_context_info(context, &description));
-    const bool pairs = !strcmp(description.cpu, "avx512bf16") || !strcmp(description.cpu, "amx");
+    const bool tiles = !strcmp(description.cpu, "amx"), pairs = tiles || !strcmp(description.cpu, "avx512bf16");
     if (type.code == INVAR_BFLOAT && pairs) return 3 * 0x1p-9;
+    if (type.code == INVAR_FLOAT && type.bits == 16 && tiles) return 3 * 0x1p-14;
     return type.bits == 64 ? 1e-13 : 6e-6;
 }
 

@@ -178,7 +178,7 @@ static void chunked_on(const char *cpu, invar_dtype type, bool masked) {
 }
 static void a_prompt_in_chunks_has_the_same_bits(void) { on_fast_cpus(chunked_on); }
 
-/* float32, and float16 as it is widened to it. */
+/* float32, and float16 where it is widened to it. */
 static void instruction_sets_agree(void) {
     for (int n = 0; n < 6; n++) {
         attention_case c = wide_case(n % 2 ? check_f16 : check_f32, n >= 2);
@@ -191,6 +191,7 @@ static void instruction_sets_agree(void) {
         uint64_t expected = 0;
         const char *cpu;
         for (int i = 1; (cpu = check_cpu(i)); i++) {
+            if (n % 2 && !strcmp(cpu, "amx")) continue; /* in parts: docs/invariance.md */
             invar_context *context = check_context(cpu, 1);
             attention_run(&d, context);
             const uint64_t hash = check_hash(&d.out.tensor) ^ check_hash(&d.lse.tensor) * 3;

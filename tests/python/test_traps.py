@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from attention_oracle import Attention
-from oracles import BF16, F16, F32, assert_close, layer_norm, rms_norm, rope
+from oracles import BF16, F16, F32, UNIT, assert_close, layer_norm, rms_norm, rope
 from strategies import filled
 
 import invar.core.fast as fast
@@ -58,6 +58,22 @@ def test_nan_in_masked_keys_and_values_does_not_leak(bad, dtype, rng):
         assert np.isnan(out[:, :, 25:].astype(np.float32)).all(axis=-1).all(), "an unmasked NaN propagates"
     else:
         assert not np.isfinite(out[:, :, 30:, 5].astype(np.float32)).any()
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16], ids=str)
+@pytest.mark.parametrize("queries", [1, 40])
+def test_infinite_keys_and_values_that_are_seen_count(queries, dtype, rng):
+    """A key whose score is -inf has no weight, and an infinite value of a key that has some makes the result infinite: also
+    where a number is the sum of two, of which one would be 0 or NaN."""
+    q, k, v = (np.abs(filled(rng, (1, 1, rows, 48), F32)).astype(dtype) for rows in (queries, 300, 300))
+    q[..., 5], v[..., 7, :] = 1, 1
+    k[0, 0, [3, 270], 5] = -np.inf
+    v[0, 0, 100, 9], v[0, 0, 101, 11] = np.inf, -np.inf
+    out = fast.scaled_dot_product_attention(q, k, v, scale=0.1).astype(F32)
+    others = np.delete(np.arange(300), [3, 270])
+    expected = fast.scaled_dot_product_attention(q, k[:, :, others], v[:, :, others], scale=0.1).astype(F32)
+    assert (out[..., 9] == np.inf).all() and (out[..., 11] == -np.inf).all()
+    np.testing.assert_allclose(out, expected, rtol=4 * UNIT[dtype] + 1e-5)
 
 
 @pytest.mark.parametrize("option", ["mask", "additive", "window", "kv_lengths"])

@@ -93,7 +93,7 @@ static inline int64_t invar_attention_feature_link(int64_t features) {
 
 enum {
     INVAR_ATTENTION_TILE = 64, /* query rows a tile, at most: four of the longest vectors */
-    INVAR_ATTENTION_HELD = 128, /* query rows whose scores are held at once, at most: of bfloat16 on AMX tiles */
+    INVAR_ATTENTION_HELD = 128, /* query rows whose scores are held at once, at most: of half types on AMX tiles */
     INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */
 };
 
@@ -257,8 +257,8 @@ static inline int64_t invar_attention_lines(int64_t floats) { return (floats + 1
 static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows) {
     const int64_t most = invar_attention_lines(rows);
     const int64_t tile = most < INVAR_ATTENTION_TILE ? most : INVAR_ATTENTION_TILE;
-    const int64_t held = call->type != INVAR_BF16 ? tile : most < INVAR_ATTENTION_HELD ? most : INVAR_ATTENTION_HELD;
-    const int64_t key_width = invar_attention_lines(call->key_dim), width = invar_attention_lines(call->value_dim);
+    const int64_t held = call->type == INVAR_F32 ? tile : most < INVAR_ATTENTION_HELD ? most : INVAR_ATTENTION_HELD;
+    const int64_t key_width = (call->key_dim + 31) / 32 * 32, width = invar_attention_lines(call->value_dim);
     invar_attention_layout at = { 0 };
     at.values = at.keys + key_width * call->key_block;
     at.queries = at.values + (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */

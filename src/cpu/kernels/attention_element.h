@@ -1,11 +1,18 @@
 /* What the products of attention multiply: float32 numbers or, in a build that defines ATTENTION_PAIRS, pairs of bfloat16
- * numbers of neighbouring features or keys (vec/pairs.h). Either way a factor is a matrix of 32-bit elements. */
+ * numbers of neighbouring features or keys (vec/pairs.h); with ATTENTION_SPLIT float16 numbers in two parts (attention_split.h).
+ * Either way a factor is a matrix of 32-bit elements. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_ELEMENT_H
 #define INVAR_CPU_KERNELS_ATTENTION_ELEMENT_H
 
 #include "cpu/kernels/attention_pack.h"
 #if defined(VEC_TILES) && defined(ATTENTION_PAIRS)
 #include "cpu/kernels/product_tiles.h"
+#endif
+#if defined(ATTENTION_SPLIT)
+#include "cpu/kernels/attention_split.h"
+enum { PARTS = 2 }; /* of a number */
+#else
+enum { PARTS = 1 };
 #endif
 
 #if defined(ATTENTION_PAIRS)
@@ -43,7 +50,11 @@ static inline void element_row(float *row, int64_t count) { (void)row, (void)cou
 enum { KEY_LINK = NUMBERS == 1 ? 64 : 256 };
 static int64_t feature_link(int64_t depth) { return NUMBERS == 1 ? invar_attention_feature_link(depth) : depth + 1; }
 
-static inline int64_t element_count(int64_t numbers) { return (numbers + NUMBERS - 1) / NUMBERS; }
+/* Elements of so many numbers; of numbers in parts, in whole groups. */
+static inline int64_t element_count(int64_t numbers) {
+    if (PARTS == 2) return (numbers + 2 * VW - 1) / (2 * VW) * (2 * VW);
+    return (numbers + NUMBERS - 1) / NUMBERS;
+}
 
 /* A matrix of elements: a row every `stride`. */
 typedef struct element_rows {
@@ -58,6 +69,11 @@ static bool element_in_place(const pack_source *x, int64_t columns) {
            (uintptr_t)x->data % 4 == 0;
 }
 
+#if defined(ATTENTION_SPLIT)
+static void element_pair_row(float *to, const pack_source *x, const char *from, int64_t columns) {
+    split_row(to, x, from, columns);
+}
+#else
 /* One row of bfloat16 numbers as pairs of neighbours, the last one's partner 0. */
 static void element_pair_row(float *to, const pack_source *x, const char *from, int64_t columns) {
     uint16_t *numbers = (uint16_t *)(void *)to;
@@ -68,6 +84,7 @@ static void element_pair_row(float *to, const pack_source *x, const char *from, 
     else
         for (int64_t c = 0; c < columns; c++) memcpy(numbers + c, from + c * x->column_stride, 2);
 }
+#endif
 
 /* Rows first … last-1, elements of neighbouring columns, `stride` apart: the factor that is summed over columns. */
 static void element_pack_rows(float *to, int64_t stride, const pack_source *x, int64_t first, int64_t last, int64_t columns) {
@@ -76,7 +93,7 @@ static void element_pack_rows(float *to, int64_t stride, const pack_source *x, i
         for (int64_t r = first; r < last; r++, to += stride) element_pair_row(to, x, x->data + r * x->row_stride, columns);
 }
 
-#if defined(ATTENTION_PAIRS)
+#if defined(ATTENTION_PAIRS) && !defined(ATTENTION_SPLIT)
 /* VW columns of two rows, NULL for zeros. */
 static vf element_pair(const pack_source *x, const char *low, const char *high, int64_t column, int count) {
     uint16_t a[VW] = { 0 }, b[VW] = { 0 };
@@ -108,6 +125,7 @@ static void element_pack_pairs(float *to, int64_t stride, const pack_source *x, 
 }
 #endif
 
+#if !defined(ATTENTION_SPLIT)
 /* Rows start + first … start + last-1 as elements of neighbouring rows, row j (from start) in element row j / NUMBERS: the
  * factor that is summed over rows. Columns are filled up with zeros to whole vectors. With `lines`, rows that do not begin
  * cache lines are copied; those of a multiple of 512 bytes a line further apart, since 64 of them would ask for more than
@@ -127,9 +145,11 @@ static inline element_rows element_columns(float *packed, const pack_source *x, 
 #endif
     return (element_rows){ packed, stride };
 }
+#endif
 
 /* Rows start + first … as elements of neighbouring columns; row 0 is `start`. */
-static inline element_rows element_block(float *packed, const pack_source *x, int64_t start, int first, int last, int64_t columns) {
+static inline element_rows element_block(float *packed, const pack_source *x, int64_t start, int first, int last,
+                                         int64_t columns) {
     if (element_in_place(x, columns))
         return (element_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
     const int64_t stride = pack_width(element_count(columns));
@@ -141,7 +161,23 @@ static inline element_rows element_block(float *packed, const pack_source *x, in
  * nothing, and the others add up as they do elsewhere. weight: element j at weight[j * step], from … to-1. */
 static void element_selected(float *out, const float *weight, int64_t step, const float *b, int64_t b_row, int64_t from,
                              int64_t to) {
-#if defined(ATTENTION_TILES)
+#if defined(ATTENTION_SPLIT)
+    float kept[PARTS * TILE_SIDE][VW];
+    for (int64_t j = from; j < to; j += PARTS * TILE_SIDE) {
+        for (int64_t i = 0; i < PARTS * TILE_SIDE; i++) {
+            const float p = weight[(j + i % TILE_SIDE) * step];
+            vf_store(kept[i], element_keep(vf_load(b + (j + i) * b_row), !element_masked(p, 0), !element_masked(p, 1)));
+        }
+        product x = { .rows = 1, .columns = VW, .depth = TILE_SIDE, .a = weight + (j + TILE_SIDE) * step, .a_row = 1,
+                      .a_step = step, .b = kept[0], .b_row = VW, .c = out, .c_row = VW, .resume = j > from };
+        element_product(&x);
+        x.a = weight + j * step;
+        x.resume = true;
+        element_product(&x);
+        x.b = kept[TILE_SIDE];
+        element_product(&x);
+    }
+#elif defined(ATTENTION_TILES)
     float kept[TILE_SIDE][VW];
     for (int64_t j = from, next; j < to; j = next) {
         next = (j / TILE_SIDE + 1) * TILE_SIDE < to ? (j / TILE_SIDE + 1) * TILE_SIDE : to;
@@ -167,5 +203,33 @@ static void element_selected(float *out, const float *weight, int64_t step, cons
     vf_store(out, sum);
 #endif
 }
+
+#if defined(ATTENTION_TILES)
+/* A group of 32 rows, row 0 at row `start`, as a factor that is summed over rows; those before `first` and from `last` on
+ * are 0. */
+static void element_pack_group(float *to, int64_t stride, const pack_source *x, int64_t start, int first, int last,
+                               int64_t columns) {
+#if defined(ATTENTION_SPLIT)
+    split_group(to, stride, x, x->data + start * x->row_stride, first, last, columns);
+#else
+    const int low = first / 2, high = (last + 1) / 2;
+    memset(to, 0, sizeof(float) * (size_t)(low * stride));
+    element_pack_pairs(to, stride, x, start, first, last, columns);
+    memset(to + high * stride, 0, sizeof(float) * (size_t)((TILE_SIDE - high) * stride));
+#endif
+}
+
+/* The weights of a group of 32 keys as elements. */
+VEC_INLINE void element_weights(float *to, vf first, vf second) {
+#if defined(ATTENTION_SPLIT)
+    vf high, low;
+    vf_pairs_split_weights(first, second, &high, &low);
+    vf_store(to, high);
+    vf_store(to + VW, low);
+#else
+    vf_store(to, vf_pairs_row(first, second));
+#endif
+}
+#endif
 
 #endif

@@ -1,4 +1,4 @@
-/* Attention in bfloat16 on AMX tiles, for more than 16 query rows: a vector holds keys.
+/* Attention in half types on AMX tiles, for more than 16 query rows: a vector holds keys.
  *
  * Work goes by tiles of up to 32 query rows against one block of keys: S = Q Kᵀ, weights in place of scores, O = P V. Pairs of
  * features of K are turned to rows and rows of V paired once a block, for all tiles of the work; after that Q, P and masks are
@@ -10,87 +10,15 @@
  * not zeros: the products are the bound. Storing a panel's 4 tiles takes another 64 cycles. For 32 rows, 256 keys and D = 128
  * that is 5100 + 800 cycles; the weights of 512 vectors take 8 each at least. Weights of one tile are therefore formed between
  * the products of its neighbours: two tiles are under way, each with scores of its own. Where there is one block of keys, and so
- * little to multiply that products hardly get going, the scores of 128 rows come first, then their weights, then O. */
+ * little to multiply that products hardly get going, the scores of 128 rows come first, then their weights, then O.
+ *
+ * float16 numbers have two parts (attention_split.h), so a step takes four tiles of each factor: of scores 10 loads of 32 rows or
+ * columns and 16 products, of O 8 and 12. Weights hide behind these altogether. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
-#include "cpu/kernels/attention_state.h"
+#include "cpu/kernels/attention_tiles_pack.h"
 #include "cpu/vec/stream.h"
-
-/* Rows of a tile; keys that a product of S or a group of O takes; columns of a panel. */
-enum { TILES_ROWS = 2 * TILE_SIDE, TILES_KEYS = 2 * TILE_SIDE, TILES_PANEL = 2 * TILE_SIDE };
-
-static int tiles_up(int key) { return (key + TILES_KEYS - 1) / TILES_KEYS * TILES_KEYS; }
-static int tiles_down(int key) { return key / TILES_KEYS * TILES_KEYS; }
-/* Pairs of a row of Q or K, filled up to whole tiles: the stride of Q's copy, and the rows of K turned. */
-static int64_t tiles_depth(const kernel_state *s) { return (s->depth + TILE_SIDE - 1) / TILE_SIDE * TILE_SIDE; }
-
-/* Floats from one row of scores or of a mask to the next: one line more than a block, since rows that lie 4096 bytes apart would
- * make loads of one wait for stores of the other. */
-static int64_t tiles_stride(const kernel_state *s) { return s->call->key_block + TILE_SIDE; }
-
-/* Columns of the panel at column c of `columns`, and where it begins, in panels of so many rows. */
-static int64_t tiles_panel_width(int64_t c, int64_t columns) { return columns - c < TILES_PANEL ? columns - c : TILES_PANEL; }
-static float *tiles_panel(float *panels, int64_t rows, int64_t c) { return panels + c / TILES_PANEL * TILES_PANEL * rows; }
-
-/* ---- packing ----------------------------------------------------------------------------------------- */
-
-/* VW rows of VW elements as columns of a panel. */
-VEC_INLINE void tiles_square(float *to, const char *from, int64_t stride) {
-    vf r[VW];
-    vf_load_square(r, from, stride);
-#pragma GCC unroll 16
-    for (int i = 0; i < VW; i++) vf_store(to + i * TILES_PANEL, r[i]);
-}
-
-/* Keys first … last-1 of the block at `start` as columns of K turned; the columns beside them, to whole panels, are 0. */
-static void tiles_keys(const kernel_state *s, int64_t start, int first, int last) {
-    const int64_t stride = pack_width(s->depth);
-    const bool in_place = element_in_place(&s->k, s->call->key_dim);
-    for (int key = tiles_down(first); key < tiles_up(last); key += VW) {
-        const int rows = last - key > VW ? VW : last > key ? last - key : 0;
-        pack_source k = s->k;
-        const char *from = k.data + (start + key) * k.row_stride;
-        if (!in_place) {
-            element_pack_rows(s->query_rows, stride, &k, start + key, start + key + rows, s->call->key_dim);
-            k.row_stride = 4 * stride;
-            from = (const char *)s->query_rows;
-        }
-        k.column_stride = 4;
-        float *to = tiles_panel(s->keys, tiles_depth(s), key) + key % TILES_PANEL;
-        int64_t d = 0;
-        for (; rows == VW && d + VW <= s->depth; d += VW) tiles_square(to + d * TILES_PANEL, from + 4 * d, k.row_stride);
-        for (; d < s->depth; d += VW)
-            pack_square(INVAR_F32, true, to + d * TILES_PANEL, TILES_PANEL, from + 4 * d, &k, rows,
-                        s->depth - d < VW ? (int)(s->depth - d) : VW);
-    }
-}
-
-/* The same keys of V as pairs of rows; those beside them, to whole groups, are 0. */
-static void tiles_values(const kernel_state *s, int64_t start, int first, int last) {
-    const int from = tiles_down(first) / 2, to = tiles_up(last) / 2, low = first / 2, high = (last + 1) / 2;
-    const int64_t columns = s->call->value_dim;
-    for (int64_t c = 0; c < s->width; c += TILES_PANEL) {
-        const int64_t width = tiles_panel_width(c, s->width);
-        float *panel = tiles_panel(s->values, s->call->key_block / 2, c);
-        pack_source v = s->v;
-        v.data += c * v.column_stride;
-        memset(panel + from * width, 0, sizeof(float) * (size_t)((low - from) * width));
-        element_pack_pairs(panel, width, &v, start, first, last, columns - c < width ? columns - c : width);
-        memset(panel + high * width, 0, sizeof(float) * (size_t)((to - high) * width));
-    }
-}
-
-/* The work's queries; rows and pairs that fill up tiles are 0, in K's copy too. */
-static void tiles_queries(const kernel_state *s) {
-    const int64_t depth = tiles_depth(s), rows = (s->rows + TILE_SIDE - 1) / TILE_SIDE * TILE_SIDE;
-    if (depth != s->depth) memset(s->queries, 0, sizeof(float) * (size_t)(s->rows * depth));
-    memset(s->queries + s->rows * depth, 0, sizeof(float) * (size_t)((rows - s->rows) * depth));
-    pack_queries(s, 0, s->rows, s->queries, depth);
-    for (int64_t key = 0; key < s->call->key_block; key += TILES_PANEL)
-        memset(tiles_panel(s->keys, depth, key) + s->depth * TILES_PANEL, 0,
-               sizeof(float) * (size_t)((depth - s->depth) * TILES_PANEL));
-}
 
 /* ---- stages ------------------------------------------------------------------------------------------ */
 
@@ -173,33 +101,65 @@ VEC_INLINE void tiles_work(tiles_chores *c) {
 
 /* ---- products ---------------------------------------------------------------------------------------- */
 
+/* Products of parts in a step of scores, and of O. */
+enum { TILES_OF_SCORES = PARTS * PARTS, TILES_OF_O = PARTS == 2 ? 3 : 1 };
+
 /* A left factor's rows, a right factor's panels, and where their product goes: `steps` tiles of depth. */
 typedef struct tiles_factors {
     const float *a, *b;
     float *c;
     int64_t a_row, c_row, steps;
     int64_t panel; /* floats from one panel of b to the next */
+    bool rests;    /* products of rests count */
     tiles_chores *chores;
 } tiles_factors;
 
-/* One panel's product. The flags are constants where this is inlined: whether there are 32 rows rather than 16, and 32 columns. */
-VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bool beside) {
-    const int64_t b_row = beside ? 2 * TILE_SIDE : TILE_SIDE;
+/* Tiles of either factor, and their products; between these, a step's share of chores. */
+#define TILES_LEFT(p)                                                           \
+    do {                                                                        \
+        TILE_LOAD(4, p, x->a_row);                                              \
+        if (below) TILE_LOAD(5, (p) + TILE_SIDE * x->a_row, x->a_row);          \
+    } while (0)
+#define TILES_RIGHT(p)                                      \
+    do {                                                    \
+        TILE_LOAD(6, p, b_row);                             \
+        if (beside) TILE_LOAD(7, (p) + TILE_SIDE, b_row);   \
+    } while (0)
+#define TILES_DOT()                                 \
+    do {                                            \
+        TILE_DOT(0, 4, 6);                          \
+        if (below) TILE_DOT(2, 5, 6);               \
+        if (beside) TILE_DOT(1, 4, 7);              \
+        if (below && beside) TILE_DOT(3, 5, 7);     \
+        tiles_work(x->chores);                      \
+    } while (0)
+
+/* One panel's product. The flags are constants where this is inlined: whether there are 32 rows rather than 16, 32 columns, and
+ * products of rests. */
+VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bool beside, const bool rests) {
+    const int64_t b_row = beside ? 2 * TILE_SIDE : TILE_SIDE, rest = TILE_SIDE * b_row;
     const float *a = x->a, *b = x->b;
     TILE_ZERO(0);
     if (beside) TILE_ZERO(1);
     if (below) TILE_ZERO(2);
     if (below && beside) TILE_ZERO(3);
-    for (int64_t i = 0; i < x->steps; i++, a += TILE_SIDE, b += TILE_SIDE * b_row) {
-        TILE_LOAD(6, b, b_row);
-        TILE_LOAD(4, a, x->a_row);
-        TILE_DOT(0, 4, 6);
-        if (below) TILE_LOAD(5, a + TILE_SIDE * x->a_row, x->a_row);
-        if (below) TILE_DOT(2, 5, 6);
-        if (beside) TILE_LOAD(7, b + TILE_SIDE, b_row);
-        if (beside) TILE_DOT(1, 4, 7);
-        if (below && beside) TILE_DOT(3, 5, 7);
-        tiles_work(x->chores);
+    for (int64_t i = 0; i < x->steps; i++, a += PARTS * TILE_SIDE, b += PARTS * rest) {
+        if (PARTS == 2 && rests) {
+            TILES_RIGHT(b + rest);
+            TILES_LEFT(a + TILE_SIDE);
+            TILES_DOT();
+            TILES_RIGHT(b);
+            TILES_DOT();
+        } else if (PARTS == 2) {
+            TILES_RIGHT(b);
+            TILES_LEFT(a + TILE_SIDE);
+            TILES_DOT();
+        } else TILES_RIGHT(b);
+        TILES_LEFT(a);
+        TILES_DOT();
+        if (PARTS == 1) continue;
+        TILES_RIGHT(b + rest);
+        TILES_DOT();
     }
     TILE_STORE(0, x->c, x->c_row);
     if (beside) TILE_STORE(1, x->c + TILE_SIDE, x->c_row);
@@ -208,38 +168,43 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
 }
 
 /* `columns` columns of a product, a multiple of 16. */
-static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
+VEC_INLINE void tiles_columns_of(tiles_factors x, bool below, int64_t columns, const bool rests) {
     TILE_FENCE();
     for (int64_t n = 0; n < columns; n += TILES_PANEL, x.b += x.panel, x.c += TILES_PANEL) {
         if (n + TILE_SIDE == columns) {
-            if (below) tiles_product(&x, true, false);
-            else tiles_product(&x, false, false);
-        } else if (below) tiles_product(&x, true, true);
-        else tiles_product(&x, false, true);
+            if (below) tiles_product(&x, true, false, rests);
+            else tiles_product(&x, false, false, rests);
+        } else if (below) tiles_product(&x, true, true, rests);
+        else tiles_product(&x, false, true, rests);
     }
     TILE_FENCE();
+}
+static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
+    if (PARTS == 2 && x.rests) tiles_columns_of(x, below, columns, true);
+    else tiles_columns_of(x, below, columns, false);
 }
 
 /* Scores of the stage; meanwhile the weights of the one before it. */
 static void tiles_scores(const kernel_state *s, const tiles_stage *stage, tiles_stage *before) {
-    const int64_t depth = tiles_depth(s), steps = depth / TILE_SIDE, columns = stage->to - stage->from;
-    tiles_chores chores = tiles_share(s, before, before ? tiles_units(s, before) : 0, columns / TILES_PANEL * steps);
+    const int64_t depth = tiles_depth(s), steps = depth / (PARTS * TILE_SIDE), columns = stage->to - stage->from;
+    tiles_chores chores = tiles_share(s, before, before ? tiles_units(s, before) : 0,
+                                      columns / TILES_PANEL * steps * TILES_OF_SCORES);
     tiles_columns((tiles_factors){ .a = s->queries + stage->tile.row * depth, .a_row = depth, .panel = depth * TILES_PANEL,
                                    .b = tiles_panel(s->keys, depth, stage->from), .c = stage->scores + stage->from,
-                                   .c_row = tiles_stride(s), .steps = steps, .chores = &chores },
+                                   .c_row = tiles_stride(s), .steps = steps, .rests = true, .chores = &chores },
                   stage->tile.rows > TILE_SIDE, columns);
 }
 
 /* The stage's part of O from its weights; meanwhile units of the one after it, up to `last`. */
 static void tiles_sums(const kernel_state *s, const tiles_stage *stage, tiles_stage *after, int last) {
-    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, pairs = s->call->key_block / 2, from = stage->from;
-    const int64_t steps = (stage->to - from) / TILES_KEYS;
-    tiles_chores chores = tiles_share(s, after, last, (s->width + TILES_PANEL - 1) / TILES_PANEL * steps);
-    tiles_factors x = { .a = stage->scores + from / 2, .a_row = tiles_stride(s), .panel = pairs * TILES_PANEL,
-                        .b = s->values + from / 2 * TILES_PANEL, .c = stage->part, .c_row = s->width, .steps = steps,
+    const int64_t whole = s->width / TILES_PANEL * TILES_PANEL, rows = tiles_rows(s->call->key_block);
+    const int64_t from = tiles_rows(stage->from), steps = (stage->to - stage->from) / TILES_KEYS;
+    tiles_chores chores = tiles_share(s, after, last, (s->width + TILES_PANEL - 1) / TILES_PANEL * steps * TILES_OF_O);
+    tiles_factors x = { .a = stage->scores + from, .a_row = tiles_stride(s), .panel = rows * TILES_PANEL,
+                        .b = s->values + from * TILES_PANEL, .c = stage->part, .c_row = s->width, .steps = steps,
                         .chores = &chores };
     tiles_columns(x, stage->tile.rows > TILE_SIDE, whole);
-    x.b = tiles_panel(s->values, pairs, whole) + from / 2 * TILE_SIDE;
+    x.b = tiles_panel(s->values, rows, whole) + from * TILE_SIDE;
     x.c += whole;
     tiles_columns(x, stage->tile.rows > TILE_SIDE, s->width - whole);
 }
@@ -272,11 +237,12 @@ VEC_INLINE vm tiles_seen(const tiles_row *x, int key) {
     return vm_and(vm_first(last < 0 ? 0 : last > VW ? VW : last), vm_not(vm_first(first < 0 ? 0 : first > VW ? VW : first)));
 }
 
-/* Weights of VW keys, -0 where they are masked. plain: scores stand in the row, whose scaling joins the subtraction. */
+/* Weights of VW keys, -0 where they are masked. plain: scores stand in the row, whose scaling joins the subtraction; that of
+ * float16 is rounded first, as it is where a mask keeps it from joining, which bfloat16 weights seldom show. */
 VEC_INLINE vf tiles_weight(const tiles_row *x, int key, vf scale, vf shift, const bool plain, const bool whole) {
     const vf t = vf_load(x->row + key);
     if (!plain) return softmax_marked(t, vf_exp2_short(vf_sub(t, shift)));
-    const vf p = vf_exp2_short(vf_fma(t, scale, vf_neg(shift)));
+    const vf p = vf_exp2_short(PARTS == 2 ? vf_sub(vf_mul(t, scale), shift) : vf_fma(t, scale, vf_neg(shift)));
     return whole ? p : vf_select(tiles_seen(x, key), p, vf_set1(-0.0f));
 }
 
@@ -289,7 +255,7 @@ VEC_INLINE float tiles_exponentials(const tiles_row *x, int from, int to, float 
         const vf first = tiles_weight(x, key, factor, shift, plain, whole);
         const vf second = tiles_weight(x, key + VW, factor, shift, plain, whole);
         sum = vf_add(vf_add(sum, first), second);
-        vf_store(x->row + key / 2, vf_pairs_row(first, second));
+        element_weights(x->row + tiles_rows(key), first, second);
     }
     return vf_hsum(sum);
 }
@@ -333,7 +299,7 @@ static float tiles_logits(const kernel_state *s, const tiles_row *x, int from, i
 
 /* Groups in which the row sees no key. */
 static void tiles_hide(const tiles_row *x, int from, int to) {
-    for (int key = from; key < to; key += 2 * VW) vf_store(x->row + key / 2, vf_pairs_row(vf_set1(-0.0f), vf_set1(-0.0f)));
+    for (int key = from; key < to; key += 2 * VW) element_weights(x->row + tiles_rows(key), vf_set1(-0.0f), vf_set1(-0.0f));
 }
 
 /* A row of the stage, and its keys low … high-1 in whole groups; low == high: it sees none. */
@@ -418,8 +384,9 @@ static void tiles_repair(const kernel_state *s, const tiles_stage *stage) {
         if (stage->sum[r] == 0 || !row_has_nan(part, s->width)) continue;
         for (int64_t c = 0; c < s->width; c += VW)
             element_selected(part + c, stage->scores + r * tiles_stride(s), 1,
-                             tiles_panel(s->values, s->call->key_block / 2, c) + c % TILES_PANEL,
-                             tiles_panel_width(c / TILES_PANEL * TILES_PANEL, s->width), stage->from / 2, stage->to / 2);
+                             tiles_panel(s->values, tiles_rows(s->call->key_block), c) + c % TILES_PANEL,
+                             tiles_panel_width(c / TILES_PANEL * TILES_PANEL, s->width), tiles_rows(stage->from),
+                             tiles_rows(stage->to));
     }
 }
 

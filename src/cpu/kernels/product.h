@@ -143,7 +143,7 @@ VEC_INLINE void product_tile(const bool pairs, const bool hide, const int M, con
     const int G = !hide ? 12 : N > 3 ? 2 : 4;
     vf sum[12][4], row[4], most[4], element;
     const float *a = x->a + m0 * x->a_row, *b = x->b + n0;
-    float *const c = x->c + m0 * x->c_row + n0, *row_of_c;
+    float *const c = x->c + m0 * x->c_row + n0, *row_of_c = c;
     const int64_t a_row = x->a_row, a_step = x->a_step, b_row = x->b_row;
     if (x->resume) PRODUCT_IN_TILE(PRODUCT_LOAD);
     else PRODUCT_IN_TILE(PRODUCT_ZERO);

@@ -8,6 +8,14 @@
  *   vf_pairs_load_mixed(low, high, &a, &b)  2·VW pairs by one shuffle each, in another order that suits sums of products;
  *   vf_pairs_order(&a, &b)      puts such sums into order: a those of the first VW, b of the rest
  *   vf_pairs_keep(a, l, h)      a with its lower halves 0 unless l, its higher ones unless h
+ *
+ * A float as the sum of two bfloat16 numbers, its leading part and the rest (Henry, Tang & Heinecke, 2019):
+ *
+ *   vf_pairs_split(a, b, nearest, &h, &l)  lane i: the leading parts of a[i] and b[i], their first 8 bits or the nearest number
+ *                               of as many, and the rest of each, of float16's numbers all. A rest of 0, and of no nearest part,
+ *                               is 2⁻²³ of its number, so that an infinity times both parts is infinite, not NaN. An infinity's
+ *                               rest is finite
+ *   vf_pairs_split_weights(a, b, &h, &l)  the same of any finite numbers >= 0: what the two leave out is below 2⁻¹⁵, on average none
  */
 #define VEC_PAIRS 1
 
@@ -45,6 +53,37 @@ VEC_INLINE vf vf_pairs_load_n(const uint16_t *low, const uint16_t *high, int n) 
     const __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), low));
     const __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), high));
     return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+
+/* The upper halves of each lane of a and b. */
+VEC_INLINE vf vec_upper_halves_(vf a, vf b) {
+    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(a), 16), mask = _mm512_set1_epi32((int)0xffff0000u);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(low, _mm512_castps_si512(b), mask, 0xf8)); /* low | (b & mask) */
+}
+
+/* What is left of a without the upper half of `leading`, and a little of a that is lost again where anything is left. */
+VEC_INLINE vf vec_rest_(vf a, vf leading, float more) {
+    const __m512i mask = _mm512_set1_epi32((int)0xffff0000u);
+    return _mm512_fmsub_ps(a, _mm512_set1_ps(more), _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(leading), mask)));
+}
+
+VEC_INLINE vf vec_half_up_(vf a, const bool nearest) {
+    return nearest ? _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x8000))) : a;
+}
+
+VEC_INLINE void vf_pairs_split(vf a, vf b, const bool nearest, vf *high, vf *low) {
+    const vf first = vec_half_up_(a, nearest), second = vec_half_up_(b, nearest);
+    const float more = nearest ? 1 : 1 + 0x1p-23f;
+    const vf rest = vec_upper_halves_(vec_rest_(a, first, more), vec_rest_(b, second, more));
+    const __m512i most = _mm512_set1_epi16((short)0xc400); /* -512: no rest's bits are more, but those of an invalid difference */
+    *high = vec_upper_halves_(first, second);
+    *low = _mm512_castsi512_ps(_mm512_min_epu16(_mm512_castps_si512(rest), most));
+}
+
+/* The rest's own rest is cut off, 2⁻¹⁶·⁶ of the number on average: that much is added first. */
+VEC_INLINE void vf_pairs_split_weights(vf a, vf b, vf *high, vf *low) {
+    *high = vec_upper_halves_(a, b);
+    *low = vec_upper_halves_(vec_rest_(a, a, 1.000007f), vec_rest_(b, b, 1.000007f));
 }
 
 VEC_INLINE vf vf_pairs_keep(vf a, bool low, bool high) {
