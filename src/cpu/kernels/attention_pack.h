@@ -8,6 +8,7 @@
 
 #include "cpu/kernels/attention.h"
 #include "cpu/kernels/product.h"
+#include "cpu/vec/typed.h"
 
 enum { PANEL = PRODUCT_WIDEST * VW };
 
@@ -35,12 +36,7 @@ VEC_INLINE vf pack_load(const invar_float_type type, const bool contiguous, cons
         for (int i = 0; i < n; i++) lane[i] = (float)invar_load_float(p + i * step, type);
         return vf_load(lane);
     }
-    const void *address = p;
-    switch (type) {
-    case INVAR_F16: return n == VW ? vf_load_f16(address) : vf_load_f16_n(address, n);
-    case INVAR_BF16: return n == VW ? vf_load_bf16(address) : vf_load_bf16_n(address, n);
-    default: return n == VW ? vf_load(address) : vf_load_n(address, n);
-    }
+    return n == VW ? vf_load_as(type, p) : vf_load_as_n(type, p, n);
 }
 
 /* VW rows × VW columns, transposed: to[c·width + r]. Rows from `rows` and columns from `columns` on count as 0. */

@@ -6,16 +6,12 @@
 #define INVAR_CPU_KERNELS_ATTENTION_VJP_ROWS_H
 
 #include "cpu/kernels/attention_vjp.h"
-#include "cpu/vec/vec.h"
+#include "cpu/vec/typed.h"
 
 #define VJP_PADDED(n) (((n) + 15) / 16 * 16)
 
 VEC_INLINE vf vjp_load_typed(const char *p, const invar_float_type type, int n) {
-    const float *single = (const float *)(const void *)p;
-    const uint16_t *half = (const uint16_t *)(const void *)p;
-    if (type == INVAR_F32) return n == VW ? vf_load(single) : vf_load_n(single, n);
-    if (type == INVAR_F16) return n == VW ? vf_load_f16(half) : vf_load_f16_n(half, n);
-    return n == VW ? vf_load_bf16(half) : vf_load_bf16_n(half, n);
+    return n == VW ? vf_load_as(type, p) : vf_load_as_n(type, p, n);
 }
 
 VEC_INLINE void vjp_load_unit(float *to, const char *from, const invar_float_type type, int64_t n) {

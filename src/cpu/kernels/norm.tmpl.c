@@ -82,7 +82,7 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool biased
     for (; i < end; i += VW, to += VW * item) {
         const int n = norm_left(end, i);
         vf weight = vf_load_n(row->weight + (i & row->weight_mask), n), bias = biased ? vf_load_n(row->bias + i, n) : vf_zero();
-        norm_store_n(type, to, normalise(centred, biased, row, norm_load_n(type, x + i * item, n), weight, bias), n);
+        vf_store_as_n(type, to, normalise(centred, biased, row, vf_load_as_n(type, x + i * item, n), weight, bias), n);
     }
 }
 
@@ -96,9 +96,9 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
     int64_t i = 0;
     for (; i < norm_whole(type, count); i += 2 * VW) {
         vf x0, x1;
-        norm_load_two(type, x + i * item, &x0, &x1);
+        vf_load_two_as(type, x + i * item, &x0, &x1);
         const vf y0 = normalise_at(centred, biased, &row, x0, i), y1 = normalise_at(centred, biased, &row, x1, i + VW);
-        past ? norm_push_two(type, &flow, i * item, y0, y1) : norm_store_two(type, y + i * item, y0, y1);
+        past ? norm_push_two(type, &flow, i * item, y0, y1) : vf_store_two_as(type, y + i * item, y0, y1);
     }
     write_some(type, centred, biased, past ? (char *)tail : y + i * item, &row, x, i, count);
     const vec_flow written = flow;

@@ -5,8 +5,8 @@
 #define INVAR_CPU_KERNELS_NORM_ROW_H
 
 #include "cpu/kernels/norm.h"
-#include "cpu/vec/lanes.h"
 #include "cpu/vec/stream.h"
+#include "cpu/vec/typed.h"
 #include "cpu/vec/vec.h"
 
 #define FOR_LANES _Pragma("GCC unroll 8") for (int j = 0; j < VSUM; j++)
@@ -14,33 +14,7 @@
 
 VEC_INLINE int norm_left(int64_t count, int64_t i) { return count - i < VW ? (int)(count - i) : VW; }
 
-VEC_INLINE vf norm_load(const int type, const void *p) {
-    return type == INVAR_F32 ? vf_load(p) : type == INVAR_F16 ? vf_load_f16(p) : vf_load_bf16(p);
-}
-VEC_INLINE vf norm_load_n(const int type, const void *p, int n) {
-    return type == INVAR_F32 ? vf_load_n(p, n) : type == INVAR_F16 ? vf_load_f16_n(p, n) : vf_load_bf16_n(p, n);
-}
-VEC_INLINE void norm_store(const int type, void *p, vf v) {
-    if (type == INVAR_F32) vf_store(p, v);
-    else if (type == INVAR_F16) vf_store_f16(p, v);
-    else vf_store_bf16(p, v);
-}
-
-/* Two vectors of a row. bfloat16 comes split, as in vec/lanes.h, with even elements in a and odd ones in b; so whole runs of
- * VSUM_LANES elements of its weights and partial sums lie in that order too (norm_reorder). */
-VEC_INLINE void norm_load_two(const int type, const void *p, vf *a, vf *b) {
-    if (type == INVAR_BF16) {
-        vf_load_split(p, a, b);
-        return;
-    }
-    *a = norm_load(type, p);
-    *b = norm_load(type, (const char *)p + VW * (type == INVAR_F32 ? 4 : 2));
-}
-VEC_INLINE void norm_store_two(const int type, void *p, vf a, vf b) {
-    if (type == INVAR_BF16) vec_store_joined(p, vf_join_split(a, b));
-    else norm_store(type, p, a), norm_store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
-}
-/* The same past the caches, at `at` bytes of a row. */
+/* Two vectors of a row, as vf_store_two_as stores them, past the caches, at `at` bytes of it. */
 VEC_INLINE void norm_push_two(const int type, vec_flow *flow, int64_t at, vf a, vf b) {
     if (type == INVAR_BF16) vec_flow_push(flow, at, vec_joined_bits(vf_join_split(a, b)));
     else if (type == INVAR_F16) vec_flow_push(flow, at, vf_join_f16_bits(a, b));
@@ -52,7 +26,7 @@ VEC_INLINE int64_t norm_whole(const int type, int64_t count) { return count - co
 /* vf_join_split's NaNs: one of float32 weights may have all bits set, as CUDA's do, and would round to a zero. */
 VEC_INLINE vf plain_nan(vf v) { return vf_select(vf_eq(v, v), v, vf_set1(__builtin_nanf(""))); }
 
-/* Whole runs of floats to the order in which bfloat16 is loaded, or back. */
+/* Whole runs of floats, weights or partial sums, to the order in which two vectors of bfloat16 are loaded, or back. */
 VEC_INLINE void norm_reorder(const bool back, float *to, int64_t count) {
     for (int64_t i = 0; i < norm_whole(INVAR_BF16, count); i += 2 * VW) {
         vf a = vf_load(to + i), b = vf_load(to + i + VW);
@@ -62,11 +36,6 @@ VEC_INLINE void norm_reorder(const bool back, float *to, int64_t count) {
         vf_store(to + i + VW, b);
     }
 }
-VEC_INLINE void norm_store_n(const int type, void *p, vf v, int n) {
-    if (type == INVAR_F32) vf_store_n(p, v, n);
-    else if (type == INVAR_F16) vf_store_f16_n(p, v, n);
-    else vf_store_bf16_n(p, v, n);
-}
 
 /* ---- reading --------------------------------------------------------------------------------------- */
 
@@ -74,12 +43,12 @@ VEC_INLINE void norm_widen_run(const int type, const bool add, float *to, const 
     const int item = type == INVAR_F32 ? 4 : 2;
     int64_t i = 0;
     for (; i + VW <= count; i += VW) {
-        vf v = norm_load(type, from + i * item);
+        vf v = vf_load_as(type, from + i * item);
         vf_store(to + i, add ? vf_add(vf_load(to + i), v) : v);
     }
     if (i == count) return;
     int n = norm_left(count, i);
-    vf v = norm_load_n(type, from + i * item, n);
+    vf v = vf_load_as_n(type, from + i * item, n);
     vf_store_n(to + i, add ? vf_add(vf_load_n(to + i, n), v) : v, n);
 }
 
@@ -260,9 +229,9 @@ VEC_INLINE void norm_sweep_tail(const int kind, const int type, vf lane[4][VSUM]
         if (i + j * VW >= count) break;
         const int64_t e = i + j * VW;
         const int n = norm_left(count, e);
-        vf g = vf_zero(), x = norm_centre(kind, false, norm_load_n(type, p->x + e * item, n), p->origin);
+        vf g = vf_zero(), x = norm_centre(kind, false, vf_load_as_n(type, p->x + e * item, n), p->origin);
         if (kind >= NORM_RMS_GRADIENT)
-            g = vf_mul(norm_load_n(type, p->dy + e * item, n), vf_load_n(p->weight + (e & p->weight_mask), n));
+            g = vf_mul(vf_load_as_n(type, p->dy + e * item, n), vf_load_n(p->weight + (e & p->weight_mask), n));
         norm_step(kind, lane, j, vf_select(vm_first(n), x, vf_zero()), g);
     }
 }
@@ -286,9 +255,9 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const bool fetches, c
         if (fetches) norm_fetch(&ahead, i / VSUM * width * item, width * VW * item);
         _Pragma("GCC unroll 4") for (int j = first; j < first + width; j += 2) {
             const int64_t e = i + j * VW;
-            norm_load_two(type, px + e * item, &x0, &x1);
+            vf_load_two_as(type, px + e * item, &x0, &x1);
             if (gradient) {
-                norm_load_two(type, pdy + e * item, &g0, &g1);
+                vf_load_two_as(type, pdy + e * item, &g0, &g1);
                 g0 = vf_mul(g0, vf_load(weight + (e & mask))), g1 = vf_mul(g1, vf_load(weight + ((e + VW) & mask)));
             }
             norm_step(kind, lane, j, norm_centre(kind, false, x0, origin), g0);
@@ -374,9 +343,9 @@ VEC_INLINE bool norm_streams_rows(const int format, const invar_norm_job *job) {
 VEC_INLINE void norm_narrow_run(const int type, char *to, const char *from, int64_t count) {
     const int item = type == INVAR_F32 ? 4 : 2;
     int64_t i = 0;
-    for (; i + VW <= count; i += VW) norm_store(type, to + i * item, norm_load(INVAR_F32, from + i * 4));
+    for (; i + VW <= count; i += VW) vf_store_as(type, to + i * item, vf_load_as(INVAR_F32, from + i * 4));
     const int n = norm_left(count, i);
-    if (n) norm_store_n(type, to + i * item, norm_load_n(INVAR_F32, from + i * 4, n), n);
+    if (n) vf_store_as_n(type, to + i * item, vf_load_as_n(INVAR_F32, from + i * 4, n), n);
 }
 
 /* Floats stored with any type and distance between elements. */

@@ -93,8 +93,8 @@ VEC_INLINE void pipe_some(const bool centred, const int type, const bool far, co
         norm_fetch(&x_ahead, i * item, bytes);
         norm_fetch(&dy_ahead, i * item, bytes);
         const vf weight[2] = { vf_load(run.weight.data + i), vf_load(run.weight.data + i + VW) };
-        norm_load_two(type, later_x + i * item, &x[0], &x[1]);
-        norm_load_two(type, later_dy + i * item, &dy[0], &dy[1]);
+        vf_load_two_as(type, later_x + i * item, &x[0], &x[1]);
+        vf_load_two_as(type, later_dy + i * item, &dy[0], &dy[1]);
         norm_step(kind, pass.lane, 0, norm_centre(kind, false, x[0], pass.origin), vf_mul(dy[0], weight[0]));
         norm_step(kind, pass.lane, VSUM - 1, norm_centre(kind, true, x[1], pass.origin), vf_mul(dy[1], weight[1]));
         dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + i + VW);

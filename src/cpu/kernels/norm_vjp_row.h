@@ -225,9 +225,9 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool brief,
         const vf weight = vf_load_n(run->weight.data + (i & run->weight.mask), n);
         vf dw = sum ? vf_load_n(run->sums.dweight + i, n) : vf_zero(), db = sum && centred ? vf_load_n(run->sums.dbias + i, n) : dw;
         for (int r = 0; r < rows; r++) {
-            vf x = norm_load_n(type, run->x[r] + i * item, n), dy = norm_load_n(type, run->dy[r] + i * item, n);
+            vf x = vf_load_as_n(type, run->x[r] + i * item, n), dy = vf_load_as_n(type, run->dy[r] + i * item, n);
             const row_vectors v = vectors_of(&row[r]);
-            norm_store_n(type, run->dx[r] + at, finish(centred, brief, sum, &v, x, dy, weight, &dw, &db), n);
+            vf_store_as_n(type, run->dx[r] + at, finish(centred, brief, sum, &v, x, dy, weight, &dw, &db), n);
         }
         if (sum) vf_store_n(run->sums.dweight + i, dw, n);
         if (sum && centred) vf_store_n(run->sums.dbias + i, db, n);
@@ -240,11 +240,11 @@ VEC_INLINE void write_two(const int type, const bool past, const bool centred, c
                           vf dbias[2], vec_flow *flow) {
     const int item = type == INVAR_F32 ? 4 : 2;
     vf x0, x1, dy0, dy1;
-    norm_load_two(type, run->x[r] + i * item, &x0, &x1);
-    norm_load_two(type, run->dy[r] + i * item, &dy0, &dy1);
+    vf_load_two_as(type, run->x[r] + i * item, &x0, &x1);
+    vf_load_two_as(type, run->dy[r] + i * item, &dy0, &dy1);
     const vf a = finish(centred, brief, sum, row, x0, dy0, weight[0], &dweight[0], &dbias[0]);
     const vf b = finish(centred, brief, sum, row, x1, dy1, weight[1], &dweight[1], &dbias[1]);
-    past ? norm_push_two(type, flow, i * item, a, b) : norm_store_two(type, run->dx[r] + i * item, a, b);
+    past ? norm_push_two(type, flow, i * item, a, b) : vf_store_two_as(type, run->dx[r] + i * item, a, b);
 }
 
 /* Past the caches one row at a time. The next rows are fetched meanwhile. */

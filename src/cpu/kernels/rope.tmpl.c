@@ -7,8 +7,8 @@
  * less the nearest integer, is a remainder in [-½, ½] quarter turns with an error near 2^-53, and the integer is the quadrant. */
 #include "cpu/kernels/rope.h"
 #include "cpu/vec/double.h"
-#include "cpu/vec/lanes.h"
 #include "cpu/vec/stream.h"
+#include "cpu/vec/typed.h"
 #include "cpu/vec/vec.h"
 
 #include <math.h>
@@ -116,30 +116,6 @@ static void fill_table(const invar_rope_job *job, float *table, int64_t batch, i
 
 /* ---- turning -------------------------------------------------------------------------------------------- */
 
-VEC_INLINE vf load(const int type, const void *p) {
-    return type == INVAR_F32 ? vf_load(p) : type == INVAR_F16 ? vf_load_f16(p) : vf_load_bf16(p);
-}
-VEC_INLINE vf load_n(const int type, const void *p, int n) {
-    return type == INVAR_F32 ? vf_load_n(p, n) : type == INVAR_F16 ? vf_load_f16_n(p, n) : vf_load_bf16_n(p, n);
-}
-VEC_INLINE void store(const int type, void *p, vf v) {
-    if (type == INVAR_F32) vf_store(p, v);
-    else if (type == INVAR_F16) vf_store_f16(p, v);
-    else vf_store_bf16(p, v);
-}
-/* Two vectors, side by side; bfloat16 split. */
-VEC_INLINE void load_two(const int type, const void *p, vf *a, vf *b) {
-    if (type == INVAR_BF16) {
-        vf_load_split(p, a, b);
-        return;
-    }
-    *a = load(type, p);
-    *b = load(type, (const char *)p + VW * (type == INVAR_F32 ? 4 : 2));
-}
-VEC_INLINE void store_two(const int type, void *p, vf a, vf b) {
-    if (type == INVAR_BF16) vec_store_joined(p, vf_join_split(a, b));
-    else store(type, p, a), store(type, (char *)p + VW * (type == INVAR_F32 ? 4 : 2), b);
-}
 /* What two vectors fill of a row: one, or for floats the first. */
 VEC_INLINE vf lead_of(const int type, vf a, vf b) {
     return type == INVAR_BF16 ? vec_joined_bits(vf_join_split(a, b)) : type == INVAR_F16 ? vf_join_f16_bits(a, b) : a;
@@ -147,11 +123,6 @@ VEC_INLINE vf lead_of(const int type, vf a, vf b) {
 VEC_INLINE void push_two(const int type, vec_flow *flow, int64_t at, vf a, vf b) {
     vec_flow_push(flow, at, lead_of(type, a, b));
     if (type == INVAR_F32) vec_flow_push(flow, at + VEC_BYTES, b);
-}
-VEC_INLINE void store_n(const int type, void *p, vf v, int n) {
-    if (type == INVAR_F32) vf_store_n(p, v, n);
-    else if (type == INVAR_F16) vf_store_f16_n(p, v, n);
-    else vf_store_bf16_n(p, v, n);
 }
 
 VEC_INLINE vf turn_first(vf a, vf b, vf cos, vf sin) { return vf_fma(a, cos, vf_neg(vf_mul(b, sin))); }
@@ -162,8 +133,8 @@ VEC_INLINE void turn_two_halves(const int type, const char *x, int64_t far, cons
                                 vf second[2]) {
     vf a, b, c, d;
     const vf cos = vf_load(row), cos2 = vf_load(row + VW), sin = vf_load(row + sines), sin2 = vf_load(row + sines + VW);
-    load_two(type, x, &a, &c);
-    load_two(type, x + far, &b, &d);
+    vf_load_two_as(type, x, &a, &c);
+    vf_load_two_as(type, x + far, &b, &d);
     first[0] = turn_first(a, b, cos, sin), first[1] = turn_first(c, d, cos2, sin2);
     second[0] = turn_second(a, b, cos, sin), second[1] = turn_second(c, d, cos2, sin2);
 }
@@ -174,15 +145,15 @@ VEC_INLINE void turn_halves(const int type, char *y, const char *x, const float 
     int64_t i = 0;
     for (vf first[2], second[2]; i + 2 * VW <= pairs; i += 2 * VW) {
         turn_two_halves(type, x + i * item, far, row + i, sines, first, second);
-        store_two(type, y + i * item, first[0], first[1]);
-        store_two(type, y + far + i * item, second[0], second[1]);
+        vf_store_two_as(type, y + i * item, first[0], first[1]);
+        vf_store_two_as(type, y + far + i * item, second[0], second[1]);
     }
     for (int n; i < pairs; i += n) {
         n = pairs - i < VW ? (int)(pairs - i) : VW;
-        vf a = load_n(type, x + i * item, n), b = load_n(type, x + far + i * item, n);
+        vf a = vf_load_as_n(type, x + i * item, n), b = vf_load_as_n(type, x + far + i * item, n);
         vf cos = vf_load(row + i), sin = vf_load(row + sines + i); /* the table is padded */
-        store_n(type, y + i * item, turn_first(a, b, cos, sin), n);
-        store_n(type, y + far + i * item, turn_second(a, b, cos, sin), n);
+        vf_store_as_n(type, y + i * item, turn_first(a, b, cos, sin), n);
+        vf_store_as_n(type, y + far + i * item, turn_second(a, b, cos, sin), n);
     }
 }
 
@@ -193,7 +164,7 @@ VEC_INLINE vf turn_with(vf v, vf partner, const float *row, int64_t sines) {
 VEC_INLINE void turn_two_pairs(const int type, const char *x, const float *row, int64_t sines, vf *a, vf *b) {
     const bool split = VEC_SPLIT && type == INVAR_BF16;
     vf first, second;
-    load_two(type, x, &first, &second);
+    vf_load_two_as(type, x, &first, &second);
     *a = turn_with(first, split ? second : vf_swap_pairs(first), row, sines);
     *b = turn_with(second, split ? first : vf_swap_pairs(second), row + VW, sines);
 }
@@ -204,12 +175,12 @@ VEC_INLINE void turn_neighbours(const int type, char *y, const char *x, const fl
     int64_t i = 0;
     for (vf a, b; i + 2 * VW <= count; i += 2 * VW) {
         turn_two_pairs(type, x + i * item, row + i, sines, &a, &b);
-        store_two(type, y + i * item, a, b);
+        vf_store_two_as(type, y + i * item, a, b);
     }
     for (int n; i < count; i += n) {
         n = count - i < VW ? (int)(count - i) : VW;
-        vf v = load_n(type, x + i * item, n);
-        store_n(type, y + i * item, turn_with(v, vf_swap_pairs(v), row + i, sines), n);
+        vf v = vf_load_as_n(type, x + i * item, n);
+        vf_store_as_n(type, y + i * item, turn_with(v, vf_swap_pairs(v), row + i, sines), n);
     }
 }
 
