@@ -195,6 +195,9 @@ static invar_status check_lengths(invar_attention_call *call, invar_attention_vi
     if (!lengths->data) return INVAR_OK;
     for (int64_t b = 0; b < call->batch; b++) {
         const int64_t length = invar_attention_length(call, b);
+        if (length < 0 && dtype.code == INVAR_UINT) /* above INT64_MAX */
+            return invar_fail(INVAR_ERROR_VALUE, "%s: kv_lengths: expected 0 to %lld, got %llu for batch %lld", operation,
+                              (long long)call->key_len, (unsigned long long)length, (long long)b);
         if (length < 0 || length > call->key_len)
             return invar_fail(INVAR_ERROR_VALUE, "%s: kv_lengths: expected 0 to %lld, got %lld for batch %lld", operation,
                               (long long)call->key_len, (long long)length, (long long)b);

@@ -66,9 +66,10 @@ static invar_status check_offset(rope_call *call, const invar_tensor *offset) {
                           invar_dtype_name(call->offset.dtype));
     int64_t batches = call->x.ndim > 2 ? call->x.shape[0] : 1, n = call->offset.ndim == 1 ? call->offset.shape[0] : -1;
     if (call->offset.ndim == 0 || n == 1 || n == batches) return INVAR_OK;
-    char text[INVAR_SHAPE_TEXT];
-    return invar_fail(INVAR_ERROR_VALUE, "%s: offset: expected shape (), (1,) or (%lld,), got %s", call->operation,
-                      (long long)batches, invar_shape_text(text, call->offset.ndim, call->offset.shape));
+    char each[32] = "", text[INVAR_SHAPE_TEXT];
+    if (batches != 1) snprintf(each, sizeof each, " or (%lld,)", (long long)batches);
+    return invar_fail(INVAR_ERROR_VALUE, "%s: offset: expected shape ()%s (1,)%s, got %s", call->operation,
+                      batches == 1 ? " or" : ",", each, invar_shape_text(text, call->offset.ndim, call->offset.shape));
 }
 
 static invar_status check_freqs(rope_call *call, const invar_tensor *freqs) {

@@ -320,6 +320,12 @@ def test_calls_of_the_wrong_form(function):
         function.call(*[1] * 16)
 
 
+def test_a_length_above_the_largest_signed_number_is_told_as_it_came():
+    lengths = np.array([2**63 + 1, 1], np.uint64)
+    with pytest.raises(ValueError, match="kv_lengths: expected 0 to 7, got 9223372036854775809 for batch 0"):
+        fast.scaled_dot_product_attention(Q, K, V, kv_lengths=lengths)
+
+
 @pytest.mark.parametrize("mask", [None, "causal", ones(T, T, dtype=bool), ones(T, T, dtype=np.int32)], ids=str)
 def test_the_gradient_of_a_mask_that_has_none(mask):
     """The sentence names the argument that Python's callers know, not C's dmask."""

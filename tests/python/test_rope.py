@@ -119,6 +119,12 @@ def test_offset_that_is_no_offset(offset):
         fast.rope(np.ones((2, 3, 4), np.float32), 4, offset=offset)
 
 
+@pytest.mark.parametrize("shape, expected", [((2, 3, 4), r"\(\), \(1,\) or \(2,\)"), ((3, 4), r"\(\) or \(1,\)")])
+def test_shapes_of_an_offset_are_named_once(shape, expected):
+    with pytest.raises(ValueError, match=f"^rope: offset: expected shape {expected}, got \\(3,\\)$"):
+        fast.rope(np.ones(shape, np.float32), 4, offset=np.zeros(3, int))
+
+
 @pytest.mark.parametrize(
     "offset", [5, np.int64(5), np.uint8(5), [5], [5, 5], np.array(5), np.array([5], np.uint64)], ids=repr
 )
