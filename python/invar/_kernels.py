@@ -133,16 +133,10 @@ class Kernel:
         if stream is not None:
             self._check_stream(stream)
         short = bool(arrays)
+        self._check_form(short, {"inputs": inputs, "output_shapes": output_shapes, "output_dtypes": output_dtypes,
+                                 "grid": grid, "threadgroup": threadgroup})
         if short:
-            if not (inputs is output_shapes is output_dtypes is grid is threadgroup is None):
-                raise TypeError(f"{self._operation}: arrays by position: expected no inputs, output_shapes, output_dtypes, "
-                                "grid or threadgroup beside them")
             inputs = arrays
-        elif inputs is None or output_shapes is None or output_dtypes is None or grid is None or threadgroup is None:
-            missing = [name for name, value in (("inputs", inputs), ("output_shapes", output_shapes), ("output_dtypes",
-                       output_dtypes), ("grid", grid), ("threadgroup", threadgroup)) if value is None]
-            raise TypeError(f"{self._operation}: expected arrays by position, or the keywords inputs, output_shapes, "
-                            f"output_dtypes, grid and threadgroup, got no {', '.join(missing)}")
         if verbose:
             print(_ext.kernel_generate(self._handle, 1, inputs, output_shapes, output_dtypes, template, check))
 
@@ -205,6 +199,15 @@ class Kernel:
             raise ValueError(f"{self._operation}: {self.name}: vjp: expected {len(self.input_names)} gradients, one for each "
                              f"input, got {len(found)}")
         return found
+
+    def _check_form(self, short: bool, keywords: dict[str, Any]) -> None:
+        missing = [name for name, value in keywords.items() if value is None]
+        if short and len(missing) < len(keywords):
+            raise TypeError(f"{self._operation}: arrays by position: expected no inputs, output_shapes, output_dtypes, "
+                            "grid or threadgroup beside them")
+        if missing and not short:
+            raise TypeError(f"{self._operation}: expected arrays by position, or the keywords inputs, output_shapes, "
+                            f"output_dtypes, grid and threadgroup, got no {', '.join(missing)}")
 
     def _check_stream(self, stream: Any) -> None:
         if isinstance(stream, (str, bytes, float, list, dict)):
