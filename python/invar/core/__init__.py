@@ -1,7 +1,7 @@
 """The functions of mlx.core that stand around its fast operations, over NumPy, with MLX's names and defaults.
 
-Floats are float32 and integers int32 where no type is given; results are NumPy arrays. A convenience for code written for
-MLX, not an array library.
+Floats are float32 and integers int32 (int64 if too large) where no type is given; results are NumPy arrays. A convenience
+for code written for MLX, not an array library.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ __all__ = [
     "uint64", "uint8", "where", "zeros", "zeros_like",
 ]
 
-_NARROW = {np.dtype(np.float64): np.dtype(np.float32), np.dtype(np.int64): np.dtype(np.int32),
-           np.dtype(np.complex128): np.dtype(np.complex64)}
+_NARROW = {np.dtype(np.float64): np.dtype(np.float32), np.dtype(np.complex128): np.dtype(np.complex64)}
 
 
 def _from_python(value: Any) -> np.ndarray:
@@ -42,7 +41,15 @@ def _from_python(value: Any) -> np.ndarray:
         return value
     plain = isinstance(value, (bool, int, float, complex, list, tuple))
     result = np.asarray(value)
-    return result.astype(_NARROW.get(result.dtype, result.dtype)) if plain and not _holds_arrays(value) else result
+    if not plain or _holds_arrays(value):
+        return result
+    if result.dtype == np.int64:
+        return result.astype(_integer_type(result.min(initial=0), result.max(initial=0)))
+    return result.astype(_NARROW.get(result.dtype, result.dtype))
+
+
+def _integer_type(*values: Any) -> Any:
+    return int32 if all(-(2**31) <= value < 2**31 for value in values) else int64
 
 
 def _holds_arrays(value: Any) -> bool:
@@ -55,7 +62,7 @@ def _holds_arrays(value: Any) -> bool:
 
 
 def array(val: Any, dtype: Any = None) -> np.ndarray:
-    """A copy of val; Python floats become float32 and integers int32, and so does a float64 array, unless dtype says."""
+    """A copy of val; Python integers become int32 (int64 if too large), floats and float64 arrays float32 unless dtype says."""
     result = _from_python(val)
     if dtype is None:
         dtype = float32 if result.dtype == np.float64 else result.dtype
@@ -89,12 +96,16 @@ def ones_like(a: Any, *, stream: Any = None) -> np.ndarray:
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None, *, stream: Any = None) -> np.ndarray:
-    """start, start + step, … below stop (one argument is stop); int32 where all are integers, otherwise float32."""
+    """start, start + step, … below stop (one argument is stop).
+
+    int32 where all are integers, int64 if one is too large, otherwise float32.
+    """
     if stop is None:
         start, stop = 0, start
     step = 1 if step is None else step
     if dtype is None:
-        dtype = int32 if all(isinstance(value, (int, np.integer)) for value in (start, stop, step)) else float32
+        whole = all(isinstance(value, (int, np.integer)) for value in (start, stop, step))
+        dtype = _integer_type(start, stop, step) if whole else float32
     return np.arange(start, stop, step).astype(as_numpy_dtype(dtype))
 
 
