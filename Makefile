@@ -22,7 +22,8 @@ library: tools
 # In the same folder as the library, so that nothing is compiled twice. (--config-settings: the pip of Debian 12 lacks -C.)
 package: tools
 	@echo "Building the Python package (a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	    --config-settings=build-dir=build .
 
 demo: package
 	@tools/setup.sh --no-deps tools/requirements-demo.txt

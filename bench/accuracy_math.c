@@ -43,8 +43,8 @@ static vf exp2_vector(vf x) { return vf_exp2(x); }
 static vf tanh_vector(vf x) { return vf_tanh(x); }
 
 static void report(const char *name, const char *domain, struct errors e) {
-    printf("{\"function\": \"%s\", \"domain\": \"%s\", \"values\": %lld, \"max_ulp\": %.3f, \"mean_ulp\": %.3f, \"at\": \"%a\"}\n", name,
-           domain, e.count, e.worst, e.sum / (double)e.count, (double)e.at);
+    printf("{\"function\": \"%s\", \"domain\": \"%s\", \"values\": %lld, ", name, domain, e.count);
+    printf("\"max_ulp\": %.3f, \"mean_ulp\": %.3f, \"at\": \"%a\"}\n", e.worst, e.sum / (double)e.count, (double)e.at);
 }
 
 int main(void) {

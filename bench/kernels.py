@@ -1,4 +1,4 @@
-"""What custom kernels cost, each figure beside its mark: against the same work as plain C loops, a thread and barrier, and a call.
+"""What custom kernels cost, each figure beside its mark: against plain C loops, a thread and barrier, and a call.
 
     python bench/kernels.py [--library build/libinvar.so] [--json FILE]
 
@@ -48,7 +48,8 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 SUM = HEAD + "float s = 0;\nfor (uint i = t; i < n; i += size) s += a[row * n + i];" + TOTAL.format(
     v="s", op="sum", none="0.0f") + "if (t == 0) out[row] = s;"
 SUM_CHUNKS = SUM.replace("for (uint i = t; i < n; i += size)",
-                         "uint each = (n + size - 1) / size, end = min(n, (t + 1) * each);\nfor (uint i = t * each; i < end; i++)")
+                         "uint each = (n + size - 1) / size, end = min(n, (t + 1) * each);\n"
+                         "for (uint i = t * each; i < end; i++)")
 SOFTMAX = HEAD + """
 float m = -INFINITY, s = 0;
 for (uint i = t; i < n; i += size) m = max(m, a[row * n + i]);

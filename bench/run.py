@@ -3,8 +3,8 @@
 usage: run.py [--threads N] [--cases REGEX] [--rounds N] [--roofs PROGRAM] [--json FILE] [--plot FOLDER] [PEER ...]
 A round runs every peer once for at least 20 ms, and the machine's own rate (bench/roofs.c) likewise; medians over the rounds are
 quoted, with the spread of the middle half. A share above 1 means that the machine's mood changed, or that caches helped.
-Where a neighbour's threads come and go on the cores, everything waits up to a tenth of a second for a moment without them; our share of
-the roof is also given over those rounds alone that had none just before nor just after.
+Where a neighbour's threads come and go on the cores, everything waits up to a tenth of a second for a moment without them;
+our share of the roof is also given over those rounds alone that had none just before nor just after.
 """
 
 import argparse
@@ -75,7 +75,7 @@ class Roofs:
 
 
 def interleave(thunks, rounds, roofs, bound):
-    """peer → seconds a call, one a round; the roof's rate, one a round; and those of our seconds that no other thread disturbed."""
+    """peer → seconds a call, one a round; the roof's rate, one a round; our seconds that no other thread disturbed."""
     counts = {peer: repeats(thunk) for peer, thunk in thunks.items()}
     times, rates, undisturbed = {peer: [] for peer in thunks}, [], []
     for _ in range(rounds):

@@ -45,8 +45,8 @@ static invar_status check_gradient(const invar_norm_call *call, invar_view *view
     *wanted = tensor != NULL;
     if (!tensor) return INVAR_OK;
     if (!has)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected NULL where there is no %s, got a tensor", call->operation, argument,
-                          of);
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected NULL where there is no %s, got a tensor", call->operation,
+                          argument, of);
     INVAR_TRY(invar_view_init_float(view, tensor, call->operation, argument));
     INVAR_TRY(invar_view_expect_shape(view, 1, like->shape, call->operation, argument));
     INVAR_TRY(invar_view_expect_type(view, like->type, call->operation, argument));

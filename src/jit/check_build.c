@@ -13,7 +13,8 @@ const char *const *invar_check_flags(bool clang) {
     static const char *const for_gcc[] = { FOR_BOTH, "-fsanitize=bounds-strict", NULL };
     /* clang would leave out the read of a place that is then written, and hooks in blocks that others imply. Its `bounds` holds
      * local-bounds too, which raises a signal. */
-    static const char *const for_clang[] = { FOR_BOTH, "-fsanitize=array-bounds", "-mllvm", "-tsan-instrument-read-before-write=1",
+    static const char *const for_clang[] = { FOR_BOTH, "-fsanitize=array-bounds",
+                                             "-mllvm", "-tsan-instrument-read-before-write=1",
                                              "-mllvm", "-sanitizer-coverage-prune-blocks=0", NULL };
     return clang ? for_clang : for_gcc;
 }

@@ -18,8 +18,8 @@ static void put_arrays(const invar_generator *g) {
 static void put_shape(const invar_generator *g, int32_t k, const char *type, const char *element, const char *name) {
     int i = (int)k, ndim = (int)g->key->arrays[k].ndim;
     if (invar_is_metal(g->source)) PUT("    const %s *invar_%s_%d = invar_l.%ss[%d];\n", element, name, i, name, i);
-    else PUT("    %s invar_%s_%d{};\n    for (int i = 0; i < %d; i++) invar_%s_%d[i] = invar_l.%ss[%d][i];\n", type, name, i, ndim,
-             name, i, name, i);
+    else PUT("    %s invar_%s_%d{};\n    for (int i = 0; i < %d; i++) invar_%s_%d[i] = invar_l.%ss[%d][i];\n", type, name, i,
+             ndim, name, i, name, i);
 }
 
 /* Locals of an entry point: what the text uses of shapes. */

@@ -31,7 +31,8 @@ typedef struct launch_state {
     invar_group failure;  /* of the first group that failed */
 } launch_state;
 
-static const invar_runtime services = { invar_group_collective, invar_group_barrier, invar_group_yield, NULL, NULL, NULL, NULL, NULL };
+static const invar_runtime services = { invar_group_collective, invar_group_barrier, invar_group_yield,
+                                        NULL, NULL, NULL, NULL, NULL };
 
 /* ---- a piece of work ------------------------------------------------------------------------------- */
 
@@ -187,7 +188,8 @@ static void run_all(launch_state *state, invar_run *run) {
 char *invar_exec_describe(const invar_group *group, char *text, size_t capacity) {
     const invar_module *module = group->module;
     invar_site none = { "the kernel", "a wait", 0 };
-    const invar_site *site = group->end_site > 0 && group->end_site < module->site_count ? &module->sites[group->end_site] : &none;
+    const bool known = group->end_site > 0 && group->end_site < module->site_count;
+    const invar_site *site = known ? &module->sites[group->end_site] : &none;
     const uint32_t *thread = group->end_position.grid, *id = group->id;
     int length = snprintf(text, capacity, "%s:%d: %s: thread (%u, %u, %u) of group (%u, %u, %u) ", site->file, site->line,
                           site->name, thread[0], thread[1], thread[2], id[0], id[1], id[2]);

@@ -73,7 +73,8 @@ static const char *skip_alias(const char *message) {
 
 /* The message without the names of our own namespaces and the markers of calls, which the user did not write. */
 static void append_message(invar_text *out, const char *message) {
-    static const char *const noise[] = { "const invar_shim::invar_here_at&, ", "invar_shim::user::", "invar_shim::metal::", "invar_shim::",
+    static const char *const noise[] = { "const invar_shim::invar_here_at&, ", "invar_shim::user::", "invar_shim::metal::",
+                                         "invar_shim::",
                                          "const invar_here_at&, ", "const invar_here_at &, ",
                                          "invar_here_at, ", "const invar_position, ", "invar_here, ", "invar_here" };
     while (*message) {
@@ -111,7 +112,8 @@ static size_t word_at(const char *line, size_t length, size_t at, size_t *begin)
 }
 
 /* How often the word occurs in a line before `end`; *last is where it begins for the occurrence number `wanted`. */
-static int count_word(const char *line, size_t length, size_t end, const char *word, size_t word_length, int wanted, size_t *last) {
+static int count_word(const char *line, size_t length, size_t end, const char *word, size_t word_length, int wanted,
+                      size_t *last) {
     int count = 0;
     for (size_t i = 0; i + word_length <= length && i < end; i++) {
         if (memcmp(line + i, word, word_length)) continue;

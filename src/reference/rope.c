@@ -12,7 +12,8 @@ static void fill_frequencies(const invar_rope_job *job, long double *frequency) 
     }
 }
 
-static void fill_row(const invar_rope_job *job, const long double *frequency, double *cosine, double *sine, long double position) {
+static void fill_row(const invar_rope_job *job, const long double *frequency, double *cosine, double *sine,
+                     long double position) {
     for (int64_t i = 0; i < job->dims / 2; i++) {
         long double angle = position * (long double)job->scale * frequency[i];
         cosine[i] = (double)cosl(angle);
@@ -24,7 +25,8 @@ static void turn(const invar_rope_job *job, char *y, const char *x, const double
     const int64_t pairs = job->dims / 2;
     for (int64_t i = 0; i < pairs; i++) {
         int64_t first = job->traditional ? 2 * i : i, second = job->traditional ? 2 * i + 1 : i + pairs;
-        double a = invar_load_float(x + first * job->x.step, job->type), b = invar_load_float(x + second * job->x.step, job->type);
+        double a = invar_load_float(x + first * job->x.step, job->type);
+        double b = invar_load_float(x + second * job->x.step, job->type);
         invar_store_float(y + first * job->y.step, job->type, a * cosine[i] - b * sine[i]);
         invar_store_float(y + second * job->y.step, job->type, a * sine[i] + b * cosine[i]);
     }

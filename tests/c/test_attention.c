@@ -166,8 +166,8 @@ static void types_promote(void) {
     attention_free(&d);
 }
 
-/* Scores of 0 give every key the weight 1. Values of feature d are the bfloat16 numbers 1 + d/128 and 1 + (d + 1)/128 by turns, so
- * that sums are exact and every quotient lies half way between the two: the even one is right. */
+/* Scores of 0 give every key the weight 1. Values of feature d are the bfloat16 numbers 1 + d/128 and 1 + (d + 1)/128 by turns,
+ * so that sums are exact and every quotient lies half way between the two: the even one is right. */
 static void quotients_are_rounded_once(void) {
     enum { QUERIES = 20, FEATURES = 64 };
     const char *cpu;

@@ -173,8 +173,9 @@ static void check_rows_alone(norm_case *c, invar_context *context, const char *c
     check_array_free(&sum);
 }
 
-/* Stores past the caches must change no bit either, wherever the rows begin, whether or not they follow on one another: rows of halves
- * that begin between four bytes, rows that end between cache lines, and one that leaves a few elements to its last piece. */
+/* Stores past the caches must change no bit either, wherever the rows begin, whether or not they follow on one another: rows of
+ * halves that begin between four bytes, rows that end between cache lines, and one that leaves a few elements to its last
+ * piece. */
 static void threads_batches_and_streaming_do_not_change_bits(void) {
     const int threads[] = { 1, 2, 3, 7 };
     const int64_t shapes[][2] = { { 530, 261 }, { 270, 262 }, { 130, 1030 } }, apart[] = { 2, 1 };

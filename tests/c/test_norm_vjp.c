@@ -285,7 +285,8 @@ static void layouts_do_not_change_bits(void) {
     }
 }
 
-/* Two rows that take turns, where a vector of dx belongs to both or, with rows apart, to one; some rows need the longer formulas. */
+/* Two rows that take turns, where a vector of dx belongs to both or, with rows apart, to one; some rows need the longer
+ * formulas. */
 static void rows_in_pieces_have_the_same_bits(void) {
     const int64_t apart[] = { 2, 1 }, features[] = { 2082, 4096 };
     const invar_dtype types[] = { check_f32, check_f16, check_bf16 };

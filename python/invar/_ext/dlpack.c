@@ -123,7 +123,8 @@ static bool check_device(PyObject *object, const char *operation, const char *ar
     Py_XDECREF(type);
     Py_XDECREF(id);
     if (PyErr_Occurred())
-        return raise_because(PyExc_ValueError, operation, argument, "expected an array that tells its device, got one that does not");
+        return raise_because(PyExc_ValueError, operation, argument,
+                             "expected an array that tells its device, got one that does not");
     return on_cpu(device, operation, argument);
 }
 

@@ -70,7 +70,8 @@ static void vjp_narrow_rows(const vjp_tile *x, const vjp_narrow *to, int64_t r, 
 }
 
 /* A vector of pairs that are seen as they are. */
-VEC_INLINE vjp_formed vjp_form_seen(const invar_attention_call *call, const vjp_shared *row, const float *score, const float *slope) {
+VEC_INLINE vjp_formed vjp_form_seen(const invar_attention_call *call, const vjp_shared *row, const float *score,
+                                    const float *slope) {
     return vjp_form(call, false, false, VJP_OF_PAIR, row, vf_load(score), vf_load(slope), vf_zero());
 }
 

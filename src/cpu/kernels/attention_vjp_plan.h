@@ -38,7 +38,8 @@ typedef struct vjp_plan {
 /* Spans that keep each thread busy to the end, and all threads together: no more, since each reads the queries anew. */
 enum { VJP_EVEN_TASKS = 8, VJP_MOST_TASKS = 64 };
 
-/* Bytes of L2 that K, its transpose, V's, and both gradients of a span may take, in float32 where it has 2 MiB, and of dq's memory. */
+/* Bytes of L2 that K, its transpose, V's, and both gradients of a span may take, in float32 where it has 2 MiB, and of dq's
+ * memory. */
 enum { VJP_SPAN_BYTES = 512 << 10, VJP_STRONG_BYTES = 1 << 20, VJP_DQ_BYTES = 32 << 20 };
 
 static inline vjp_plan vjp_plan_of(const invar_attention_vjp_call *call, int pair) {

@@ -71,8 +71,8 @@ typedef void invar_norm_vjp_kernel(const invar_norm_job *job, int64_t first, int
 typedef void invar_norm_merge_kernel(const invar_norm_job *job, char *out, invar_float_type type, int64_t step,
                                      const char *partial, int64_t chunks, int64_t first, int64_t count);
 
-/* weight or bias as the kernels want it for a job of this format, `features` of the accumulation type, in an order of their own for
- * bfloat16: the vector itself where it is that already, else converted into scratch, which holds as many doubles. */
+/* weight or bias as the kernels want it for a job of this format, `features` of the accumulation type, in an order of their own
+ * for bfloat16: the vector itself where it is that already, else converted into scratch, which holds as many doubles. */
 typedef const void *invar_norm_widen_kernel(const invar_norm_job *job, void *scratch, const char *data, invar_float_type type,
                                             int64_t step);
 

@@ -134,7 +134,8 @@ VEC_INLINE void write_block(const bool centred, const int type, norm_task *task,
         const int64_t n = count - i < piece ? count - i : piece, at = first + i;
         const row_norm part = row_from(row, at);
         char *to = staged ? task->y_stage.bytes : y + at * out->step;
-        if (!centred && sum) norm_emit(type, job, &task->sum, &task->sum_stage, x + i * item, sum + at * sum_out->step, sum_out, n);
+        if (!centred && sum)
+            norm_emit(type, job, &task->sum, &task->sum_stage, x + i * item, sum + at * sum_out->step, sum_out, n);
         write_any(type, centred, to, &part, x + i * item, n, task->streams && n * item >= 2 * VEC_LINE ? &task->seam : NULL);
         if (staged) norm_emit(type, job, &task->y, &task->y_stage, to, y + at * out->step, out, n);
     }

@@ -21,7 +21,9 @@ VEC_INLINE void norm_push_two(const int type, vec_flow *flow, int64_t at, vf a, 
     else vec_flow_push(flow, at, a), vec_flow_push(flow, at + VEC_BYTES, b);
 }
 /* The elements of a row that are loaded two vectors at a time. */
-VEC_INLINE int64_t norm_whole(const int type, int64_t count) { return count - count % (type == INVAR_BF16 ? VSUM_LANES : 2 * VW); }
+VEC_INLINE int64_t norm_whole(const int type, int64_t count) {
+    return count - count % (type == INVAR_BF16 ? VSUM_LANES : 2 * VW);
+}
 
 /* vf_join_split's NaNs: one of float32 weights may have all bits set, as CUDA's do, and would round to a zero. */
 VEC_INLINE vf plain_nan(vf v) { return vf_select(vf_eq(v, v), v, vf_set1(__builtin_nanf(""))); }
@@ -67,8 +69,9 @@ VEC_INLINE void norm_widen(const bool add, float *to, const char *from, invar_fl
 /* How this instruction set reads the job's rows: half types in place where widening them in registers costs next to nothing. */
 VEC_INLINE invar_float_type norm_format(const invar_norm_job *job) { return VEC_SPLIT ? job->format : INVAR_F32; }
 
-/* A kernel, from rows_of(centred, type, job, first, rows, scratch). Each type is a function of its own: where one holds all of them
- * the compiler keeps pointers and vectors of the inner loops on the stack, which took layer_norm's VJP 5 to 20 % longer. */
+/* A kernel, from rows_of(centred, type, job, first, rows, scratch). Each type is a function of its own: where one holds
+ * all of them the compiler keeps pointers and vectors of the inner loops on the stack, which took layer_norm's VJP 5 to 20 %
+ * longer. */
 #define NORM_KERNEL_OF_(name, rows_of, centred, type) \
     static __attribute__((noinline)) void name(const invar_norm_job *job, int64_t first, int64_t rows, void *scratch) { \
         rows_of(centred, type, job, first, rows, scratch); \
@@ -184,7 +187,9 @@ enum {
     NORM_NEAR_GRADIENT, /* Σ x², Σ x, Σ g·x, Σ g */
     NORM_LAYER_GRADIENT /* Σ u², Σ u, Σ g·u, Σ g */
 };
-VEC_INLINE bool norm_centred(const int kind) { return kind == NORM_OFFSET || kind == NORM_VARIANCE || kind == NORM_LAYER_GRADIENT; }
+VEC_INLINE bool norm_centred(const int kind) {
+    return kind == NORM_OFFSET || kind == NORM_VARIANCE || kind == NORM_LAYER_GRADIENT;
+}
 VEC_INLINE int norm_sums(const int kind) {
     return kind >= NORM_NEAR_GRADIENT ? 4 : kind == NORM_VARIANCE || kind == NORM_RMS_GRADIENT ? 2 : 1;
 }
@@ -271,7 +276,8 @@ VEC_INLINE void norm_sweep(const int kind, const int type, const bool fetches, c
         for (int j = first; j < first + width; j++) p->lane[k][j] = lane[k][j];
 }
 
-/* One block of a pass, of elements of `type`; in several sweeps, of a part of the lanes each, where registers are too few for all. */
+/* One block of a pass, of elements of `type`; in several sweeps, of a part of the lanes each, where registers are too few
+ * for all. */
 VEC_INLINE void norm_accumulate(const int kind, const int type, const bool fetches, norm_pass *p, int64_t count) {
     const int all = norm_sums(kind) * VSUM;
     const int width = all < VEC_REGISTERS ? VSUM : all / 2 < VEC_REGISTERS ? VSUM / 2 : VSUM / 4;
@@ -296,8 +302,8 @@ typedef struct norm_moments {
     float shift, scale, level; /* δ, r, -δ · r */
 } norm_moments;
 
-/* The elements whose mean the others are counted from: a sixteenth of the row, in whole runs. Their mean lies within four deviations
- * of the row's, so that the difference which gives the variance loses at most 4 bits. */
+/* The elements whose mean the others are counted from: a sixteenth of the row, in whole runs. Their mean lies within four
+ * deviations of the row's, so that the difference which gives the variance loses at most 4 bits. */
 VEC_INLINE int64_t norm_head(int64_t features) {
     return features < VSUM_LANES ? features : (features / 16 + VSUM_LANES - 1) / VSUM_LANES * VSUM_LANES;
 }
@@ -319,7 +325,8 @@ static const float norm_ones[16] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
 /* Results go from the registers to a contiguous row of the job's format; past the caches, turned to its vectors (vec_flow). Other
- * outputs are computed a piece at a time in a stage in L1, and go from there to another type, to places apart, or past the caches. */
+ * outputs are computed a piece at a time in a stage in L1, and go from there to another type, to places apart, or past the
+ * caches. */
 enum { NORM_PIECE = 1024, NORM_STAGE = 4 * NORM_PIECE }; /* elements; bytes */
 typedef struct norm_stage {
     _Alignas(64) char before[VEC_LINE], bytes[NORM_STAGE]; /* as vec_stream wants it */

@@ -40,8 +40,8 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
 
 /* Past the caches dx of one row is written in the same loop that sums up the row after the next: loads, stores and arithmetic
  * come evenly, and the reductions of a row's sums have the time of a whole row. Meanwhile the row two further on is fetched.
- * With job->pieces two rows take turns piece by piece where weight and partial sums are more than L1 holds beside the rows: for the
- * second they then come from there. */
+ * With job->pieces two rows take turns piece by piece where weight and partial sums are more than L1 holds beside the rows: for
+ * the second they then come from there. */
 enum { PIPE_LEAD = 2, PIPE_AHEAD = 4, PIPE_BYTES = 16384, PIPE_NEAR_BYTES = 1024, PIPE_PIECE = 512 /* elements */ };
 
 typedef struct piped_row {
@@ -237,9 +237,11 @@ VEC_INLINE bool takes_pipe(const int type, const vjp_task *task) {
            norm_in_place(type, job, INVAR_NORM_DY) && job->features * (type == INVAR_F32 ? 4 : 2) <= PIPE_BYTES;
 }
 
-/* Where rows stand in place, and dx goes through the caches: past them two rows side by side are slower than one after the other. */
+/* Where rows stand in place, and dx goes through the caches: past them two rows side by side are slower than one after the
+ * other. */
 VEC_INLINE bool take_together(const int type, const invar_norm_job *job) {
-    return VJP_ROWS > 1 && !norm_streams(job) && norm_in_place(type, job, INVAR_NORM_X) && norm_in_place(type, job, INVAR_NORM_DY);
+    return VJP_ROWS > 1 && !norm_streams(job) && norm_in_place(type, job, INVAR_NORM_X) &&
+           norm_in_place(type, job, INVAR_NORM_DY);
 }
 
 VEC_INLINE void vjp_rows_of(const bool centred, const int type, const invar_norm_job *job, int64_t first_row, int64_t rows,

@@ -4,8 +4,9 @@
  *   rms_norm:   k = ((Σ g·x · r) · r) / D,             dx = r · (g - x·k),                          dw += dy · (x·r)
  *   layer_norm: k = (((Σ g·u - δ · Σg) · r) · r) / D,  dx = (g - Σg / D) · r - h·k,   db += dy,     dw += dy · h
  *
- * r, u, δ and h = fma(u, r, -δ · r) as in the forward kernel, computed again: a row's sums cost less than reading them from memory
- * would. x and dy are read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay in a cache.
+ * r, u, δ and h = fma(u, r, -δ · r) as in the forward kernel, computed again: a row's sums cost less than reading them from
+ * memory would. x and dy are read from memory once and dx is written once; dw and db grow in a chunk's partial sums, which stay
+ * in a cache.
  *
  * Where x and dy are of one half type, a row whose deviations are neither tiny nor huge, nor its mean far from 0, takes `brief`
  * formulas. With m = 0, d = dy · r, and u = x - δ (for rms_norm x):
@@ -133,15 +134,15 @@ static __attribute__((noinline)) row_gradient measure_again(const int type, cons
     return measure_about_head(INVAR_BF16, job, x, dy, next, far);
 }
 
-/* Of a row measured about its head: sums about 0 would find it more than 4 deviations away as well. From 4 to 5 leaves them 2 % of
- * the squared mean for rounding errors, where 2^20 features make at most 0.6. */
+/* Of a row measured about its head: sums about 0 would find it more than 4 deviations away as well. From 4 to 5 leaves them 2 %
+ * of the squared mean for rounding errors, where 2^20 features make at most 0.6. */
 VEC_INLINE bool surely_far(const row_gradient *row, int64_t features) {
     const float distance = sf_fma(row->mean, row->scale, -row->level); /* the mean, in deviations */
     return features <= 1 << 20 && (distance > 5 || distance < -5);
 }
 
-/* The next x is fetched while this one is summed, or while dx is written: rms_norm's sums over bfloat16 are so short that fetching
- * held them up on Zen 4, by 12 % at rows of 4096. */
+/* The next x is fetched while this one is summed, or while dx is written: rms_norm's sums over bfloat16 are so short that
+ * fetching held them up on Zen 4, by 12 % at rows of 4096. */
 VEC_INLINE bool fetches_late(const bool centred, const int type) { return !centred && type == INVAR_BF16; }
 
 VEC_INLINE void measure(const bool centred, const int type, const int rows, row_gradient *row, vjp_task *task, norm_source *x,
@@ -223,7 +224,8 @@ VEC_INLINE void write_some(const int type, const bool centred, const bool brief,
     for (int64_t at = 0; i < end; i += VW, at += VW * item) {
         const int n = norm_left(end, i);
         const vf weight = vf_load_n(run->weight.data + (i & run->weight.mask), n);
-        vf dw = sum ? vf_load_n(run->sums.dweight + i, n) : vf_zero(), db = sum && centred ? vf_load_n(run->sums.dbias + i, n) : dw;
+        vf dw = sum ? vf_load_n(run->sums.dweight + i, n) : vf_zero();
+        vf db = sum && centred ? vf_load_n(run->sums.dbias + i, n) : dw;
         for (int r = 0; r < rows; r++) {
             vf x = vf_load_as_n(type, run->x[r] + i * item, n), dy = vf_load_as_n(type, run->dy[r] + i * item, n);
             const row_vectors v = vectors_of(&row[r]);
@@ -262,7 +264,8 @@ VEC_INLINE void write_run(const int type, const bool past, const bool centred, c
         if (fetches_late(centred, type)) norm_fetch(&run.x_ahead[0], i * item, bytes);
         if (fetches_late(centred, type) && rows > 1) norm_fetch(&run.x_ahead[rows - 1], i * item, bytes);
         const int64_t j = i + VW;
-        const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)), vf_load(run.weight.data + (j & run.weight.mask)) };
+        const vf weight[2] = { vf_load(run.weight.data + (i & run.weight.mask)),
+                               vf_load(run.weight.data + (j & run.weight.mask)) };
         if (sum) dw[0] = vf_load(run.sums.dweight + i), dw[1] = vf_load(run.sums.dweight + j);
         if (sum && centred) db[0] = vf_load(run.sums.dbias + i), db[1] = vf_load(run.sums.dbias + j);
         write_two(type, past, centred, brief, sum, &run, 0, &first, i, weight, dw, db, &flow);

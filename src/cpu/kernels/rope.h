@@ -35,10 +35,10 @@ typedef struct invar_rope_job {
     const double *high, *low;
 } invar_rope_job;
 
-/* Positions first_position …, slices first_slice …; both counts >= 1. Angles are those of invar.h; the same job gives the same bits
- * however it is divided. y may be exactly x. Features from dims on are copied bit for bit. scratch: 64-byte aligned,
- * invar_rope_scratch(job) bytes, contents undefined. NaN and infinity go where the formulas carry them; an angle that is
- * not finite is NaN. Elements are float32, float16 or bfloat16; float64 too in the reference. */
+/* Positions first_position …, slices first_slice …; both counts >= 1. Angles are those of invar.h; the same job gives the same
+ * bits however it is divided. y may be exactly x. Features from dims on are copied bit for bit. scratch: 64-byte aligned,
+ * invar_rope_scratch(job) bytes, contents undefined. NaN and infinity go where the formulas carry them; an angle that is not
+ * finite is NaN. Elements are float32, float16 or bfloat16; float64 too in the reference. */
 typedef void invar_rope_kernel(const invar_rope_job *job, int64_t first_position, int64_t positions, int64_t first_slice,
                                int64_t slices, void *scratch);
 

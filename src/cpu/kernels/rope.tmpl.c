@@ -262,8 +262,8 @@ VEC_INLINE void flow_neighbours(const int type, vec_flow *flow, int64_t at, cons
 }
 
 /* Rows that follow one on the other in y. */
-VEC_INLINE void flow_rows(const int type, const invar_rope_job *job, char *y, const char *x, const char *ahead, const float *table,
-                          int64_t count, vec_seam *seam) {
+VEC_INLINE void flow_rows(const int type, const invar_rope_job *job, char *y, const char *x, const char *ahead,
+                          const float *table, int64_t count, vec_seam *seam) {
     const int64_t width = invar_rope_table_row(job), sines = width / 2, pairs = job->dims / 2;
     const int64_t bytes = job->features * (type == INVAR_F32 ? 4 : 2), together = bytes < FETCHED ? FETCHED / bytes : 1;
     vec_flow flow = vec_flow_begin(seam, y);
@@ -280,8 +280,8 @@ VEC_INLINE void flow_rows(const int type, const invar_rope_job *job, char *y, co
     vec_flow_end(&written, seam, count * bytes, NULL, 0);
 }
 
-/* Rows, and halves of rows, of whole vectors that begin at multiples of 4 bytes. A vector must be a line: with AVX2, storing halves of
- * lines in two places by turns, float32 took 6 to 10 % longer than through the stage. */
+/* Rows, and halves of rows, of whole vectors that begin at multiples of 4 bytes. A vector must be a line: with AVX2, storing
+ * halves of lines in two places by turns, float32 took 6 to 10 % longer than through the stage. */
 static bool flows(const invar_rope_job *job) {
     uintptr_t odd = (uintptr_t)job->y.data | (uintptr_t)job->y.row;
     for (int d = 0; d < job->ndim; d++) odd |= (uintptr_t)job->y.stride[d];
@@ -289,8 +289,8 @@ static bool flows(const invar_rope_job *job) {
 }
 
 /* One slice's rows of a block, whose features stand together; ahead: the next slice's, or NULL. */
-VEC_INLINE void turn_block(const int type, const invar_rope_job *job, char *y, const char *x, const char *ahead, const float *table,
-                           int64_t count, rope_past *past) {
+VEC_INLINE void turn_block(const int type, const invar_rope_job *job, char *y, const char *x, const char *ahead,
+                           const float *table, int64_t count, rope_past *past) {
     const int64_t width = invar_rope_table_row(job), bytes = job->features * (type == INVAR_F32 ? 4 : 2);
     const bool flowing = past->flows, staged = !flowing && job->stream && VEC_STREAMS && bytes <= STAGE;
     const int64_t most = !staged && !flowing ? count : job->y.row != bytes ? 1 : staged ? STAGE / bytes : count;
@@ -298,7 +298,8 @@ VEC_INLINE void turn_block(const int type, const invar_rope_job *job, char *y, c
         n = count - i < most ? count - i : most;
         char *to = staged ? past->stage : y + i * job->y.row;
         if (flowing) {
-            flow_rows(type, job, to, x + i * job->x.row, ahead ? ahead + i * job->x.row : NULL, table + i * width, n, &past->seam);
+            flow_rows(type, job, to, x + i * job->x.row, ahead ? ahead + i * job->x.row : NULL, table + i * width, n,
+                      &past->seam);
             continue;
         }
         for (int64_t k = 0; k < n; k++, to += staged ? bytes : job->y.row) {

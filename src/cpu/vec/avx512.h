@@ -91,8 +91,8 @@ VEC_INLINE void vf_transpose(vf r[VW]) {
     VEC_QUARTERS_(2, lo, high)
     VEC_QUARTERS_(3, hi, high)
 }
-/* A pointer to rows that the compiler may not see through: it would keep one to each of 16 rows, on the stack, where four rows are
- * reached from one by 0, 1, 2 and 3 strides. */
+/* A pointer to rows that the compiler may not see through: it would keep one to each of 16 rows, on the stack, where four rows
+ * are reached from one by 0, 1, 2 and 3 strides. */
 VEC_INLINE const char *vec_rows_(const char *p) {
     __asm__("" : "+r"(p));
     return p;

@@ -6,9 +6,9 @@
  *
  *   vf_load_split(p, &even, &odd)    2·VW bfloat16 numbers from p, widened: they lie two in a 32-bit lane, so that a shift widens
  *                                    the even ones and a mask the odd ones, half the instructions of widening neighbours
- *   vf_join_split(even, odd)         what vf_load_split gave, in its order, rounded to nearest even, for vec_store_joined(p, v), or as
- *                                    the bits of VW floats vec_joined_bits(v); a NaN's lower half must be 0, as in every NaN that
- *                                    arithmetic on widened numbers gives
+ *   vf_join_split(even, odd)         what vf_load_split gave, in its order, rounded to nearest even, for vec_store_joined(p, v),
+ *                                    or as the bits of VW floats vec_joined_bits(v); a NaN's lower half must be 0, as in every
+ *                                    NaN that arithmetic on widened numbers gives
  *   vf_join_f16_bits(first, second)  the bits of VW floats: 2·VW numbers in float16, in their order
  *
  * VEC_SPLIT is 0 where this is not written; there even and odd are the first and the second VW. */

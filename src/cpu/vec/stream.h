@@ -29,7 +29,8 @@ typedef struct vec_turn {
 VEC_INLINE void vf_stream(float *p, vf v) { _mm256_stream_ps(p, v); }
 VEC_INLINE void vec_stream_end(void) { _mm_sfence(); }
 VEC_INLINE vec_turn vec_turn_by(int n) {
-    return (vec_turn){ _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(n)), vm_not(vm_first(VW - n)) };
+    return (vec_turn){ _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(n)),
+                       vm_not(vm_first(VW - n)) };
 }
 VEC_INLINE vf vf_turn(vf rest, vf v, vec_turn by) { return _mm256_permutevar8x32_ps(vf_select(by.last, rest, v), by.order); }
 #else
@@ -139,7 +140,8 @@ static inline void vec_flow_end(const vec_flow *flow, vec_seam *s, int64_t at, c
     vf_store(s->rest, vf_turn(f.rest, left > 0 ? vf_load(tail) : f.rest, f.turn));
 }
 
-/* Where `flow` began apart and the row of `s`, which has ended meanwhile, stands right before it: the vector that they share goes. */
+/* Where `flow` began apart and the row of `s`, which has ended meanwhile, stands right before it: the vector that they share
+ * goes. */
 static inline void vec_seam_join(vec_seam *s, vec_flow *flow) {
     if (flow->apart == 0 && s->end == flow->to) {
         memcpy(flow->first, s->rest, (size_t)(flow->to - flow->aligned));

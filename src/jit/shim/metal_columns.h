@@ -68,17 +68,22 @@ template <class T, int K, int R, int C> constexpr matrix<T, C, R> operator*(cons
     for (int i = 0; i < C; i++) result[i] = a * b[i];
     return result;
 }
-template <class T, int C, int R, class B> constexpr matrix<T, C, R> &operator+=(matrix<T, C, R> &a, const B &b) { return a = a + b; }
-template <class T, int C, int R, class B> constexpr matrix<T, C, R> &operator-=(matrix<T, C, R> &a, const B &b) { return a = a - b; }
-template <class T, int C, int R, class B> constexpr matrix<T, C, R> &operator*=(matrix<T, C, R> &a, const B &b) { return a = a * b; }
-template <class T, int C, int R, class B> constexpr matrix<T, C, R> &operator/=(matrix<T, C, R> &a, const B &b) { return a = a / b; }
+template <class T, int C, int R, class B>
+constexpr matrix<T, C, R> &operator+=(matrix<T, C, R> &a, const B &b) { return a = a + b; }
+template <class T, int C, int R, class B>
+constexpr matrix<T, C, R> &operator-=(matrix<T, C, R> &a, const B &b) { return a = a - b; }
+template <class T, int C, int R, class B>
+constexpr matrix<T, C, R> &operator*=(matrix<T, C, R> &a, const B &b) { return a = a * b; }
+template <class T, int C, int R, class B>
+constexpr matrix<T, C, R> &operator/=(matrix<T, C, R> &a, const B &b) { return a = a / b; }
 template <class T, int C, int R> constexpr bool operator==(const matrix<T, C, R> &a, const matrix<T, C, R> &b) {
     bool same = true;
     for (int i = 0; i < C; i++)
         for (int k = 0; k < R; k++) same = same && a[i][k] == b[i][k];
     return same;
 }
-template <class T, int C, int R> constexpr bool operator!=(const matrix<T, C, R> &a, const matrix<T, C, R> &b) { return !(a == b); }
+template <class T, int C, int R>
+constexpr bool operator!=(const matrix<T, C, R> &a, const matrix<T, C, R> &b) { return !(a == b); }
 
 template <class T, int C, int R> constexpr matrix<T, R, C> transpose(const matrix<T, C, R> &m) {
     matrix<T, R, C> result(T(0));
