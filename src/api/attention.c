@@ -31,9 +31,10 @@ typedef struct schedule {
     const invar_attention_call *call;
     invar_attention_kernel *kernel;
     int64_t units, unit_rows;
-    int64_t chunk_rows, chunks;   /* rows of a piece; pieces of a unit */
+    int64_t chunk_rows, chunks;   /* rows of a piece, of each of its units; chunks of a unit */
     int64_t blocks;               /* of key_len keys */
     bool split, alone;            /* alone: one task does everything */
+    int64_t heads;                /* units of a piece */
     bool units_first;             /* all units' last chunks, then those before; else a unit's K and V stay in cache */
     int64_t part_floats;          /* one block's part of a chunk */
     int64_t pieces_at_once, blocks_at_once; /* of a wave; a piece here is a chunk with all its blocks */
@@ -85,6 +86,17 @@ static bool units_first(const schedule *s, int threads) {
     return uneven || (few_masked(call) && call->mask.head_stride == 0);
 }
 
+/* Heads of a piece: those that share a mask turn each block of it once, as long as threads have enough pieces. */
+static int64_t heads_together(const schedule *s, int threads) {
+    const invar_attention_call *call = s->call;
+    int64_t heads = 1;
+    if (!few_masked(call) || call->mask.head_stride != 0) return 1;
+    while (heads < INVAR_ATTENTION_HEADS && call->kv_heads % (2 * heads) == 0 &&
+           (threads == 1 || s->tasks / (2 * heads) >= EVEN_TASKS * threads))
+        heads *= 2;
+    return heads;
+}
+
 /* Rows of a chunk: as many as keep all threads busy, and no more than share the caches. */
 static int64_t chunk_rows(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
@@ -111,6 +123,8 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
     s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
     s.units_first = units_first(&s, threads);
+    s.heads = few ? 1 : heads_together(&s, threads);
+    s.tasks /= s.heads;
     s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
     if (s.split) plan_split(&s);
     const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *
@@ -122,9 +136,9 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
 }
 
 static invar_attention_work piece_work(const schedule *s, int64_t piece) {
-    const int64_t unit = s->units_first ? piece % s->units : piece / s->chunks;
-    const int64_t chunk = s->chunks - 1 - (s->units_first ? piece / s->units : piece % s->chunks);
-    invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads };
+    const int64_t units = s->units / s->heads, unit = (s->units_first ? piece % units : piece / s->chunks) * s->heads;
+    const int64_t chunk = s->chunks - 1 - (s->units_first ? piece / units : piece % s->chunks);
+    invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads, .heads = s->heads };
     work.row_first = chunk * s->chunk_rows;
     work.row_last = work.row_first + s->chunk_rows < s->unit_rows ? work.row_first + s->chunk_rows : s->unit_rows;
     work.block_last = s->blocks;
@@ -141,7 +155,7 @@ static void run_piece(void *argument, int64_t index, void *scratch) {
 static void run_alone(void *argument, int64_t index, void *scratch) {
     const schedule *s = argument;
     (void)index;
-    for (int64_t piece = 0; piece < s->units * s->chunks; piece++) run_piece(argument, piece, scratch);
+    for (int64_t piece = 0; piece < s->units / s->heads * s->chunks; piece++) run_piece(argument, piece, scratch);
 }
 
 static void run_part(void *argument, int64_t index, void *scratch) {
@@ -194,7 +208,8 @@ static void describe(invar_plan *plan, const schedule *s, const invar_kernels *k
     snprintf(plan->reason, sizeof plan->reason, "%s: %s", shape,
              s->split ? "few rows, so each block of keys is a task of its own and parts are merged in order"
              : s->alone ? "too little work to wake threads for"
-                        : "a task is a chunk of one kv head's query rows against all its keys");
+             : s->heads > 1 ? "a task is a chunk of query rows of kv heads that share their mask, against all their keys"
+                            : "a task is a chunk of one kv head's query rows against all its keys");
     plan->query_tile = (int32_t)s->chunk_rows;
     plan->key_block = (int32_t)call->key_block;
     plan->key_splits = s->split ? s->blocks_at_once : 1;
@@ -211,7 +226,7 @@ static invar_status run(invar_context *context, const invar_attention_call *call
     invar_run run;
     bool planned;
     INVAR_TRY(invar_run_begin(&run, context, execution, s.tasks, shared_bytes(&s),
-                              invar_attention_scratch(call, s.chunk_rows), operation, &planned));
+                              invar_attention_scratch(call, s.chunk_rows, s.heads), operation, &planned));
     if (planned) {
         describe(execution->plan, &s, kernels);
         return INVAR_OK;

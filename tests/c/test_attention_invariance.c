@@ -203,6 +203,51 @@ static void instruction_sets_agree(void) {
     }
 }
 
+/* A mask that heads share, and the same with a copy for each head; holes hide keys that are NaN. */
+static void shared_on(const char *cpu, attention_case c, int holes, int threads) {
+    attention_data one, each;
+    c.mask_broadcast = 2;
+    attention_init(&one, &c);
+    c.mask_broadcast = 0;
+    attention_init(&each, &c);
+    const int64_t values = c.queries * c.keys;
+    check_random random = { 11 };
+    for (int64_t i = 0; i < values; i++) {
+        const int64_t query = i / c.keys, key = i % c.keys;
+        const bool hidden = holes == 2 ? check_uniform(&random, 0, 1) < 0.3 : holes && query % 3 == 0 && key % 256 == 100;
+        check_set(&one.mask.tensor, i, hidden ? -INFINITY : check_normal(&random));
+    }
+    for (int64_t i = 0; i < c.heads * values; i++) check_set(&each.mask.tensor, i, check_get(&one.mask.tensor, i % values));
+    for (int64_t h = 0; holes == 1 && h < c.kv_heads; h++)
+        for (int64_t e = 0; e < c.value_dim; e++) {
+            check_set(&one.v.tensor, (h * c.keys + 100) * c.value_dim + e, NAN);
+            check_set(&each.v.tensor, (h * c.keys + 100) * c.value_dim + e, NAN);
+        }
+    invar_context *context = check_context(cpu, threads);
+    attention_run(&one, context);
+    attention_run(&each, context);
+    CHECK(check_hash(&one.out.tensor) == check_hash(&each.out.tensor) && check_hash(&one.lse.tensor) == check_hash(&each.lse.tensor),
+          "%s: %d threads, holes %d, %d heads, %d keys", cpu, threads, holes, (int)c.kv_heads, (int)c.keys);
+    invar_context_destroy(context);
+    attention_free(&one);
+    attention_free(&each);
+}
+
+static void heads_may_share_a_mask(void) {
+    const char *cpu;
+    for (int i = 1; (cpu = check_cpu(i)); i++)
+        for (int n = 0; strcmp(cpu, "baseline") && n < 12; n++) {
+            attention_case c = attention_plain;
+            c.heads = c.kv_heads = n % 2 ? 8 : 6;
+            if (n % 4 == 3) c.kv_heads = 4;
+            c.mask_type = n % 4 == 2 ? check_bool : check_f32;
+            c.queries = 263;
+            c.keys = 531;
+            c.options.causal = n / 3 == 2;
+            shared_on(cpu, c, n % 3, 1 + n / 6);
+        }
+}
+
 /* One example whose bits are known, so that instruction sets of different machines can be compared. */
 static void known_bits(void) {
     attention_case c = wide_case(check_f32, true);
@@ -222,4 +267,4 @@ static void known_bits(void) {
 
 CHECK_MAIN(CHECK_TEST(a_row_does_not_depend_on_what_rides_with_it), CHECK_TEST(threads_change_nothing),
            CHECK_TEST(trailing_keys_change_nothing), CHECK_TEST(a_prompt_in_chunks_has_the_same_bits),
-           CHECK_TEST(instruction_sets_agree), CHECK_TEST(known_bits))
+           CHECK_TEST(instruction_sets_agree), CHECK_TEST(heads_may_share_a_mask), CHECK_TEST(known_bits))

@@ -94,14 +94,16 @@ static inline int64_t invar_attention_feature_link(int64_t features) {
 enum {
     INVAR_ATTENTION_TILE = 64, /* query rows a tile, at most: four of the longest vectors */
     INVAR_ATTENTION_HELD = 128, /* query rows whose scores are held at once, at most: of half types on AMX tiles */
-    INVAR_ATTENTION_FEW = 8    /* rows up to which a vector holds keys rather than query rows */
+    INVAR_ATTENTION_FEW = 8,   /* rows up to which a vector holds keys rather than query rows */
+    INVAR_ATTENTION_HEADS = 4, /* kv heads of a piece of work, at most: q and out of more leave the second-level cache */
+    INVAR_ATTENTION_TILES = 10 /* tiles of a chunk, at most */
 };
 
 /* Most query rows that share one block of K and V while it is in cache: their q and out keep within 192 Ki floats. A block is
  * read from the caches that cores share once for these rows, which is why they are not fewer. */
 static inline int64_t invar_attention_chunk_rows(const invar_attention_call *call) {
     const int64_t tiles = 3 * 65536 / (INVAR_ATTENTION_TILE * (call->key_dim + call->value_dim + 1));
-    return INVAR_ATTENTION_TILE * (tiles < 1 ? 1 : tiles > 10 ? 10 : tiles);
+    return INVAR_ATTENTION_TILE * (tiles < 1 ? 1 : tiles > INVAR_ATTENTION_TILES ? INVAR_ATTENTION_TILES : tiles);
 }
 
 /* Whole tiles that hold so many rows. */
@@ -231,6 +233,7 @@ static inline bool invar_attention_mask_row(const invar_attention_call *call, co
 /* One piece of a forward call. */
 typedef struct invar_attention_work {
     int64_t batch, kv_head;
+    int64_t heads;                   /* units from kv_head on, all with the same rows of one mask where they are more than 1 */
     int64_t row_first, row_last;     /* of the unit's rows */
     int64_t block_first, block_last; /* key blocks, wholly unseen ones among them */
     /* NULL: compute, and write out and lse. Otherwise parts, one a block in ascending order, part_stride floats apart: for
@@ -247,36 +250,38 @@ typedef struct invar_attention_layout {
     int64_t keys, values;      /* a block of K and V, packed */
     int64_t queries, rows;     /* the chunk's q; a tile's rows, or a panel's of K */
     int64_t out, stats;        /* the chunk's running state; and what a tile needs of it */
-    int64_t scores, mask, part; /* a tile's scores, its additive mask, its part of out */
+    int64_t scores, mask, part; /* a tile's scores, its additive mask (of several heads: the chunk's), its part of out */
+    int64_t head_queries, head_out, head_stats; /* from one head's to the next one's */
     int64_t total;
 } invar_attention_layout;
 
 static inline int64_t invar_attention_lines(int64_t floats) { return (floats + 15) / 16 * 16; }
 
-/* Where a kernel keeps what it works on: offsets; rows: of the piece of work. */
-static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows) {
+/* Where a kernel keeps what it works on: offsets; rows and heads: of the piece of work. */
+static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows, int64_t heads) {
     const int64_t most = invar_attention_lines(rows);
     const int64_t tile = most < INVAR_ATTENTION_TILE ? most : INVAR_ATTENTION_TILE;
     const int64_t held = call->type == INVAR_F32 ? tile : most < INVAR_ATTENTION_HELD ? most : INVAR_ATTENTION_HELD;
     const int64_t key_width = (call->key_dim + 31) / 32 * 32, width = invar_attention_lines(call->value_dim);
-    invar_attention_layout at = { 0 };
+    invar_attention_layout at = { .head_queries = most * key_width, .head_out = most * width,
+                                  .head_stats = invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE };
     at.values = at.keys + key_width * call->key_block;
     at.queries = at.values + (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */
-    at.rows = at.queries + most * key_width;
+    at.rows = at.queries + heads * at.head_queries;
     at.out = at.rows + INVAR_ATTENTION_TILE * key_width;
-    at.stats = at.out + most * width;
-    at.scores = at.stats + invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE;
+    at.stats = at.out + heads * at.head_out;
+    at.scores = at.stats + heads * at.head_stats;
     at.mask = at.scores + held * (call->key_block + 16); /* rows may lie a line further apart than a block is wide */
-    at.part = at.mask + (call->mask.data ? held * (call->key_block + 16) : 0);
+    at.part = at.mask + (call->mask.data ? (heads > 1 ? most : held) * (call->key_block + 16) : 0);
     at.total = at.part + tile * width;
     return at;
 }
 
-static inline size_t invar_attention_scratch(const invar_attention_call *call, int64_t rows) {
-    return sizeof(double) * (size_t)(invar_attention_layout_of(call, rows).total / 2 + 8);
+static inline size_t invar_attention_scratch(const invar_attention_call *call, int64_t rows, int64_t heads) {
+    return sizeof(double) * (size_t)(invar_attention_layout_of(call, rows, heads).total / 2 + 8);
 }
 
-/* Computes the rows of one piece of work. scratch: invar_attention_scratch(call, rows) bytes, 64-byte aligned, contents
+/* Computes the rows of one piece of work. scratch: invar_attention_scratch(call, rows, heads) bytes, 64-byte aligned, contents
  * undefined. Memory of keys beyond kv_lengths is never read. */
 typedef void invar_attention_kernel(const invar_attention_call *call, const invar_attention_work *work, void *scratch);
 

@@ -15,7 +15,13 @@
 #endif
 
 static void attend(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
-    kernel_state s = open_state(call, work, scratch);
+#if !defined(ATTENTION_TILES) && !defined(ATTENTION_PAIRS)
+    if (work->heads > 1) { /* of float32 alone */
+        attend_together(call, work, scratch);
+        return;
+    }
+#endif
+    kernel_state s = open_state(call, work, 0, scratch);
     if (work->stage != INVAR_ATTENTION_COMPUTE) {
         fold_merge(&s.fold, s.rows);
         return;

@@ -28,14 +28,15 @@ typedef struct row_tile {
     bool masked;   /* not all rows see all keys from low to high */
 } row_tile;
 
-static kernel_state open_state(const invar_attention_call *call, const invar_attention_work *work, float *scratch) {
+/* scratch is shared by the work's heads, but for the part of each of them, of which `head` is one. */
+static kernel_state open_state(const invar_attention_call *call, const invar_attention_work *work, int64_t head, float *scratch) {
     const int64_t rows = work->row_last - work->row_first;
-    const invar_attention_layout at = invar_attention_layout_of(call, rows);
+    const invar_attention_layout at = invar_attention_layout_of(call, rows, work->heads);
     kernel_state s = {
         .call = call, .work = work, .rows = rows, .length = invar_attention_length(call, work->batch),
         .width = pack_width(call->value_dim), .depth = element_count(call->key_dim),
         .keys = scratch + at.keys, .values = scratch + at.values,
-        .queries = scratch + at.queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
+        .queries = scratch + at.queries + head * at.head_queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
         .mask = scratch + at.mask,
     };
     s.link = feature_link(s.depth);
@@ -44,7 +45,8 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
         s.first_mask = invar_attention_row(call, &call->mask, work->batch, work->kv_head * call->group, 0);
     s.k = pack_source_of(call, &call->k, work->batch, work->kv_head);
     s.v = pack_source_of(call, &call->v, work->batch, work->kv_head);
-    fold_open(&s.fold, call, work, scratch + at.out, scratch + at.stats, scratch + at.part, s.width);
+    fold_open(&s.fold, call, work, scratch + at.out + head * at.head_out, scratch + at.stats + head * at.head_stats,
+              scratch + at.part, s.width);
     return s;
 }
 

@@ -15,12 +15,20 @@
 enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
        WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
 
+/* A block of a mask that several heads share, of whose tiles the first head turns those that are open. */
+typedef struct wide_turned {
+    bool hides[INVAR_ATTENTION_TILES]; /* the mask hides some keys of the tile */
+    int head, heads;                   /* that works on the block */
+} wide_turned;
+
 /* A tile, its panel and the block it works on. */
 typedef struct wide_tile {
     row_tile rows;
     int64_t start;                             /* the block's first key */
     const char *mask[PANEL];                   /* each row's mask from there on; NULL where the tile has no row */
     bool open;                                 /* by wide_open */
+    bool adds;                                 /* a mask that heads share is added to scores right behind their product */
+    float *turned;                             /* the tile's mask as columns: [keys][width] */
     int width;                                 /* rows rounded up to whole vectors: the stride of the panel's grids */
     const float *queries;                      /* [depth][width] */
     float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
@@ -44,8 +52,8 @@ static int wide_mask_lead(const char *row, int64_t step) {
     return step > 0 && over > 0 ? (int)((vector - over + (uintptr_t)step - 1) / (uintptr_t)step) : VW;
 }
 
-/* Mask rows (each given by its element of the block's first key) as columns of the grid at s->mask, the keys of *range, which
- * shrinks to those that some row sees. Returns the columns that have a key which is not hidden. */
+/* Mask rows (each given by its element of the block's first key) as columns of a grid, the keys of *range, which shrinks to those
+ * that some row sees. Returns the columns that have a key which is not hidden. */
 VEC_INLINE vm wide_mask_columns(const kernel_state *s, const invar_attention_mask_kind kind, const char *const *rows,
                                 float *grid, int64_t width, wide_range *range) {
     const vf hidden = vf_set1(-INFINITY);
@@ -100,7 +108,7 @@ static void wide_mask(const kernel_state *s, wide_tile *tile, int vector) {
     float lane[VW];
     wide_range range;
     if (!rows_span(&tile->rows, vector * VW, rows, &range.low, &range.high)) return;
-    const vm seen = wide_mask_any(s, tile->mask + vector * VW, s->mask + vector * VW, tile->width, &range);
+    const vm seen = wide_mask_any(s, tile->mask + vector * VW, tile->turned + vector * VW, tile->width, &range);
     vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
     for (int i = 0; i < rows; i++) {
         int *first = &tile->rows.first[vector * VW + i], *last = &tile->rows.last[vector * VW + i];
@@ -175,17 +183,46 @@ VEC_INLINE void wide_call_rows(const element_rows *x, int64_t elements, int firs
         for (int64_t i = 0; i < elements; i += CALL_LINE) __builtin_prefetch(x->data + r * x->stride + i, 0, 2);
 }
 
+VEC_INLINE vf wide_biased_logit(vf score, vf scale, vf added) {
+    return vf_fma(added, vf_set1((float)INVAR_LOG2E), vf_mul(score, scale));
+}
+
+/* Logits of keys from … to-1 in place of N vectors of scores, from the mask that was turned before, and their maxima. */
+VEC_INLINE void wide_add_vectors(const kernel_state *s, const wide_tile *tile, const int N, int first, int from, int to) {
+    const vf scale = vf_set1(s->call->score_scale);
+    const int64_t width = tile->width;
+    float *grid = s->scores + first * VW, *m = s->fold.part_m + first * VW;
+    const float *added = tile->turned + first * VW;
+    vf most[WEIGHT_VECTORS];
+    for (int i = 0; i < N; i++) most[i] = vf_load(m + i * VW);
+    for (int j = from; j < to; j++)
+        for (int i = 0; i < N; i++) {
+            const vf t = wide_biased_logit(vf_load(grid + j * width + i * VW), scale, vf_load(added + j * width + i * VW));
+            vf_store(grid + j * width + i * VW, t);
+            most[i] = vf_max(t, most[i]); /* a NaN does not enter */
+        }
+    for (int i = 0; i < N; i++) vf_store(m + i * VW, most[i]);
+}
+
+static __attribute__((noinline)) void wide_add(const kernel_state *s, const wide_tile *tile, int from, int to) {
+    const int vectors = tile->width / VW, whole = vectors / WEIGHT_VECTORS * WEIGHT_VECTORS;
+    for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_add_vectors(s, tile, WEIGHT_VECTORS, i, from, to);
+    for (int i = whole; i < vectors; i++) wide_add_vectors(s, tile, 1, i, from, to);
+}
+
 /* S where all rows see the same keys. Memory is idle meanwhile. The next tile's mask is called, some rows after some
  * keys; without one a block's first tile calls K a register tile ahead, and V. */
 static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int low = tile->rows.low, high = tile->rows.high;
-    const bool first = tile->rows.row == 0 && !tile->next_rows;
-    const int step = first || (tile->next_rows && s->call->strong_cores) ? CALLED : tile->next_rows ? TOGETHER : high - low;
+    const bool first = tile->rows.row == 0 && (tile->adds || !tile->next_rows);
+    const bool often = first || tile->adds || (tile->next_rows && s->call->strong_cores);
+    const int step = often ? CALLED : tile->next_rows ? TOGETHER : high - low;
     for (int from = low; from < high; from += step) {
         const int to = from + step < high ? from + step : high;
         if (first) wide_call_rows(k, s->depth, to, to + step < high ? to + step : high);
         if (first) wide_call_rows(v, s->width, from / NUMBERS, to / NUMBERS);
         wide_product(s, tile, k, from, to, 0, tile->width / VW);
+        if (tile->adds) wide_add(s, tile, from, to);
         wide_call_mask(s, tile, tile->next_rows * (from - low) / (high - low), tile->next_rows * (to - low) / (high - low));
     }
 }
@@ -284,7 +321,7 @@ VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, const b
 VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int vector, const bool limits, const bool add,
                             const bool mark) {
     float *grid = s->scores + vector * VW;
-    const float *added = s->mask + vector * VW;
+    const float *added = tile->turned + vector * VW;
     const int64_t step = tile->width;
     const vf first = vf_load(tile->first + vector * VW), last = vf_load(tile->last + vector * VW);
     vf most = vf_set1(-INFINITY);
@@ -300,13 +337,14 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
 }
 
 /* Logits in place of a vector's scores of n keys from key on: their part of the mask, VW rows of it, is turned in registers. most
- * and least take in the logits and the mask's values. whole, a constant where this is inlined: n is VW, and no row is missing. */
+ * and least take in the logits and the mask's values. Constants where this is inlined: whole, that n is VW and no row is missing;
+ * add, which is false where the values are to be kept as columns instead. */
 VEC_INLINE void wide_biased_square(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector,
-                                   int key, int n, const bool whole, vf *most, vf *least) {
+                                   int key, int n, const bool whole, const bool add, vf *most, vf *least) {
     const char *const *const rows = tile->mask + vector * VW;
     const int64_t column = key * s->call->mask.column_stride, width = tile->width;
     const vf scale = vf_set1(s->call->score_scale);
-    float *grid = s->scores + vector * VW + key * width;
+    float *grid = (add ? s->scores : tile->turned) + vector * VW + key * width;
     vf x[VW];
 #pragma GCC unroll 16
     for (int i = 0; i < VW; i++) x[i] = whole || rows[i] ? mask_load(s, kind, rows[i] + column, whole ? VW : n) : vf_zero();
@@ -314,16 +352,17 @@ VEC_INLINE void wide_biased_square(const kernel_state *s, const invar_attention_
 #pragma GCC unroll 16
     for (int c = 0; c < VW; c++) {
         if (!whole && c >= n) break;
-        const vf t = vf_fma(x[c], vf_set1((float)INVAR_LOG2E), vf_mul(vf_load(grid + c * width), scale));
+        const vf t = add ? wide_biased_logit(vf_load(grid + c * width), scale, x[c]) : x[c];
         vf_store(grid + c * width, t);
-        *most = vf_max(t, *most); /* a NaN does not enter, nor in the next line */
+        if (add) *most = vf_max(t, *most); /* a NaN does not enter, nor in the next line */
         *least = vf_min(x[c], *least);
     }
 }
 
-/* Logits in place of a vector's scores, and their maximum. True when the mask hides some keys: their scores, where they are not
- * finite, then bring a NaN, and wide_repair mends the row. */
-VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector) {
+/* Logits in place of a vector's scores, and their maximum; or its mask as columns. True when the mask hides some keys: their
+ * scores, where they are not finite, then bring a NaN, and wide_repair mends the row. */
+VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_kind kind, const wide_tile *tile, int vector,
+                            const bool add) {
     const char *const *const rows = tile->mask + vector * VW;
     const int64_t step = s->call->mask.column_stride;
     const vf hidden = vf_set1(-INFINITY);
@@ -331,34 +370,33 @@ VEC_INLINE bool wide_biased(const kernel_state *s, const invar_attention_mask_ki
     int together = wide_mask_lead(rows[0] + tile->rows.low * step, step);
     for (int j = tile->rows.low, n; j < tile->rows.high; j += n, together = VW) {
         n = tile->rows.high - j < together ? tile->rows.high - j : together;
-        if (n == VW && rows[VW - 1]) wide_biased_square(s, kind, tile, vector, j, VW, true, &most, &least);
-        else wide_biased_square(s, kind, tile, vector, j, n, false, &most, &least);
+        if (n == VW && rows[VW - 1]) wide_biased_square(s, kind, tile, vector, j, VW, true, add, &most, &least);
+        else wide_biased_square(s, kind, tile, vector, j, n, false, add, &most, &least);
     }
-    vf_store(s->fold.part_m + vector * VW, most);
-    vf_store(s->fold.part_l + vector * VW, vf_zero());
+    if (add) vf_store(s->fold.part_m + vector * VW, most);
     return vm_any(vf_eq(least, hidden));
 }
 
-/* The same of all vectors. Not inlined, so that rows are reached from a pointer to the tile. */
-static __attribute__((noinline)) bool wide_bias(const kernel_state *s, const wide_tile *tile) {
+/* The same of all vectors. */
+VEC_INLINE bool wide_biased_tile(const kernel_state *s, const wide_tile *tile, const bool add) {
     bool some = false;
     for (int vector = 0; vector < tile->width / VW; vector++) {
         switch (mask_form(s->call)) {
-        case INVAR_MASK_F16: some |= wide_biased(s, INVAR_MASK_F16, tile, vector); break;
-        case INVAR_MASK_BF16: some |= wide_biased(s, INVAR_MASK_BF16, tile, vector); break;
-        case INVAR_MASK_BOOL: some |= wide_biased(s, INVAR_MASK_BOOL, tile, vector); break;
-        default: some |= wide_biased(s, INVAR_MASK_F32, tile, vector);
+        case INVAR_MASK_F16: some |= wide_biased(s, INVAR_MASK_F16, tile, vector, add); break;
+        case INVAR_MASK_BF16: some |= wide_biased(s, INVAR_MASK_BF16, tile, vector, add); break;
+        case INVAR_MASK_BOOL: some |= wide_biased(s, INVAR_MASK_BOOL, tile, vector, add); break;
+        default: some |= wide_biased(s, INVAR_MASK_F32, tile, vector, add);
         }
     }
     return some;
 }
 
-/* The grid of additive values, for a tile that did without it. */
-static void wide_turn_mask(const kernel_state *s, const wide_tile *tile) {
-    for (int vector = 0; vector < tile->width / VW; vector++) {
-        wide_range range = { tile->rows.low, tile->rows.high };
-        wide_mask_any(s, tile->mask + vector * VW, s->mask + vector * VW, tile->width, &range);
-    }
+/* Not inlined, so that rows are reached from a pointer to the tile. */
+static __attribute__((noinline)) bool wide_bias(const kernel_state *s, const wide_tile *tile) {
+    return wide_biased_tile(s, tile, true);
+}
+static __attribute__((noinline)) bool wide_turn(const kernel_state *s, const wide_tile *tile) {
+    return wide_biased_tile(s, tile, false);
 }
 
 static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
@@ -427,7 +465,8 @@ static void wide_selected(const kernel_state *s, const wide_tile *tile, const el
 /* The weights again, with the masked ones marked. */
 static void wide_mark(const kernel_state *s, wide_tile *tile, const element_rows *k, const element_rows *v) {
     if (tile->open) { /* which did without these */
-        wide_turn_mask(s, tile);
+        tile->adds = false;
+        wide_turn(s, tile);
         wide_limits(tile);
     }
     wide_scores(s, tile, k, v);
@@ -446,13 +485,15 @@ static void wide_repair(const kernel_state *s, wide_tile *tile, const element_ro
     }
 }
 
-static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, const element_rows *k, const element_rows *v) {
+static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, const element_rows *k, const element_rows *v,
+                        wide_turned *turned) {
     const int64_t start = index * s->call->key_block;
     const int rows = tile->rows.rows;
     tile->start = start;
     open_tile(s, &tile->rows, start, tile->rows.row, rows);
     if (s->call->mask.data) wide_mask_rows(s, tile);
     tile->open = wide_open(s, tile);
+    tile->adds = tile->open && turned;
     for (int vector = 0; s->call->mask.data && !tile->open && vector < tile->width / VW; vector++) wide_mask(s, tile, vector);
     if (!close_tile(s, &tile->rows)) {
         fold_nothing(&s->fold, index, tile->rows.row, rows);
@@ -461,10 +502,14 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
     tile->whole = !tile->rows.masked && wide_plain(s->call);
     tile->limits = false;
     if (!tile->whole && !tile->open) wide_limits(tile);
-    for (int r = 0; r < tile->width; r += VW) vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
+    for (int r = 0; r < tile->width; r += VW) {
+        vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
+        vf_store(s->fold.part_l + r, vf_zero());
+    }
+    if (tile->adds && turned->head == 0) turned->hides[tile->rows.row / PANEL] = wide_turn(s, tile);
     wide_scores(s, tile, k, v);
     if (tile->open) {
-        tile->rows.masked = wide_bias(s, tile);
+        tile->rows.masked = tile->adds ? turned->hides[tile->rows.row / PANEL] : wide_bias(s, tile);
         wide_biased_links(s, tile, v);
     } else if (tile->whole) {
         wide_links(s, tile, v);
@@ -487,17 +532,22 @@ static void wide_queries(const kernel_state *s, int64_t row, int rows) {
 
 static int64_t tile_rows(const kernel_state *s, int64_t row) { return s->rows - row < PANEL ? s->rows - row : PANEL; }
 
-/* Where the walk goes on after a tile of block `index`. */
-static void wide_next(const kernel_state *s, wide_tile *tile, int64_t index) {
-    const bool down = tile->rows.row + PANEL < s->rows;
-    tile->next_row = down ? tile->rows.row + PANEL : 0;
+/* Where the walk goes on after a tile of block `index`. Of heads that share a mask the latter half calls the next block's. */
+static void wide_next(const kernel_state *s, wide_tile *tile, int64_t index, const wide_turned *turned) {
+    const bool down = tile->rows.row + PANEL < s->rows && !turned;
+    tile->next_row = down ? tile->rows.row + PANEL : turned ? tile->rows.row : 0;
     tile->next_start = (down ? index : index + 1) * s->call->key_block;
     const bool any = tile->next_start < s->length && (down || index + 1 < s->work->block_last);
     const bool rows = s->call->mask.data && s->call->mask.row_stride && mask_form(s->call) != INVAR_MASK_NONE;
     tile->next_rows = any && rows ? (int)tile_rows(s, tile->next_row) : 0;
+    if (!turned) return;
+    const int half = turned->heads / 2, head = turned->head - half; /* lines that are called sooner do not stay */
+    const int first = head < 0 ? 0 : tile->next_rows * head / half, last = head < 0 ? 0 : tile->next_rows * (head + 1) / half;
+    tile->next_row += first;
+    tile->next_rows = last - first;
 }
 
-static void wide_key_block(const kernel_state *s, int64_t index) {
+static void wide_key_block(const kernel_state *s, int64_t index, wide_turned *turned) {
     const int64_t start = index * s->call->key_block;
     int first, last;
     element_rows k = { 0 }, v = { 0 };
@@ -511,16 +561,38 @@ static void wide_key_block(const kernel_state *s, int64_t index) {
         tile.rows.rows = (int)tile_rows(s, row);
         tile.width = (int)pack_width(tile.rows.rows);
         tile.queries = s->queries + row * s->depth;
-        wide_next(s, &tile, index);
-        if (seen) attend_tile(s, &tile, index, &k, &v);
+        tile.turned = s->mask + (turned ? row * s->call->key_block : 0);
+        wide_next(s, &tile, index, turned);
+        if (seen) attend_tile(s, &tile, index, &k, &v, turned);
         else fold_nothing(&s->fold, index, row, tile.rows.rows);
     }
 }
 
-static void attend_wide(const kernel_state *s) {
+static void wide_all_queries(const kernel_state *s) {
     for (int64_t row = 0; row < s->rows; row += PANEL) wide_queries(s, row, (int)tile_rows(s, row));
-    for (int64_t index = s->work->block_first; index < s->work->block_last; index++)
-        wide_key_block(s, index);
 }
+
+static void attend_wide(const kernel_state *s) {
+    wide_all_queries(s);
+    for (int64_t index = s->work->block_first; index < s->work->block_last; index++) wide_key_block(s, index, NULL);
+}
+
+#if !defined(ATTENTION_PAIRS)
+/* All heads of the work, block by block: the block's part of their mask is turned once, and stays in cache. */
+static void attend_together(const invar_attention_call *call, const invar_attention_work *work, float *scratch) {
+    invar_attention_work works[INVAR_ATTENTION_HEADS];
+    kernel_state s[INVAR_ATTENTION_HEADS];
+    wide_turned turned = { .heads = (int)work->heads };
+    for (int h = 0; h < turned.heads; h++) {
+        works[h] = *work;
+        works[h].kv_head += h;
+        s[h] = open_state(call, &works[h], h, scratch);
+        wide_all_queries(&s[h]);
+    }
+    for (int64_t index = work->block_first; index < work->block_last; index++)
+        for (turned.head = 0; turned.head < turned.heads; turned.head++) wide_key_block(&s[turned.head], index, &turned);
+    for (int h = 0; h < turned.heads; h++) fold_finish(&s[h].fold, s[h].rows);
+}
+#endif
 
 #endif
