@@ -256,8 +256,8 @@ typedef struct invar_attention_options {
 
 /* mask: NULL, bool (true: attend) or additive, broadcastable to (…, Hq, Tq, Tkv), read through its strides.
  * sinks: NULL or (Hq,): one extra logit a head that takes weight and adds no value.
- * kv_lengths: NULL or integers (B,), 0 … Tkv: batch b has only its first kv_lengths[b] keys; causal and
- * window count from that end, and what lies beyond is never read. */
+ * kv_lengths: NULL or integers (B,), 0 … Tkv, where B is the product of the sizes before Hq: batch b has only
+ * its first kv_lengths[b] keys; causal and window count from that end, and what lies beyond is never read. */
 INVAR_API invar_status invar_scaled_dot_product_attention(
     invar_context *context, const invar_tensor *out, const invar_tensor *lse, const invar_tensor *q,
     const invar_tensor *k, const invar_tensor *v, const invar_tensor *mask, const invar_tensor *sinks,

@@ -10,7 +10,6 @@
 #include "cpu/vec/vec.h"
 
 #define FOR_LANES _Pragma("GCC unroll 8") for (int j = 0; j < VSUM; j++)
-#define FOR_LANE_PAIRS _Pragma("GCC unroll 4") for (int j = 0; j < VSUM; j += 2)
 
 VEC_INLINE int norm_left(int64_t count, int64_t i) { return count - i < VW ? (int)(count - i) : VW; }
 
