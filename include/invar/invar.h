@@ -151,7 +151,7 @@ typedef struct invar_plan {
     int32_t query_tile;   /* attention: query rows a tile; otherwise rows a task */
     int32_t key_block;    /* attention: keys a block, which is also the unit of a split; otherwise 0 */
     int64_t key_splits;   /* attention: pieces that one row's keys are computed in at once; otherwise 1 */
-    double flops, bytes;  /* work counted as in docs/performance.md */
+    double flops, bytes;  /* work counted as in docs/performance.md; of float16 on AMX tiles the products of its parts */
     char arithmetic[16];  /* what the flops are done in: the name of a field of invar_roofs */
 } invar_plan;
 #define INVAR_PLAN_INIT { sizeof(invar_plan), 0, "", "", 0, 0, 0, 0, 0, 0, 0, "" }

@@ -134,7 +134,8 @@ static int64_t store_pairs(const invar_attention_call *call, char *p, const floa
     int64_t d = 0;
     if (call->type != INVAR_BF16 || call->out.column_stride != 2 || !(l >= 0.5f && l <= 0x1p30f)) return 0;
     for (; d + 2 * VW <= call->value_dim; d += 2 * VW) {
-        const vf a = vf_load(o + d), b = vf_load(o + d + VW), low = vf_min(vf_abs(a), vf_abs(b)), high = vf_max(vf_abs(a), vf_abs(b));
+        const vf a = vf_load(o + d), b = vf_load(o + d + VW);
+        const vf low = vf_min(vf_abs(a), vf_abs(b)), high = vf_max(vf_abs(a), vf_abs(b));
         if (!vm_all(vm_and(vf_le(least, low), vf_le(high, most)))) break;
         vf_store((float *)(void *)(p + 2 * d), vf_pairs_row(fold_quotient(a, divisor, r), fold_quotient(b, divisor, r)));
     }

@@ -123,6 +123,7 @@ static inline int64_t product_link_end(int64_t link, int64_t element) { return (
         a += a_step;                            \
         b += b_row;                             \
     } while (0)
+_Static_assert(PRODUCT_LATE == 0 || PRODUCT_LATE == 4, "as many late steps as are written out here");
 #define PRODUCT_LATE_END(m)                                              \
     do {                                                                 \
         PRODUCT_LATE_STEP(m);                                            \
