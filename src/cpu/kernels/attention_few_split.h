@@ -11,8 +11,8 @@
 
 #include "cpu/kernels/attention_few_stage.h"
 
-/* Floats of a tile, and of a square in parts; squares that are kept, the one that is parted among them. */
-enum { FEW_TILE = TILE_SIDE * TILE_SIDE, FEW_SQUARE = 4 * FEW_TILE, FEW_RING = 2 };
+/* Floats of a tile, and of a square in parts, of which there are two: one is multiplied while the next is parted. */
+enum { FEW_TILE = TILE_SIDE * TILE_SIDE, FEW_SQUARE = 4 * FEW_TILE };
 
 /* A square of K or V: where it stands in memory, its rows and columns that exist, and its parts. */
 typedef struct few_square {
@@ -23,10 +23,11 @@ typedef struct few_square {
     float *parts;
 } few_square;
 
-/* The square of x whose first key is `key` and whose first column is c, of `columns` in all. */
-static few_square few_square_of(const kernel_state *s, const pack_source *x, int64_t key, int64_t c, int64_t columns,
-                                float *parts) {
-    few_square f = { .x = *x, .columns = columns - c, .parts = parts };
+/* Square i of x from key `start` on, `across` of them side by side, its parts in one of two places. */
+static few_square few_square_of(const kernel_state *s, const pack_source *x, int64_t start, int64_t i, int64_t across,
+                                int64_t columns, float parts[2][FEW_SQUARE]) {
+    const int64_t key = start + i / across * TILES_KEYS, c = i % across * TILES_PANEL;
+    few_square f = { .x = *x, .columns = columns - c, .parts = parts[i % 2] };
     f.x.data += key * x->row_stride + c * x->column_stride;
     f.rows = s->length - key < TILES_KEYS ? (int)(s->length - key) : TILES_KEYS;
     f.whole = pack_contiguous(x) && f.rows == TILES_KEYS && f.columns >= TILES_PANEL;
@@ -103,21 +104,17 @@ static void few_scores(const kernel_state *s, const tiles_stage *stage, few_walk
         memset(stage->scores + r * tiles_stride(s) + stage->from, 0, sizeof(float) * (size_t)(stage->to - stage->from));
     if (across == 0) return;
     float turned[2][TILES_KEYS * TILE_SIDE] __attribute__((aligned(64)));
-    float ring[FEW_RING][FEW_SQUARE] __attribute__((aligned(64)));
-    for (int64_t i = 1 - FEW_RING, ahead = 0; i < squares; i++, ahead++) {
-        few_square next;
-        if (ahead < squares)
-            next = few_square_of(s, &s->k, start + ahead / across * TILES_KEYS, ahead % across * TILES_PANEL, s->call->key_dim,
-                                 ring[ahead % FEW_RING]);
-        if (i < 0) {
-            if (ahead < squares) few_part_keys(&next, 0, TILES_KEYS);
-            continue;
-        }
+    float parts[2][FEW_SQUARE] __attribute__((aligned(64)));
+    few_square next = few_square_of(s, &s->k, start, 0, across, s->call->key_dim, parts);
+    few_part_keys(&next, 0, TILES_KEYS);
+    for (int64_t i = 0; i < squares; i++) {
         const int64_t group = i / across, at = i % across;
+        const bool more = i + 1 < squares;
+        if (more) next = few_square_of(s, &s->k, start, i + 1, across, s->call->key_dim, parts);
         TILE_FENCE();
         if (at == 0) TILE_ZERO(3);
         if (at == 0) TILE_ZERO(4);
-        few_square_scores(ring[i % FEW_RING], s->queries + at * PARTS * FEW_TILE, ahead < squares ? &next : NULL);
+        few_square_scores(parts[i % 2], s->queries + at * PARTS * FEW_TILE, more ? &next : NULL);
         walk_on(walk, pace);
         if (at + 1 < across) continue;
         TILE_STORE(3, turned[group % 2], TILE_SIDE);
@@ -170,19 +167,16 @@ static void few_square_sums(const kernel_state *s, const tiles_stage *stage, int
 static void few_sums(const kernel_state *s, const tiles_stage *stage, few_walk *walk) {
     const int64_t start = stage->index * s->call->key_block + stage->from, across = (s->width + TILES_PANEL - 1) / TILES_PANEL;
     const int64_t squares = (stage->to - stage->from) / TILES_KEYS * across, pace = few_pace(across);
-    float ring[FEW_RING][FEW_SQUARE] __attribute__((aligned(64)));
-    for (int64_t i = 1 - FEW_RING, ahead = 0; i < squares; i++, ahead++) {
-        few_square next;
-        if (ahead < squares)
-            next = few_square_of(s, &s->v, start + ahead / across * TILES_KEYS, ahead % across * TILES_PANEL, s->call->value_dim,
-                                 ring[ahead % FEW_RING]);
-        if (i < 0) {
-            if (ahead < squares) few_part_values(&next, 0, VW);
-            continue;
-        }
+    if (squares == 0) return;
+    float parts[2][FEW_SQUARE] __attribute__((aligned(64)));
+    few_square next = few_square_of(s, &s->v, start, 0, across, s->call->value_dim, parts);
+    few_part_values(&next, 0, VW);
+    for (int64_t i = 0; i < squares; i++) {
+        const bool more = i + 1 < squares;
+        if (more) next = few_square_of(s, &s->v, start, i + 1, across, s->call->value_dim, parts);
         TILE_FENCE();
-        few_square_sums(s, stage, stage->from + (int)(i / across) * TILES_KEYS, i % across * TILES_PANEL, ring[i % FEW_RING],
-                        ahead < squares ? &next : NULL);
+        few_square_sums(s, stage, stage->from + (int)(i / across) * TILES_KEYS, i % across * TILES_PANEL, parts[i % 2],
+                        more ? &next : NULL);
         walk_on(walk, pace);
     }
     TILE_FENCE();
