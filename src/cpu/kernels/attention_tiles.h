@@ -13,7 +13,7 @@
  * little to multiply that products hardly get going, the scores of 128 rows come first, then their weights, then O.
  *
  * float16 numbers have two parts (attention_split.h), so a step takes four tiles of each factor: of scores 10 loads of 32 rows or
- * columns and 16 products, of O 8 and 12. Weights hide behind these altogether. */
+ * columns and 16 products, of O 8 and 12. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
