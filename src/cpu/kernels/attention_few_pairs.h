@@ -16,6 +16,8 @@
 
 #include "cpu/kernels/attention_few_stage.h"
 
+enum { GROUP_PAIRS = TILES_KEYS / 2 }; /* pairs of keys of a group */
+
 /* The group of rows of x from `key` on: where it stands, or copied, filled up with zeros to `columns` numbers and 32 rows. */
 static pack_source few_rows(const kernel_state *s, const pack_source *x, int64_t key, int64_t numbers, int64_t columns,
                             float *copy) {
@@ -99,13 +101,7 @@ static void few_group_sums(const kernel_state *s, const tiles_stage *stage, int 
         const bool beside = panel == TILES_PANEL;
         const float *b = pairs + c * GROUP_PAIRS;
         float *o = s->fold.part + c;
-        if (key == stage->from) {
-            TILE_ZERO(0);
-            TILE_ZERO(1);
-        } else {
-            TILE_LOAD(0, o, s->width);
-            if (beside) TILE_LOAD(1, o + TILE_SIDE, s->width);
-        }
+        few_resume(s, stage, key, o, beside);
         TILE_LOAD(5, b, panel);
         TILE_DOT(0, 2, 5);
         TILE_STORE(0, o, s->width);

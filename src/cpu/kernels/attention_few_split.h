@@ -146,13 +146,7 @@ static void few_square_sums(const kernel_state *s, const tiles_stage *stage, int
     const float *weights = stage->scores + tiles_rows(key);
     const int64_t row = tiles_stride(s);
     float *o = s->fold.part + c;
-    if (key == stage->from) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-    } else {
-        TILE_LOAD(0, o, s->width);
-        if (beside) TILE_LOAD(1, o + TILE_SIDE, s->width);
-    }
+    few_resume(s, stage, key, o, beside);
     FEW_VALUES(parts);
     TILE_LOAD(2, weights + TILE_SIDE, row);
     FEW_DOT_VALUES(0, 5);

@@ -1,12 +1,11 @@
-/* What attention of few query rows on AMX tiles shares between bfloat16 and float16: queries and scores turned. */
+/* What attention of few query rows on AMX tiles shares between bfloat16 and float16: queries and scores turned, O's accumulators. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_FEW_STAGE_H
 #define INVAR_CPU_KERNELS_ATTENTION_FEW_STAGE_H
 
 #include "cpu/kernels/attention_few_walk.h"
 #include "cpu/kernels/attention_tiles.h"
 
-enum { FEW = TILE_SIDE }; /* rows */
-enum { GROUP_PAIRS = TILES_KEYS / 2, QUAD = 4 }; /* pairs of keys of a group; columns of Sᵀ turned at a time */
+enum { FEW = TILE_SIDE, QUAD = 4 }; /* rows; columns of Sᵀ turned at a time */
 
 /* Parts of a row of K or V that are called ahead for each of `count` pieces of a group of keys. */
 static int64_t few_pace(int64_t count) {
@@ -35,6 +34,17 @@ static void few_turn(const kernel_state *s, const tiles_stage *stage, int key, c
 #pragma GCC unroll 4
             for (int i = 0; i < QUAD; i++) vf_store(stage->scores + (r + i) * tiles_stride(s) + key + j, column[i]);
         }
+}
+
+/* Registers 0 and, with a panel's 16 columns beside, 1: O's part at o, or +0 before the stage's first group. */
+VEC_INLINE void few_resume(const kernel_state *s, const tiles_stage *stage, int key, const float *o, bool beside) {
+    if (key == stage->from) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+    } else {
+        TILE_LOAD(0, o, s->width);
+        if (beside) TILE_LOAD(1, o + TILE_SIDE, s->width);
+    }
 }
 
 #endif
