@@ -120,6 +120,7 @@ typedef struct invar_launch_options {
  * ensure_row_contiguous an input's strides are what <input>_strides says. Arrays may begin at any element: where the text
  * casts pointers, one that is not aligned to 16 bytes (64, where the text asks for more) runs as a copy that is.
  *
+ * INVAR_ERROR_ENVIRONMENT: INVAR_CACHE_DIR names a folder that cannot be used, and the kernel is not loaded yet.
  * INVAR_ERROR_COMPILE carries the compiler's words with the user's own lines. INVAR_ERROR_KERNEL: the threads of a
  * group wait for each other for ever, or a thread spins on an atomic that nobody writes. INVAR_ERROR_KERNEL_CHECK: check
  * mode found defects; invar_last_error() holds all their sentences, a line each. Outside check mode a kernel that reads or
@@ -159,7 +160,8 @@ typedef struct invar_kernel_cache_description {
 
 /* Looks at the folder and asks the compiler for its version; compiles nothing. */
 INVAR_API invar_status invar_kernel_cache_info(invar_kernel_cache_description *description);
-/* Removes every entry of the folder. Kernels that are loaded keep running. */
+/* Removes every entry of the folder. Kernels that are loaded keep running. INVAR_ERROR_ENVIRONMENT where INVAR_CACHE_DIR names
+ * a folder that cannot be used. */
 INVAR_API invar_status invar_kernel_cache_clear(void);
 
 #ifdef __cplusplus

@@ -7,6 +7,7 @@ be read, translated or compiled, or a kernel does not end.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Any
 
@@ -105,14 +106,20 @@ def _compare(console: Console, loaded: _kernel_file.KernelFile, outputs: list[np
 
 
 def _cache(console: Console, clear: bool) -> int:
-    if clear:
-        before = cache_info()["entries"]
-        _ext.kernel_cache_clear()
-        console.print(f"removed {before} compiled {'kernel' if before == 1 else 'kernels'}")
-        return 0
     info = cache_info()
+    if clear:
+        try:
+            _ext.kernel_cache_clear()
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return _UNUSABLE
+        removed = info["entries"] - cache_info()["entries"]
+        console.print(f"removed {removed} compiled {'kernel' if removed == 1 else 'kernels'}")
+        return 0
+    consequence = "INVAR_CACHE_DIR names it, so no kernel is compiled" if os.environ.get("INVAR_CACHE_DIR") else \
+        "compiled kernels are kept in memory"
     table = Table(show_header=False)
-    table.add_row("folder", escape(info["folder"] or f"none: {info['reason']}; compiled kernels are kept in memory"))
+    table.add_row("folder", escape(info["folder"] or f"none: {info['reason']}; {consequence}"))
     table.add_row("compiled kernels", str(info["entries"]))
     table.add_row("size", f"{info['bytes'] / 2**20:.1f} MiB of at most {info['limit'] / 2**20:.0f} MiB")
     table.add_row("compiler", escape(info["compiler"] or "none"))

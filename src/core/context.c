@@ -19,7 +19,7 @@ static invar_status threads_from_environment(int32_t *threads) {
     char *end;
     long value = strtol(text, &end, 10);
     if (*end || value < 1 || value > INVAR_MAX_POOL_THREADS)
-        return invar_fail(INVAR_ERROR_ENVIRONMENT, "context: INVAR_NUM_THREADS: expected a number from 1 to %d, got '%s'",
+        return invar_fail(INVAR_ERROR_ENVIRONMENT, "context: INVAR_NUM_THREADS: expected a number from 1 to %d, got '%.100s'",
                           INVAR_MAX_POOL_THREADS, text);
     *threads = (int32_t)value;
     return INVAR_OK;

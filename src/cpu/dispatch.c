@@ -45,7 +45,7 @@ invar_status invar_dispatch(const invar_kernels **kernels, const char *name, con
     }
     bool asked = name && *name;
     if (asked && chosen < 0)
-        return invar_fail(INVAR_ERROR_ENVIRONMENT, "context: %s: expected one of '%s', which this machine has, got '%s'",
+        return invar_fail(INVAR_ERROR_ENVIRONMENT, "context: %s: expected one of '%s', which this machine has, got '%.100s'",
                           source, list, name);
     *kernels = ascending[asked ? chosen : best].kernels;
     snprintf(description->cpu, sizeof description->cpu, "%s", (*kernels)->name);

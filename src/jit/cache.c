@@ -33,11 +33,11 @@ static const char magic[8] = "invar-1";
 
 /* ---- the folder ---------------------------------------------------------------------------------- */
 
-static bool folder_path(char path[INVAR_PATH_BYTES]) {
-    const char *chosen = getenv("INVAR_CACHE_DIR"), *home = getenv("HOME");
+static bool folder_path(char path[INVAR_PATH_BYTES], const char *chosen) {
+    const char *home = getenv("HOME");
     struct passwd entry, *found = NULL;
     char buffer[4096];
-    if (chosen && *chosen) return snprintf(path, INVAR_PATH_BYTES, "%s", chosen) < INVAR_PATH_BYTES;
+    if (chosen) return snprintf(path, INVAR_PATH_BYTES, "%s", chosen) < INVAR_PATH_BYTES;
     if (!home || *home != '/') {
         if (getpwuid_r(geteuid(), &entry, buffer, sizeof buffer, &found) || !found || *found->pw_dir != '/') return false;
         home = found->pw_dir;
@@ -45,14 +45,17 @@ static bool folder_path(char path[INVAR_PATH_BYTES]) {
     return snprintf(path, INVAR_PATH_BYTES, "%s/.cache/invar", home) < INVAR_PATH_BYTES;
 }
 
-static void make_folders(const char *path) {
+/* The first error, that of the folder which stands in the way of the rest; 0: all are there. */
+static int make_folders(const char *path) {
     char part[INVAR_PATH_BYTES];
-    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    int error = 0;
+    for (const char *slash = strchr(path + 1, '/'); slash && !error; slash = strchr(slash + 1, '/')) {
         memcpy(part, path, (size_t)(slash - path));
         part[slash - path] = 0;
-        mkdir(part, 0700);
+        if (mkdir(part, 0700) && errno != EEXIST) error = errno;
     }
-    mkdir(path, 0700);
+    if (!error && mkdir(path, 0700) && errno != EEXIST) error = errno;
+    return error;
 }
 
 static void refuse(invar_cache *cache, const char *why, const char *detail) {
@@ -62,21 +65,23 @@ static void refuse(invar_cache *cache, const char *why, const char *detail) {
 }
 
 void invar_cache_open(invar_cache *cache) {
+    const char *chosen = getenv("INVAR_CACHE_DIR");
     struct stat status;
+    int error = 0;
     cache->folder = -1;
     cache->path[0] = cache->reason[0] = 0;
-    if (!folder_path(cache->path)) {
+    cache->chosen = chosen && *chosen;
+    if (!folder_path(cache->path, cache->chosen ? chosen : NULL)) {
         cache->path[0] = 0;
-        refuse(cache, "there is no INVAR_CACHE_DIR and no home folder, or its path is too long", "");
+        refuse(cache, cache->chosen ? "its path is too long" : "there is no home folder, or its path is too long", "");
         return;
     }
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
     cache->folder = open(cache->path, flags);
-    if (cache->folder < 0 && errno == ENOENT) {
-        make_folders(cache->path);
+    if (cache->folder < 0 && errno == ENOENT && !(error = make_folders(cache->path)))
         cache->folder = open(cache->path, flags);
-    }
-    if (cache->folder < 0) refuse(cache, "it cannot be opened: ", strerror(errno));
+    if (error) refuse(cache, "it cannot be made: ", strerror(error));
+    else if (cache->folder < 0) refuse(cache, "it cannot be opened: ", strerror(errno));
     else if (fstat(cache->folder, &status)) refuse(cache, "it cannot be examined: ", strerror(errno));
     else if (status.st_uid != geteuid()) refuse(cache, "it belongs to another user", "");
     else if (status.st_mode & (S_IWGRP | S_IWOTH)) refuse(cache, "others can write to it", "");
@@ -85,6 +90,17 @@ void invar_cache_open(invar_cache *cache) {
 void invar_cache_close(invar_cache *cache) {
     if (cache->folder >= 0) close(cache->folder);
     cache->folder = -1;
+}
+
+invar_status invar_cache_require(const invar_cache *cache, bool write, const char *operation) {
+    const char *why = cache->reason;
+    if (!cache->chosen) return INVAR_OK;
+    if (cache->folder >= 0) {
+        if (!write || !faccessat(cache->folder, ".", W_OK | X_OK, AT_EACCESS)) return INVAR_OK;
+        why = strerror(errno);
+    }
+    return invar_fail(INVAR_ERROR_ENVIRONMENT, "%s: INVAR_CACHE_DIR: expected a folder, or the path of a new one, that this user "
+                      "can write and nobody else, got '%.200s': %s", operation, getenv("INVAR_CACHE_DIR"), why);
 }
 
 /* ---- entries ------------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #ifndef INVAR_JIT_CACHE_H
 #define INVAR_JIT_CACHE_H
 
+#include "core/status.h"
 #include "jit/process.h"
 
 #include <stdint.h>
@@ -13,12 +14,17 @@ typedef struct invar_cache {
     int folder;                  /* descriptor; -1 when kernels are kept in memory only */
     char path[INVAR_PATH_BYTES]; /* INVAR_CACHE_DIR, else ~/.cache/invar; "" where there is neither */
     char reason[256];            /* why the folder is not used; "" when it is */
+    bool chosen;                 /* path is INVAR_CACHE_DIR */
 } invar_cache;
 
 /* Opens the folder, making it (0700) where it is missing. Never fails: a folder that others can write to, or that cannot be
  * made, is not used and `reason` says why. */
 void invar_cache_open(invar_cache *cache);
 void invar_cache_close(invar_cache *cache);
+
+/* INVAR_ERROR_ENVIRONMENT where INVAR_CACHE_DIR names a folder that is not used or, with `write`, that takes no new entry. The
+ * usual folder may be missing: kernels are kept in memory then. A disk that is full is no error either. */
+invar_status invar_cache_require(const invar_cache *cache, bool write, const char *operation);
 
 /* An entry that was found whole. */
 typedef struct invar_cache_entry {

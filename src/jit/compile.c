@@ -119,8 +119,8 @@ invar_status invar_compiler_find(invar_compiler *compiler, bool check, const cha
     compiler->word_count = 0;
     if (chosen && *chosen) {
         if (!from_command(compiler, chosen))
-            return invar_fail(INVAR_ERROR_COMPILE, "%s: INVAR_CXX: expected a C++ compiler, got '%.200s', which is no "
-                              "program here", operation, chosen);
+            return invar_fail(INVAR_ERROR_COMPILE, "%s: INVAR_CXX: expected a C++ compiler and at most %d words in all, got "
+                              "'%.200s', which is no program here or longer", operation, INVAR_COMPILER_WORDS, chosen);
         found = true;
     }
     for (size_t i = check ? 0 : 1; !found && i < sizeof usual / sizeof usual[0]; i++) found = from_command(compiler, usual[i]);
@@ -152,12 +152,13 @@ invar_status invar_compiler_version(invar_compiler *compiler, const char *operat
     invar_temporary_folder_remove(folder);
     if (text) snprintf(compiler->version, sizeof compiler->version, "%.*s", (int)strcspn(text, "\r\n"), text);
     free(text);
+    const char *chosen = getenv("INVAR_CXX"), *blame = chosen && *chosen ? "INVAR_CXX: " : "";
     if (code < 0)
-        return invar_fail(INVAR_ERROR_COMPILE, "%s: the compiler %s did not start: %s", operation, compiler->words[0],
+        return invar_fail(INVAR_ERROR_COMPILE, "%s: %sthe compiler %s did not start: %s", operation, blame, compiler->words[0],
                           strerror(error));
     if (code || !compiler->version[0])
-        return invar_fail(INVAR_ERROR_COMPILE, "%s: %s --version: expected a C++ compiler's version, got exit status %d",
-                          operation, compiler->words[0], code);
+        return invar_fail(INVAR_ERROR_COMPILE, "%s: %s%s --version: expected a C++ compiler's version, got %s and exit status %d",
+                          operation, blame, compiler->words[0], compiler->version[0] ? "some text" : "no text", code);
     return INVAR_OK;
 }
 

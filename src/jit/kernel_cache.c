@@ -40,7 +40,8 @@ invar_status invar_kernel_cache_info(invar_kernel_cache_description *description
 invar_status invar_kernel_cache_clear(void) {
     invar_cache cache;
     invar_cache_open(&cache);
-    invar_cache_trim(&cache, -1); /* -1 and not 0, which an empty entry would pass */
+    invar_status status = invar_cache_require(&cache, true, "kernel_cache_clear");
+    if (status == INVAR_OK) invar_cache_trim(&cache, -1); /* -1 and not 0, which an empty entry would pass */
     invar_cache_close(&cache);
-    return INVAR_OK;
+    return status;
 }

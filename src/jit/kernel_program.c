@@ -122,12 +122,13 @@ static invar_status get_object(const invar_kernel *kernel, const invar_compiler 
     char *object = NULL;
     size_t size = 0;
     invar_cache_open(&cache);
-    if (invar_cache_get(&cache, name, entry)) {
+    bool found = invar_cache_get(&cache, name, entry);
+    invar_status status = invar_cache_require(&cache, !found, kernel->operation);
+    if (found || status != INVAR_OK) {
         invar_cache_close(&cache);
-        return INVAR_OK;
+        return status;
     }
-    invar_status status = invar_compile(compiler, options, program->data, program->length, texts, 2, kernel->operation,
-                                        &object, &size);
+    status = invar_compile(compiler, options, program->data, program->length, texts, 2, kernel->operation, &object, &size);
     if (status == INVAR_OK && invar_cache_put(&cache, name, object, size) && invar_cache_get(&cache, name, entry)) {
         invar_cache_trim(&cache, INVAR_CACHE_LIMIT);
         free(object);

@@ -160,7 +160,16 @@ static void unusable_folders(void) {
     setenv("INVAR_CACHE_DIR", "/dev/null/cache", 1);
     invar_cache_open(&cache);
     CHECK(cache.folder < 0 && strstr(cache.reason, "cannot be opened"), "%s", cache.reason);
+    CHECK_FAILS(invar_cache_require(&cache, false, "k"), INVAR_ERROR_ENVIRONMENT, "'/dev/null/cache': it cannot be opened");
     invar_cache_trim(&cache, 0);
+    char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL;
+    setenv("INVAR_CACHE_DIR", "", 1);
+    setenv("HOME", "/dev/null", 1);
+    invar_cache_open(&cache);
+    CHECK(cache.folder < 0 && *cache.reason && invar_cache_require(&cache, true, "k") == INVAR_OK, "%s", cache.reason);
+    if (home) setenv("HOME", home, 1);
+    else unsetenv("HOME");
+    free(home);
     end();
 }
 
@@ -195,6 +204,8 @@ static int run_read_only(void) {
     invar_cache_open(&cache);
     if (!holds(&cache, name_of(1), "one", 3)) wrong |= 2;
     if (invar_cache_put(&cache, name_of(2), "two", 3)) wrong |= 4;
+    if (invar_cache_require(&cache, false, "k") != INVAR_OK) wrong |= 16; /* what it holds can be had */
+    if (invar_cache_require(&cache, true, "k") != INVAR_ERROR_ENVIRONMENT || !strstr(invar_last_error(), "Read-only")) wrong |= 32;
     invar_cache_trim(&cache, 0);
     if (!holds(&cache, name_of(1), "one", 3)) wrong |= 8;
     return wrong;

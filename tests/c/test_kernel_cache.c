@@ -97,7 +97,16 @@ static void new_processes(void) {
     CHECK(in_a_child(source, INVAR_ERROR_COMPILE) == 0, "a compiler that is missing");
     setenv("INVAR_CXX", compiler, 1);
     setenv("INVAR_CACHE_DIR", "/dev/null/cache", 1);
-    CHECK(in_a_child(source, INVAR_OK) == 0, "without a folder kernels are kept in memory");
+    CHECK(in_a_child(source, INVAR_ERROR_ENVIRONMENT) == 0, "a chosen folder that cannot be made");
+    CHECK_FAILS(invar_kernel_cache_clear(), INVAR_ERROR_ENVIRONMENT, "INVAR_CACHE_DIR");
+    char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL;
+    unsetenv("INVAR_CACHE_DIR");
+    setenv("HOME", "/dev/null", 1);
+    CHECK(in_a_child(source, INVAR_OK) == 0, "without the usual folder kernels are kept in memory");
+    CHECK_OK(invar_kernel_cache_clear());
+    if (home) setenv("HOME", home, 1);
+    else unsetenv("HOME");
+    free(home);
     if (before) setenv("INVAR_CXX", before, 1);
     else unsetenv("INVAR_CXX");
     free(before);

@@ -212,8 +212,21 @@ def test_no_compiler_and_no_folder(tmp_path):
     assert result.returncode and "CompileError" in result.stderr and "INVAR_CXX" in result.stderr
     result = python("import sys\nsys.modules['ziglang'] = None\n" + PROGRAM.format(value=3), INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
     assert result.returncode and "no C++ compiler" in result.stderr
-    result = python(PROGRAM.format(value=4), INVAR_CACHE_DIR="/dev/null/folder")
-    assert result.stdout == "[5.0, 5.0, 5.0]\n"
+    result = python(PROGRAM.format(value=4), INVAR_CACHE_DIR="", HOME="/dev/null")
+    assert result.stdout == "[5.0, 5.0, 5.0]\n", result.stderr
+
+
+def test_a_chosen_folder_that_cannot_be_used_is_an_error(tmp_path):
+    file, shared = tmp_path / "file", tmp_path / "shared"
+    file.touch()
+    shared.mkdir()
+    shared.chmod(0o777)
+    for folder, why in ((file, "Not a directory"), (file / "below", "Not a directory"), ("/proc/none/cache", "cannot be made"),
+                        (shared, "others can write to it"), ("/" + "a" * 5000, "its path is too long")):
+        result = python(PROGRAM.format(value=4), INVAR_CACHE_DIR=folder)
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("ValueError: metal_kernel: INVAR_CACHE_DIR: expected a folder, "), result.stderr
+        assert f"got '{str(folder)[:200]}'" in last and why in last
 
 
 def test_the_wheels_compiler_where_there_is_no_other(tmp_path):

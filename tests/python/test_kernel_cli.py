@@ -152,6 +152,21 @@ def test_cache_shows_and_clears(tmp_path, capsys, monkeypatch):
     assert not list((tmp_path / "cache").glob("*.so"))
 
 
+def test_cache_without_a_folder(capsys, monkeypatch):
+    monkeypatch.setenv("INVAR_CACHE_DIR", "/dev/null")
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["cache"]) == 0
+    assert "none: it cannot be opened: Not a directory; INVAR_CACHE_DIR names it" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 2
+    assert "kernel_cache_clear: INVAR_CACHE_DIR: expected a folder" in capsys.readouterr().err
+    monkeypatch.setenv("INVAR_CACHE_DIR", "")
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert main(["cache"]) == 0
+    assert "compiled kernels are kept in memory" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0
+    assert "removed 0 compiled kernels" in capsys.readouterr().out
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
