@@ -27,6 +27,7 @@ bool array_in(array *a, PyObject *object, const char *operation, const char *arg
     a->kind = ARRAY_NUMPY;
     if (numpy_is_array(object)) return numpy_view(a, object, operation, argument);
     if (!library_kind(Py_TYPE(object), &a->kind, &exchange)) return convert(a, object, operation, argument);
+    if (a->kind == ARRAY_FAKE) return raise_fake(object, operation, argument);
     if (exchange) return dlpack_view_exchange(a, object, exchange, operation, argument);
     return dlpack_view_capsule(a, object, operation, argument);
 }

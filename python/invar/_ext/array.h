@@ -14,6 +14,7 @@ typedef enum array_kind {
     ARRAY_JAX,
     ARRAY_MLX,
     ARRAY_DLPACK,   /* anything else with __dlpack__ */
+    ARRAY_FAKE,     /* what torch traces code with: a tensor of a shape, without memory */
 } array_kind;
 
 /* A view of one argument; present is false where the argument is None or left out. Filled by array_in or output_begin,

@@ -48,54 +48,10 @@ const dlpack_exchange *dlpack_exchange_of(PyTypeObject *type) {
     return exchange;
 }
 
-/* The sentence says what to do instead; torch refuses to export a tensor that requires grad too. */
-static bool refuse_gradient(PyObject *object, const char *operation, const char *argument) {
-    static PyObject *name;
-    if (!name && !(name = PyUnicode_InternFromString("requires_grad"))) return false;
-    PyObject *flag = PyObject_GetAttr(object, name);
-    if (!flag) PyErr_Clear();
-    bool requires_grad = flag == Py_True;
-    Py_XDECREF(flag);
-    if (requires_grad)
-        PyErr_Format(PyExc_ValueError,
-                     "%s: %s: expected a tensor without requires_grad, got one with it: pass tensor.detach(), and take gradients "
-                     "from the functions whose names end in _vjp (there is no invar.torch yet)", operation, argument);
-    return !requires_grad;
-}
-
-/* A tensor of forward-mode differentiation: torch exports its value and forgets the tangent. There is none outside a
- * dual_level, which is all that a call looks for then. */
-static bool refuse_tangent(PyObject *object, const char *operation, const char *argument) {
-    static PyObject *forward_ad, *level_name;
-    if (!level_name && !(level_name = PyUnicode_InternFromString("_current_level"))) return false;
-    if (!forward_ad) forward_ad = Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "torch.autograd.forward_ad"));
-    PyObject *level = forward_ad ? PyObject_GetAttr(forward_ad, level_name) : NULL, *dual = NULL, *tangent = NULL;
-    if (level && PyLong_AsLong(level) >= 0) dual = PyObject_CallMethod(forward_ad, "unpack_dual", "O", object);
-    if (dual) tangent = PyObject_GetAttrString(dual, "tangent");
-    PyErr_Clear(); /* another torch than those known has other names */
-    bool differentiated = tangent && tangent != Py_None;
-    Py_XDECREF(level);
-    Py_XDECREF(dual);
-    Py_XDECREF(tangent);
-    if (differentiated)
-        PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor without a tangent, got one of torch's forward-mode "
-                     "differentiation, which this has no rule for", operation, argument);
-    return !differentiated;
-}
-
-/* torch exports a tensor whose negation it has put off (z.conj().imag) as the memory stands, with the wrong sign. */
-static bool refuse_negative(PyObject *object, const char *operation, const char *argument) {
-    static PyObject *name;
-    if (!name && !(name = PyUnicode_InternFromString("is_neg"))) return false;
-    PyObject *flag = PyObject_CallMethodObjArgs(object, name, NULL);
-    if (!flag) PyErr_Clear();
-    bool negative = flag == Py_True;
-    Py_XDECREF(flag);
-    if (negative)
-        PyErr_Format(PyExc_ValueError,
-                     "%s: %s: expected a tensor without the negative bit, got one with it: pass tensor.resolve_neg()", operation,
-                     argument);
-    return !negative;
+static bool holds_elements(const invar_tensor *tensor) {
+    for (int d = 0; d < tensor->ndim; d++)
+        if (!tensor->shape[d]) return false;
+    return true;
 }
 
 bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exchange, const char *operation,
@@ -104,9 +60,8 @@ bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exc
     if (!refuse_gradient(object, operation, argument) || !refuse_tangent(object, operation, argument) ||
         !refuse_negative(object, operation, argument))
         return false;
-    if (exchange->borrow(object, &tensor) < 0)
-        return raise_because(PyExc_ValueError, operation, argument,
-                             "expected a dense tensor that DLPack describes, got one that it does not");
+    if (exchange->borrow(object, &tensor) < 0 || (!tensor.data && holds_elements(&tensor)))
+        return raise_no_memory(object, operation, argument);
     return array_borrow(a, &tensor, operation, argument);
 }
 
@@ -122,9 +77,7 @@ static bool check_device(PyObject *object, const char *operation, const char *ar
     Py_XDECREF(pair);
     Py_XDECREF(type);
     Py_XDECREF(id);
-    if (PyErr_Occurred())
-        return raise_because(PyExc_ValueError, operation, argument,
-                             "expected an array that tells its device, got one that does not");
+    if (PyErr_Occurred()) return raise_no_export(object, operation, argument);
     return on_cpu(device, operation, argument);
 }
 
@@ -157,10 +110,10 @@ bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, cons
         const dlpack_legacy *legacy = PyCapsule_GetPointer(a->keeper, "dltensor");
         if (legacy) tensor = &legacy->tensor;
     }
-    if (!tensor)
-        return raise_because(PyExc_ValueError, operation, argument, a->kind == ARRAY_MLX
-                             ? "expected an array that MLX can evaluate here, which inside mx.compile and mx.vmap it cannot"
-                             : "expected an array that exports itself through DLPack, got one that does not");
+    if (!tensor && a->kind == ARRAY_MLX)
+        return raise_because(PyExc_ValueError, operation, argument,
+                             "expected an array that MLX can evaluate here, which inside mx.compile and mx.vmap it cannot");
+    if (!tensor) return raise_no_export(object, operation, argument);
     return array_borrow(a, tensor, operation, argument);
 }
 

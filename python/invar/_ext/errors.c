@@ -1,5 +1,5 @@
 /* The exceptions of the package and the sentences they carry. */
-#include "errors.h"
+#include "formats.h"
 
 #include <string.h>
 
@@ -60,7 +60,8 @@ bool status_ok(invar_status status) {
 bool raise_expected(PyObject *exception, const char *operation, const char *argument, const char *expected, PyObject *got) {
     PyObject *name = PyType_GetName(Py_TYPE(got));
     if (!name) return false;
-    PyErr_Format(exception, "%s: %s: expected %s, got %U", operation, argument, expected, name);
+    PyErr_Format(exception, "%s: %s: expected %s, got %U%s", operation, argument, expected, name, is_jax_tracer(got)
+                 ? ", which JAX traces: wrap the call in jax.pure_callback, or make the argument a static one" : "");
     Py_DECREF(name);
     return false;
 }

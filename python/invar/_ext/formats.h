@@ -40,10 +40,24 @@ PyObject *dlpack_wrap(PyObject *from_dlpack, void *data, size_t size, const inva
 bool library_kind(PyTypeObject *type, array_kind *kind, const dlpack_exchange **exchange);
 /* The function that makes an array of object's library from an exporter: a new reference, or NULL with an exception. */
 PyObject *library_from_dlpack(PyObject *object, array_kind kind);
+/* Whether the type comes from that package: "jaxlib" for jaxlib._jax.ArrayImpl. */
+bool library_owns(PyTypeObject *type, const char *package);
 /* A new, evaluated MLX array of that shape and type. */
 PyObject *mlx_empty(int ndim, const int64_t *shape, invar_dtype dtype);
 
 /* Copies shape and strides of a foreign tensor into a, and checks rank and device. */
 bool array_borrow(array *a, const invar_tensor *tensor, const char *operation, const char *argument);
+
+/* ---- refusals.c ---------------------------------------------------------------------------------- */
+
+/* Each refuse_ is true, without an exception, for an array that may be read; each raise_ is false, with one. */
+bool refuse_gradient(PyObject *object, const char *operation, const char *argument);
+bool refuse_tangent(PyObject *object, const char *operation, const char *argument);
+bool refuse_negative(PyObject *object, const char *operation, const char *argument);
+/* For an array whose export failed, with that exception set or none; for a tensor without memory; for torch's stand-ins. */
+bool raise_no_export(PyObject *object, const char *operation, const char *argument);
+bool raise_no_memory(PyObject *object, const char *operation, const char *argument);
+bool raise_fake(PyObject *object, const char *operation, const char *argument);
+bool is_jax_tracer(PyObject *object);
 
 #endif

@@ -16,8 +16,7 @@ enum { KNOWN_TYPES = 16 };
 static known_type known[KNOWN_TYPES];
 static int known_count;
 
-/* True when the type, or the package above it, is of that name: "jaxlib" for jaxlib._jax.ArrayImpl. */
-static bool from_package(PyTypeObject *type, const char *package) {
+bool library_owns(PyTypeObject *type, const char *package) {
     PyObject *module = attribute_or_null((PyObject *)type, "__module__");
     Py_ssize_t length = 0;
     const char *name = module && PyUnicode_Check(module) ? PyUnicode_AsUTF8AndSize(module, &length) : NULL;
@@ -34,11 +33,13 @@ static bool classify(known_type *entry, PyTypeObject *type) {
     PyObject *export = attribute_or_null((PyObject *)type, "__dlpack__");
     bool exports = export != NULL;
     Py_XDECREF(export);
-    if (entry->exchange)
+    if (library_owns(type, "torch._subclasses")) /* looking at its memory makes torch print a warning */
+        entry->kind = ARRAY_FAKE;
+    else if (entry->exchange)
         entry->kind = ARRAY_EXCHANGE;
-    else if (from_package(type, "jaxlib") || from_package(type, "jax"))
+    else if (library_owns(type, "jaxlib") || library_owns(type, "jax"))
         entry->kind = ARRAY_JAX;
-    else if (from_package(type, "mlx"))
+    else if (library_owns(type, "mlx"))
         entry->kind = ARRAY_MLX;
     else
         entry->kind = ARRAY_DLPACK;
