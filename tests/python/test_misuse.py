@@ -106,7 +106,8 @@ NOT_ARRAYS = [
 ]
 NOT_FLOATS = [(t, ValueError) for t in (np.int32, np.int64, np.uint8, bool, np.complex64)]
 NOT_NUMBERS = [("1e-5", TypeError), ([1.0], TypeError), (object(), TypeError), (1j, TypeError)]
-NOT_INTEGERS = [("8", TypeError), (8.0, TypeError), (None, TypeError), ([8], TypeError), (2**70, ValueError)]
+NOT_INTEGERS = [("8", TypeError), (8.0, TypeError), (True, TypeError), (np.True_, TypeError), (None, TypeError), ([8], TypeError),
+                (2**70, ValueError)]
 NOT_FLAGS = [("yes", TypeError), (None, TypeError), (1.5, TypeError), ([], TypeError)]
 NOT_STREAMS = [("cpu", TypeError), (1.5, TypeError), ([], TypeError)]
 
@@ -167,7 +168,7 @@ ATTENTION = (
     + scalar_misuse("sinks", [], [ones(2), ones(1, H), ones(), ones(H, dtype=np.float64), ones(H, dtype=np.int32)])
     + scalar_misuse(
         "window",
-        [(3, TypeError), ("ab", TypeError), ((1.5, 0), TypeError), (("1", 0), TypeError)],
+        [(3, TypeError), ("ab", TypeError), ((1.5, 0), TypeError), (("1", 0), TypeError), ((True, 0), TypeError)],
         [(1,), (1, 2, 3), (-1, 0), (0, -2), (2**64, 0)],
     )
     + scalar_misuse("softcap", NOT_NUMBERS, [0, -3.0, float("nan"), float("inf")])
@@ -332,6 +333,15 @@ def test_the_gradient_of_a_mask_that_has_none(mask):
     function = BY_NAME["scaled_dot_product_attention_vjp"]
     with pytest.raises(ValueError, match=f"^{function.name}: mask_grad: expected False without an additive floating mask"):
         function.call(**(function.arguments | {"mask": mask, "mask_grad": True}))
+
+
+def test_a_bool_is_the_number_that_mlx_takes_it_for():
+    """As eps, base and scale, where MLX converts it; as dims and offset it is refused above, as it is there."""
+    for call in (lambda one: fast.rms_norm(X, eps=one), lambda one: fast.layer_norm(X, eps=one),
+                 lambda one: fast.rope(X, D, base=one), lambda one: fast.rope(X, D, scale=one),
+                 lambda one: fast.scaled_dot_product_attention(Q, K, V, scale=one),
+                 lambda one: fast.scaled_dot_product_attention(Q, K, V, softcap=one)):
+        assert call(True).tobytes() == call(np.True_).tobytes() == call(1.0).tobytes()
 
 
 def wrong_destinations(shape):
