@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class Kernel:
                                       check)
 
         try:
-            if "mlx.core" in sys.modules and is_mlx(inputs):
+            if "mlx.core" in sys.modules and isinstance(inputs, (list, tuple)) and is_mlx(inputs):
                 outputs = run_mlx(inputs, run, self.gradients, self._operation, ": a kernel's author gives a vjp only")
             else:
                 outputs = run(inputs)
@@ -316,18 +317,29 @@ def _math_mode(options: dict[str, Any] | None) -> int:
 def _names(operation: str, argument: str, names: Any) -> tuple[str, ...]:
     good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     _expect(good, operation, argument, "a list of strings", names)
+    for name in names:
+        _text(operation, argument, name)
     return tuple(names)
+
+
+def _text(operation: str, argument: str, text: Any) -> None:
+    """Raise for what C cannot be given: another object, a null character, half a surrogate pair."""
+    _expect(isinstance(text, str), operation, argument, "a string", text)
+    found = re.search("[\0\ud800-\udfff]", text)
+    if found:
+        what = "a null character" if found[0] == "\0" else "half a surrogate pair"
+        raise ValueError(f"{operation}: {argument}: expected text without {what}, got one at {found.start()}")
 
 
 def _create(operation: str, dialect: int, name: str, input_names: Any, output_names: Any, source: str, header: str,
             contiguous: bool, atomic: bool, math_mode: int, shared_memory: int, vjp: Any) -> Kernel:
     for argument, text in (("name", name), ("source", source), ("header", header)):
-        _expect(isinstance(text, str), operation, argument, "a string", text)
-        if "\0" in text:
-            raise ValueError(f"{operation}: {argument}: expected text without a null character, got one at {text.index(chr(0))}")
+        _text(operation, argument, text)
     for argument, flag in (("ensure_row_contiguous", contiguous), ("atomic_outputs", atomic)):
         _expect(isinstance(flag, (bool, np.bool_)), operation, argument, "True or False", flag)
     _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
+    if not -(2**63) <= shared_memory < 2**63:
+        raise ValueError(f"{operation}: shared_memory: expected an integer of 64 bits, got {shared_memory}")
     inputs, outputs = _names(operation, "input_names", input_names), _names(operation, "output_names", output_names)
     _offer_fallback_compiler()
     handle = _ext.kernel_create(dialect, name, inputs, outputs, source, header, bool(contiguous), bool(atomic), math_mode,

@@ -1,7 +1,9 @@
 """metal_kernel and cuda_kernel as Python calls them: both forms, arguments, errors, gradients."""
 
 import re
+import sys
 import warnings
+from types import SimpleNamespace
 
 import kernel_tools  # noqa: F401 - sets the cache folder
 import ml_dtypes
@@ -284,6 +286,7 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
     ({"template": [("T", "no type")]}, ValueError, "template"), ({"template": [("T",)]}, ValueError, "template"),
     ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"), ({"template": [("T", 2**31)]}, ValueError, "template"),
     ({"template": [("T", 1), ("T", 2)]}, ValueError, "T"), ({"template": 5}, TypeError, "template"),
+    ({"template": [("T\0", 1)]}, ValueError, "template"), ({"template": [("\ud800", 1)]}, ValueError, "metal_kernel: template: "),
     ({"template": [("a", 1)]}, ValueError, "a"), ({"init_value": "x"}, TypeError, "init_value"),
     ({"check": "perhaps"}, ValueError, "check: expected True, False or 'strict', got 'perhaps'"), ({"check": 1}, TypeError, "check"), ({"stream": "cpu"}, TypeError, "stream"),
     ({"threads": 3}, TypeError, "threads"),
@@ -296,12 +299,22 @@ def test_wrong_calls(change, error, word, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.so"))
 
 
+def test_inputs_that_are_no_list_where_mlx_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlx.core", SimpleNamespace(array=dict))
+    for inputs in (3, np.bool_(1), object()):
+        with pytest.raises(TypeError, match="^metal_kernel: inputs: expected"):
+            add_kernel()(**(GOOD | {"inputs": inputs}))
+
+
 @pytest.mark.parametrize("change, error, word", [
     ({"name": "no name"}, ValueError, "name"), ({"name": 3}, TypeError, "name"), ({"name": ""}, ValueError, "name"),
     ({"input_names": "a"}, TypeError, "input_names"), ({"input_names": ["a", 3]}, TypeError, "input_names"),
     ({"input_names": ["a", "a"]}, ValueError, "twice"), ({"output_names": []}, ValueError, "output_names"),
     ({"output_names": ["a"]}, ValueError, "twice"), ({"source": None}, TypeError, "source"), ({"source": b"x"}, TypeError, "source"),
-    ({"source": "x\0y"}, ValueError, "source: expected text without a null character, got one at"), ({"header": 3}, TypeError, "header"),
+    ({"source": "x\0y"}, ValueError, "source: expected text without a null character, got one at 1"),
+    ({"header": "//\ud800"}, ValueError, "header: expected text without half a surrogate pair, got one at 2"),
+    ({"input_names": ["a\0b", "b"]}, ValueError, "input_names: expected text without a null character"),
+    ({"header": 3}, TypeError, "header"),
     ({"ensure_row_contiguous": "yes"}, TypeError, "ensure_row_contiguous"), ({"atomic_outputs": 2}, TypeError, "atomic_outputs"),
     ({"compile_options": {"speed": 1}}, ValueError, "speed"), ({"compile_options": {"math_mode": "quick"}}, ValueError, "quick"),
     ({"compile_options": {"math_mode": 1}}, ValueError, "math_mode"), ({"compile_options": "fast"}, TypeError, "compile_options"),
@@ -371,8 +384,9 @@ def test_too_much_threadgroup_memory():
     kernel = fast.metal_kernel("large", [], ["out"], "threadgroup float t[9000];\nt[0] = 1;\nout[0] = t[0];")
     with pytest.raises(ValueError, match="32768"):
         kernel(inputs=[], output_shapes=[(1,)], output_dtypes=["float32"], grid=(1, 1, 1), threadgroup=(1, 1, 1))
-    with pytest.raises(ValueError, match="shared_memory"):
-        fast.cuda_kernel("large", [], ["out"], "", shared_memory=300000)
+    for bytes_ in (300000, 2**63, -1, -(2**70)):
+        with pytest.raises(ValueError, match="^cuda_kernel: shared_memory: expected"):
+            fast.cuda_kernel("large", [], ["out"], "", shared_memory=bytes_)
 
 
 def test_precompiled_code_needs_a_gpu():

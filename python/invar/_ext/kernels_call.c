@@ -140,8 +140,11 @@ static bool template_in(kernel_call *call, PyObject *templates) {
         PyObject *pair = item_of(templates, i);
         if (!is_sequence(pair) || length_of(pair) != 2 || !PyUnicode_Check(item_of(pair, 0)))
             return raise_expected(PyExc_ValueError, operation, "template", "pairs of a name and a value", pair);
-        call->templates[i].name = PyUnicode_AsUTF8AndSize(item_of(pair, 0), NULL);
-        if (!call->templates[i].name || !template_value_in(call, &call->templates[i], item_of(pair, 1))) return false;
+        Py_ssize_t length = 0;
+        call->templates[i].name = PyUnicode_AsUTF8AndSize(item_of(pair, 0), &length);
+        if (!call->templates[i].name || strlen(call->templates[i].name) != (size_t)length)
+            return raise_because(PyExc_ValueError, operation, "template", "expected names that are identifiers, got other text");
+        if (!template_value_in(call, &call->templates[i], item_of(pair, 1))) return false;
     }
     call->options.template_arguments = call->templates;
     call->options.template_count = (int32_t)count;
