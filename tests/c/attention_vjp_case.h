@@ -189,7 +189,8 @@ static UNUSED double vjp_compare(const vjp_data *x, const char *cpu, const char 
     double worst = 0;
     for (int g = 0; g < VJP_GRADIENTS; g++) {
         const invar_tensor *t = &x->gradient[g].tensor;
-        const double share = vjp_share(g >= VJP_DSINKS ? t->dtype.bits == 64 ? check_f64 : check_f32 : x->forward.shape.type, cpu);
+        const double share = vjp_share(
+                g >= VJP_DSINKS ? t->dtype.bits == 64 ? check_f64 : check_f32 : x->forward.shape.type, cpu);
         for (int64_t i = 0, n = x->wanted[g] ? check_count(t) : 0; i < n; i++) {
             const double got = check_get(t, i), expected = o.value[g][i];
             const double allowed = share * o.magnitude[g][i] + vjp_rounding(t->dtype) * 1.01 * fabs(expected) +

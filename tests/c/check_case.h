@@ -46,7 +46,8 @@ static inline void listen(void *argument, const invar_kernel_report *report) {
     snprintf(file, sizeof file, "%s.%s", c->name, c->cuda ? "cu" : "metal");
     bool place = (straight || turned) && !strcmp(report->file, c->file ? c->file : file);
     bool names = !c->array || !strcmp(report->array, c->array);
-    h->right += place && names && (!c->says || strstr(report->text, c->says)) && strstr(report->text, report->file) == report->text;
+    h->right += place && names && (!c->says || strstr(report->text, c->says)) &&
+                strstr(report->text, report->file) == report->text;
 }
 
 /* The text with the bad or the good part of each @bad|good@. To be freed. */
@@ -123,7 +124,8 @@ static inline void check_case_run(const check_case *c, bool clang) {
     status = launch(c, true, &broken);
     CHECK(status == INVAR_ERROR_KERNEL_CHECK, "%s: the defect: status %s: %s", c->name, invar_status_name(status),
           invar_last_error());
-    CHECK(broken.right, "%s (%s): no report of '%s' at lines %d and %d, but:%s", c->name, cxx ? cxx : "c++", c->kind, c->line, c->other_line,
+    CHECK(broken.right, "%s (%s): no report of '%s' at lines %d and %d, but:%s", c->name, cxx ? cxx : "c++", c->kind, c->line,
+          c->other_line,
           broken.texts);
 }
 

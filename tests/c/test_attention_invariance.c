@@ -226,7 +226,8 @@ static void shared_on(const char *cpu, attention_case c, int holes, int threads)
     invar_context *context = check_context(cpu, threads);
     attention_run(&one, context);
     attention_run(&each, context);
-    CHECK(check_hash(&one.out.tensor) == check_hash(&each.out.tensor) && check_hash(&one.lse.tensor) == check_hash(&each.lse.tensor),
+    CHECK(check_hash(&one.out.tensor) == check_hash(&each.out.tensor) &&
+          check_hash(&one.lse.tensor) == check_hash(&each.lse.tensor),
           "%s: %d threads, holes %d, %d heads, %d keys", cpu, threads, holes, (int)c.kv_heads, (int)c.keys);
     invar_context_destroy(context);
     attention_free(&one);

@@ -391,7 +391,8 @@ static void absent_gradients(void) {
             for (int k = 0; k < VJP_GRADIENTS; k++)
                 if (x.wanted[k])
                     CHECK(check_hash(&x.gradient[k].tensor) == all[k], "%s, subset %d: %s", check_cpu(i), g, vjp_names[k]);
-                else CHECK(check_get(&x.gradient[k].tensor, 5 % check_count(&x.gradient[k].tensor)) == 7, "%s was written", vjp_names[k]);
+                else CHECK(check_get(&x.gradient[k].tensor, 5 % check_count(&x.gradient[k].tensor)) == 7,
+                           "%s was written", vjp_names[k]);
         }
         vjp_free(&x);
         invar_context_destroy(context);

@@ -207,7 +207,8 @@ static void bad_tensors_are_refused(void) {
 
 static void overlaps(void) {
     float memory[64];
-    int64_t shape[] = { 4, 4 }, overlapping[] = { 3, 1 }, broadcast[] = { 0, 1 }, transposed[] = { 1, 4 }, backwards[] = { -4, 1 };
+    int64_t shape[] = { 4, 4 }, overlapping[] = { 3, 1 }, broadcast[] = { 0, 1 },
+            transposed[] = { 1, 4 }, backwards[] = { -4, 1 };
     invar_tensor t = { memory + 16, { INVAR_DEVICE_CPU, 0 }, 2, check_f32, shape, NULL, 0 };
     invar_view a, b;
     const struct {

@@ -49,7 +49,8 @@ static const check_case cases[] = {
                 "tile[i] = a[i];\n"
                 "threadgroup_barrier(" MEMORY ");\n"
                 "out[i] = i < 63 ? tile[62 - i] : 0.0;\n" },
-    { .name = "shared_matrix", .kind = "out-of-bounds read", .line = 4, .array = "tile", .grid = { 8, 8 }, .threadgroup = { 8, 8 },
+    { .name = "shared_matrix", .kind = "out-of-bounds read", .line = 4, .array = "tile", .grid = { 8, 8 },
+      .threadgroup = { 8, 8 },
       .source = "threadgroup float tile[8][8];\n"
                 "uint2 p = thread_position_in_threadgroup.xy;\n"
                 "tile[p.y][p.x] = 1.0; threadgroup_barrier(" MEMORY ");\n"
@@ -86,7 +87,8 @@ static const check_case cases[] = {
                 "for (int k = 0; k < 3; k++) out[i] += a[i];\n" },
     { .name = "atomic_onto_nothing", .kind = "uninitialised read", .line = 1, .array = "out", .grid = { 64 },
       .threadgroup = { 32 }, .size = 1, .atomic_outputs = 1,
-      .source = "@|if (thread_position_in_grid.x == 0) atomic_store_explicit(&out[0], 0.0f, memory_order_relaxed); else if (false)@ "
+      .source = "@|if (thread_position_in_grid.x == 0) atomic_store_explicit(&out[0], 0.0f, memory_order_relaxed); "
+                "else if (false)@ "
                 "atomic_fetch_add_explicit(&out[0], a[0], memory_order_relaxed);\n" },
     { .name = "tail_unwritten", .kind = "unwritten output", .line = 0, .array = "out", .grid = { 100 }, .threadgroup = { 32 },
       .source = "uint i = thread_position_in_grid.x;\n"

@@ -224,7 +224,8 @@ static const check_case cases[] = {
                 "if (t @== 0|< 0@) __syncthreads();\n"
                 "v += __shfl_down_sync(0xffffffff, v, 1);\n"
                 "out[t] = v;\n" },
-    { .name = "cuda_last_block", .kind = "race", .line = 5, .other_line = 3, .array = "out", .grid = { 256 }, .threadgroup = { 32 },
+    { .name = "cuda_last_block", .kind = "race", .line = 5, .other_line = 3, .array = "out",
+      .grid = { 256 }, .threadgroup = { 32 },
       .cuda = 1, .size = 10, .init = 1, .integers = 1,
       .source = "__shared__ int last; int t = threadIdx.x;\n"
                 "int v = __reduce_add_sync(0xffffffff, a[blockIdx.x * 32 + t] & 7);\n"

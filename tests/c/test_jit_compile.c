@@ -79,8 +79,9 @@ static void load_from_noexec(void) {
     char folder[INVAR_PATH_BYTES], *object;
     size_t size;
     int status = 1;
-    if (!has(compiler_named(0)) || !CHECK_OK(compile(compiler_named(0), &safe, "extern \"C\" __attribute__((visibility(\"default\"))) int add() "
-                                         "{ return 7; }", "", &object, &size)))
+    if (!has(compiler_named(0)) ||
+        !CHECK_OK(compile(compiler_named(0), &safe, "extern \"C\" __attribute__((visibility(\"default\"))) int add() "
+                          "{ return 7; }", "", &object, &size)))
         return;
     CHECK(invar_temporary_folder(folder), "%s", strerror(errno));
     pid_t child = fork();
@@ -96,7 +97,8 @@ static void load_from_noexec(void) {
     }
     waitpid(child, &status, 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 99) check_skip("mounting a file system is not allowed here");
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == 98) check_skip("this system loads programs from folders without execution");
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == 98)
+        check_skip("this system loads programs from folders without execution");
     else CHECK(!status, "status %x", (unsigned)status);
     invar_temporary_folder_remove(folder);
     free(object);
@@ -105,7 +107,8 @@ static void load_from_noexec(void) {
 /* What each compiler says of an error in the user's text, at the user's line and without the library's. */
 static void user_errors(void) {
     static const char user[] = "uint i = 0;\nout[i] = nonsense;\n";
-    static const char program[] = "namespace invar_shim { struct invar_here { int n; }; template <class T> T simd_sum(invar_here, T);\n"
+    static const char program[] =
+        "namespace invar_shim { struct invar_here { int n; }; template <class T> T simd_sum(invar_here, T);\n"
                                   "template <class T> struct vec { static_assert(sizeof(T) > 99, \"too small\"); T x; };\n"
                                   "namespace user { void k(float *out) {\n"
                                   "#line 1 \"k.metal\"\n"
@@ -119,7 +122,8 @@ static void user_errors(void) {
         const char *log = invar_last_error();
         CHECK(!object, "an object from a failed compile");
         CHECK(!strncmp(log, "metal_kernel: k.metal:2: error: ", 32), "%s: %s", compiler_named(c), log);
-        CHECK(strstr(log, "nonsense") && strstr(log, "    2 | out[i] = nonsense;\n      |          ^~~~~~~~\n"), "%s: %s", compiler_named(c), log);
+        CHECK(strstr(log, "nonsense") && strstr(log, "    2 | out[i] = nonsense;\n      |          ^~~~~~~~\n"),
+              "%s: %s", compiler_named(c), log);
         CHECK(strstr(log, "k.metal:3: error: no matching function for call to 'simd_sum"), "%s: %s", compiler_named(c), log);
         CHECK(strstr(log, "k.metal:5: error: ") && strstr(log, "too small"), "%s: %s", compiler_named(c), log);
         CHECK(!strstr(log, "kernel.cpp") && !strstr(log, "invar_shim") && !strstr(log, "/tmp"), "%s: %s", compiler_named(c), log);
@@ -132,9 +136,11 @@ static void marks_and_noise(void) {
     static const char user[] = "float x = b ? half_x : 0;\nx += pow(x) + pow(b);\n\tx = y;\n";
     static const char program[] = "shim\n#line 1 \"k.metal\"\nfloat x = invar_choice = b ? invar_arm = half_x : 0;\n"
                                   "x += pow(x) + pow(b);\n\tx = y;\n#line 1 \"x\"\n";
-    static const char log[] = "k.metal:1:42: error: 'half_x' was not declared in this scope; here 'float2' {aka 'invar_two<float>'}\n"
+    static const char log[] = "k.metal:1:42: error: 'half_x' was not declared in this scope; "
+                              "here 'float2' {aka 'invar_two<float>'}\n"
                               "k.metal:1:11: error: nothing like 'invar_choice'\n"
-                              "k.metal:2:15: error: no matching function for call to 'pow(const invar_shim::invar_here_at&, float)'\n"
+                              "k.metal:2:15: error: no matching function for call to "
+                              "'pow(const invar_shim::invar_here_at&, float)'\n"
                               "k.metal:2:15: note:   candidate expects 3 arguments, 2 provided\n"
                               "k.metal:2:15: note:   'float' is not derived from 'invar_narrow<Format>'\n"
                               "k.metal:2:1: error: no matching function for call to 'f(<expression error>)'\n"
@@ -160,7 +166,8 @@ static void undefined_names(void) {
         char *object;
         size_t size;
         if (!has(compiler_named(c))) continue;
-        CHECK_FAILS(compile(compiler_named(c), &safe, "float helper(float); __attribute__((visibility(\"default\"))) float k(float x) "
+        CHECK_FAILS(compile(compiler_named(c), &safe, "float helper(float); "
+                            "__attribute__((visibility(\"default\"))) float k(float x) "
                             "{ return helper(x); }", "", &object, &size), INVAR_ERROR_COMPILE, "helper(float)");
         CHECK(!strstr(invar_last_error(), "kernel.cpp") && !strstr(invar_last_error(), "/tmp"), "%s", invar_last_error());
     }
@@ -254,5 +261,6 @@ static void flags(void) {
 
 CHECK_MAIN(CHECK_TEST(compile_and_load), CHECK_TEST(load_checks_nothing_into_a_crash), CHECK_TEST(load_from_noexec),
            CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(undefined_names),
-           CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback), CHECK_TEST(signals_of_the_caller),
+           CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback),
+           CHECK_TEST(signals_of_the_caller),
            CHECK_TEST(flags))

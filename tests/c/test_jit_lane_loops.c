@@ -137,7 +137,8 @@ static const char *const metal[] = {
 
     "int t = thread_position_in_threadgroup.x, size = threads_per_threadgroup.x; float s = 0; float4 v = 1; int turns = 0;\n"
     "if (t %% 7 == 3) { out[thread_position_in_grid.x] = 5; return; }\n"
-    "for (int i = t; i <= 1500; i += size) { float x = a[i]; v = v * 0.5f + x; if (x > 0) turns++; s += x > 1 ? exp(x) : 1; %s }\n"
+    "for (int i = t; i <= 1500; i += size) { float x = a[i]; v = v * 0.5f + x; if (x > 0) turns++; "
+    "s += x > 1 ? exp(x) : 1; %s }\n"
     "out[thread_position_in_grid.x] = simd_sum(s) + dot(v, v) + turns;",
 
     "uint t = thread_position_in_threadgroup.x, size = threads_per_threadgroup.x, base = 4294967290u;\n"

@@ -72,7 +72,8 @@ static void test_no_table(void) {
     CHECK(invar_lines_read(&lines, "/nonexistent", "k.metal", "k.header") == 0 && !lines.count, "a file that is not there");
     CHECK(invar_lines_read(&lines, NULL, "k.metal", NULL) == 0 && !lines.count, "no file");
     CHECK(invar_lines_read(&lines, source, "k.metal", "k.header") == 0 && !lines.count, "a file that is no object");
-    if (compile("c++", "-g0")) CHECK(invar_lines_read(&lines, object, "k.metal", NULL) == 0 && !lines.count, "%zu rows", lines.count);
+    if (compile("c++", "-g0"))
+        CHECK(invar_lines_read(&lines, object, "k.metal", NULL) == 0 && !lines.count, "%zu rows", lines.count);
 }
 
 /* Bytes changed here and there, and files cut short: anything but a fault will do. */

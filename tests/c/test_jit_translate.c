@@ -90,7 +90,8 @@ static void test_metal_address_spaces(void) {
                   "struct S { static constexpr constant int k = 1; float get() const constant { return 1; } };",
            "", "static constexpr float table[2]", "\n  constexpr int W = 4", "static constexpr float C = 2.0f",
            "static constexpr   int k", "get() const   {");
-    EXPECT(METAL, "#define METAL_FUNC inline\nMETAL_FUNC int f() { return 1; }\n", "", "#define METAL_FUNC inline\ninline int f()");
+    EXPECT(METAL, "#define METAL_FUNC inline\nMETAL_FUNC int f() { return 1; }\n", "",
+           "#define METAL_FUNC inline\ninline int f()");
     EXPECT(METAL, "kernel void other(device float *x [[buffer(0)]]) {}", "", "void other(  float *x      ) {}");
 }
 
@@ -99,7 +100,8 @@ static void test_metal_twins(void) {
     EXPECT(METAL, "float f(device float *p) { return p[0]; }\nfloat f(threadgroup float *p) {\nreturn p[0]; }\n"
                   "float f(device int *p) { return p[0]; }\nint g;", "",
            "#line 1 \"k.header\"\nfloat f( float *p) { return p[0]; }\n \n \nfloat f( int *p) { return p[0]; }\nint g;");
-    EXPECT(METAL, "struct V { float x; V operator+(V o) const thread { return o; } V operator+(V o) const device { return o; } };", "",
+    EXPECT(METAL, "struct V { float x; V operator+(V o) const thread { return o; } "
+           "V operator+(V o) const device { return o; } };", "",
            "V operator+(V o) const { return o; } };");
     EXPECT(METAL, "struct A { int f() const thread { return 1; } };\nstruct B { int f() const thread { return 1; } };", "",
            "struct B { int f() const { return 1; } };");
@@ -129,7 +131,8 @@ static void test_metal_arrays(void) {
     EXPECT(METAL, "", "if (i < out.size() && i < size) return;", "const int64_t invar_size_2, const int64_t size");
     invar_kernel_description atomic = describe(METAL, "", "out[0];");
     atomic.atomic_outputs = 1;
-    expect_all(&atomic, CPU, (const char *const[]){ "atomic<float> *__restrict out", "(atomic<float> *)invar_l.arrays[2]", NULL });
+    expect_all(&atomic, CPU, (const char *const[]){ "atomic<float> *__restrict out", "(atomic<float> *)invar_l.arrays[2]",
+                                                    NULL });
 }
 
 static void test_metal_threadgroup(void) {
@@ -194,7 +197,8 @@ static void test_marks_in_macros(void) {
     EXPECT(METAL, "#define ONE(x) simd_max(x)\n#define TWO(x) (ONE(x) + simd_min(x))\nfloat f(float x) { return ONE(x); }\n",
            "simd_sum(x);\nTWO(x);\nONE(\nx); f(x); simd_sum(x);",
            "simd_max(invar_here(invar_at + invar_macro<0, invar_text, __LINE__>), x)", "simd_sum(invar_here(1), x);",
-           "{ 0, 0, 3, 3, 0 },", "{ 0, 1, 2, 2, 2 },\n { 2, 1, 2, 2, 3 },\n { 0, 1, 3, 4, 4 },", "f(5, x); simd_sum(invar_here(6), x);",
+           "{ 0, 0, 3, 3, 0 },", "{ 0, 1, 2, 2, 2 },\n { 2, 1, 2, 2, 3 },\n { 0, 1, 3, 4, 4 },",
+           "f(5, x); simd_sum(invar_here(6), x);",
            "{ \"k.metal\", \"simd_min\", 2 },");
     EXPECT(METAL, "float scan(float x) { return simd_sum(x); }\n#define SCAN(T) inline T scan(T x) { return x; }\nSCAN(int)\n",
            "scan(1.0f);", "float scan(float x) { return simd_sum(invar_here(1), x); }",
@@ -269,7 +273,8 @@ static void test_cuda_grid_position(void) {
 static void test_lines(void) {
     EXPECT(METAL, "\n// one\n", "x;\n[[a\n]] y;\n#include <metal_stdlib>\nz;", "#line 1 \"k.header\"\n\n// one\n",
            "#line 1 \"k.metal\"\nx;\n  \n  y;\n      \nz;");
-    EXPECT(METAL, "#define N 4\n", "#define f(x) \\\n x\ny; // \\", "y; // \\\n\n\n#line 1 \"k.generated\"", "#undef N\n#undef f\n");
+    EXPECT(METAL, "#define N 4\n",
+           "#define f(x) \\\n x\ny; // \\", "y; // \\\n\n\n#line 1 \"k.generated\"", "#undef N\n#undef f\n");
 }
 
 /* ---- modes ---- */
@@ -326,19 +331,22 @@ static void test_refusals(void) {
 /* What only looks like something that is refused. */
 static void test_no_refusals(void) {
     EXPECT(METAL, "", "float sampler = 1; sampler += 2; x.vertex = 1; // texture2d<float> t;\nint texture_size = 1;", "sampler");
-    EXPECT(CUDA, "struct A { A() = delete; void free(int); };", "x.free(1); t.sync(); auto b = cg::this_thread_block(); b.sync();",
+    EXPECT(CUDA, "struct A { A() = delete; void free(int); };",
+           "x.free(1); t.sync(); auto b = cg::this_thread_block(); b.sync();",
            "x.free(1)");
 }
 
 static void test_bad_keys(void) {
     const invar_kernel_description description = describe(METAL, "", "");
     invar_array_key arrays[] = { { check_f64, 1 }, { check_f32, 1 }, { check_f32, 1 } };
-    invar_template_argument arguments[] = { { "N", INVAR_TEMPLATE_INT, check_f32, 1 }, { "N", INVAR_TEMPLATE_INT, check_f32, 2 } };
+    invar_template_argument arguments[] = { { "N", INVAR_TEMPLATE_INT, check_f32, 1 },
+                                            { "N", INVAR_TEMPLATE_INT, check_f32, 2 } };
     invar_program_key key = { arrays, arguments, 0 };
     invar_source *source;
     invar_text text = { 0 };
     if (!CHECK_OK(invar_source_read(&source, &description))) return;
-    CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_DTYPE, "a: expected an element type of Metal");
+    CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_DTYPE,
+                "a: expected an element type of Metal");
     arrays[0].dtype = check_f32;
     key.template_count = 2;
     CHECK_FAILS(invar_generate_kernel(source, &key, CPU, false, &text), INVAR_ERROR_VALUE, "N twice");
@@ -351,7 +359,8 @@ static void test_bad_keys(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_twins), CHECK_TEST(test_metal_literals),
-           CHECK_TEST(test_metal_attributes), CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup), CHECK_TEST(test_metal_swizzles),
+           CHECK_TEST(test_metal_attributes), CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup),
+           CHECK_TEST(test_metal_swizzles),
            CHECK_TEST(test_metal_arms), CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks),
            CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions),
            CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines),

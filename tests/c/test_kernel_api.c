@@ -81,7 +81,8 @@ static void launches_refused(void) {
     CHECK_FAILS(launch(kernel, &odd.tensor, &a.tensor, &b.tensor, &good), INVAR_ERROR_VALUE, "out: expected a row-contiguous");
     CHECK_FAILS(launch(kernel, &a.tensor, &a.tensor, &b.tensor, &good), INVAR_ERROR_VALUE, "overlap with a");
     CHECK_FAILS(launch(kernel, &out.tensor, &wide.tensor, &b.tensor, &good), INVAR_ERROR_DTYPE, "float64");
-#define REFUSED(change, status, word) o = good, change, CHECK_FAILS(launch(kernel, &out.tensor, &a.tensor, &b.tensor, &o), status, word)
+#define REFUSED(change, status, word) \
+    o = good, change, CHECK_FAILS(launch(kernel, &out.tensor, &a.tensor, &b.tensor, &o), status, word)
     REFUSED(o.size = 3, INVAR_ERROR_VALUE, "size");
     REFUSED(o.grid[1] = 0, INVAR_ERROR_VALUE, "grid");
     REFUSED(o.grid[2] = -4, INVAR_ERROR_VALUE, "grid");
@@ -125,7 +126,8 @@ static void layouts(void) {
     check_random random = { 7 };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         check_array a, b, odd, out, expected;
-        invar_kernel_description d = describe(INVAR_DIALECT_METAL, "copy", "uint i = thread_position_in_grid.x;\nout[i] = a[i];\n");
+        invar_kernel_description d = describe(INVAR_DIALECT_METAL, "copy",
+                                              "uint i = thread_position_in_grid.x;\nout[i] = a[i];\n");
         d.input_count = 1;
         invar_kernel *kernel = create(&d);
         check_array_init(&a, types[i], 3, shape);
@@ -220,7 +222,8 @@ static void init_values(void) {
 static void programs(void) {
     begin();
     check_array f, g, h, scalar, out;
-    invar_kernel_description d = describe(INVAR_DIALECT_METAL, "k", "uint i = thread_position_in_grid.x;\nout[i] = a[i] * N + b[i];\n");
+    invar_kernel_description d = describe(INVAR_DIALECT_METAL, "k",
+                                          "uint i = thread_position_in_grid.x;\nout[i] = a[i] * N + b[i];\n");
     invar_kernel *kernel = create(&d);
     check_array_init(&f, check_f32, CHECK_SHAPE(16));
     check_array_init(&g, check_f32, CHECK_SHAPE(4, 4));
@@ -260,8 +263,10 @@ static void same_name(void) {
     check_array_init(&b, check_f32, CHECK_SHAPE(4));
     check_array_init(&out, check_f32, CHECK_SHAPE(4));
     for (int64_t i = 0; i < 4; i++) check_set(&a.tensor, i, 6), check_set(&b.tensor, i, 3);
-    static const char *const sources[] = { "out[thread_position_in_grid.x] = a[0] + b[0];", "out[thread_position_in_grid.x] = a[0] - b[0];",
-                                           "out[thread_position_in_grid.x] = a[0] / b[0];", "out[thread_position_in_grid.x] = a[0] + b[0];" };
+    static const char *const sources[] = {
+        "out[thread_position_in_grid.x] = a[0] + b[0];", "out[thread_position_in_grid.x] = a[0] - b[0];",
+        "out[thread_position_in_grid.x] = a[0] / b[0];", "out[thread_position_in_grid.x] = a[0] + b[0];"
+    };
     static const double results[] = { 9, 3, 2, 9 };
     invar_launch_options options = grid_of(4, 4);
     for (int i = 0; i < 4; i++) {

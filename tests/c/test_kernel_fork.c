@@ -36,7 +36,8 @@ static void write_slow_compiler(void) {
     const char *cxx = getenv("CHECK_EMULATED") ? "aarch64-linux-gnu-g++" : "c++";
     snprintf(slow, sizeof slow, "%s/slow", folder);
     snprintf(started, sizeof started, "%s/started", folder);
-    snprintf(text, sizeof text, "#!/bin/sh\ncase \"$1\" in --version) ;; *) touch '%s'; sleep 1 ;; esac\nexec %s \"$@\"\n", started, cxx);
+    snprintf(text, sizeof text, "#!/bin/sh\ncase \"$1\" in --version) ;; *) touch '%s'; sleep 1 ;; esac\n"
+             "exec %s \"$@\"\n", started, cxx);
     CHECK(invar_file_write(slow, text, strlen(text)) && !chmod(slow, 0700), "%s", strerror(errno));
 }
 

@@ -11,7 +11,8 @@ enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
 
 /* What the definition gives for y, in row-major order. The caller frees it. */
 static double *norm_expected(const norm_case *c) {
-    double *y = malloc(sizeof(double) * (size_t)(c->rows * c->features + 1)), *x = malloc(sizeof(double) * (size_t)(c->features + 1));
+    double *y = malloc(sizeof(double) * (size_t)(c->rows * c->features + 1)),
+            *x = malloc(sizeof(double) * (size_t)(c->features + 1));
     for (int64_t r = 0; r < c->rows; r++) {
         long double mean, scale;
         for (int64_t i = 0; i < c->features; i++) {
@@ -133,7 +134,8 @@ static void layouts_do_not_change_bits(void) {
                     norm_case c;
                     norm_case_init(&c, (norm_op)op, all, CHECK_SHAPE(2, 3, 2, 301), steps[s]);
                     CHECK_OK(norm_case_run(&c, context));
-                    CHECK(check_hash(&c.y.tensor) == check_hash(&plain.y.tensor), "%s, op %d, layout %d", check_cpu(k), op, (int)s);
+                    CHECK(check_hash(&c.y.tensor) == check_hash(&plain.y.tensor),
+                          "%s, op %d, layout %d", check_cpu(k), op, (int)s);
                     if (op == ADD_RMS) CHECK(check_hash(&c.sum.tensor) == check_hash(&plain.sum.tensor), "layout %d", (int)s);
                     norm_case_free(&c);
                 }

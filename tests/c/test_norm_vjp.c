@@ -370,7 +370,8 @@ static void dx_is_invariant_and_may_be_dy(void) {
 
 /* Rows of half types whose mean is far from 0 are measured otherwise after others like them: their dx does not show it. */
 static void rows_far_from_0_have_the_bits_they_have_alone(void) {
-    const double mean[] = { 8, 8, 8, 8, 0, 8, 8, 3, 8, 8, 8, 3.9, 4, 4.1, 8, 8, 4.8, 5.2, -8, -8, -8, 300, 300, 0, 0, 8, 8, 8, 8, 1e3 };
+    const double mean[] = { 8, 8, 8, 8, 0, 8, 8, 3, 8, 8, 8, 3.9, 4, 4.1, 8, 8,
+                            4.8, 5.2, -8, -8, -8, 300, 300, 0, 0, 8, 8, 8, 8, 1e3 };
     enum { ROWS = sizeof mean / sizeof mean[0], FEATURES = 516 };
     for (int k = 1; check_cpu(k); k++)
         for (int t = 0; t < 6; t++) {
@@ -429,7 +430,8 @@ static void any_nan_of_a_weight_reaches_dx(void) {
         invar_context *context = check_context(check_cpu(k), 1);
         for (int op = RMS; op <= LAYER; op += LAYER - RMS) {
             vjp_case v;
-            vjp_case_init(&v, (norm_op)op, (norm_types){ check_bf16, check_bf16, check_f32, none }, CHECK_SHAPE(3, 100), contiguous);
+            vjp_case_init(&v, (norm_op)op, (norm_types){ check_bf16, check_bf16, check_f32, none },
+                          CHECK_SHAPE(3, 100), contiguous);
             memset((float *)v.c.weight.tensor.data + 5, 0xff, sizeof(float));
             ((unsigned char *)v.c.weight.tensor.data)[5 * sizeof(float) + 3] = 0x7f;
             CHECK_OK(vjp_run(&v, context));
@@ -492,7 +494,8 @@ static void every_misuse_is_one_sentence(void) {
     CHECK_FAILS(invar_layer_norm_vjp(context, dx, dw, dw, dy, x, w, b, NULL), INVAR_ERROR_VALUE, "dbias");
     CHECK_FAILS(invar_rms_norm_vjp(context, dx, dw, dy, x, NULL, NULL), INVAR_ERROR_VALUE, "rms_norm_vjp: dweight");
     CHECK_FAILS(invar_rms_norm_vjp(context, dx, w, dy, x, w, NULL), INVAR_ERROR_VALUE, "rms_norm_vjp: dweight");
-    CHECK((check_memory_hash(&v.dx) ^ check_memory_hash(&v.dweight) ^ check_memory_hash(&v.dbias)) == before, "a gradient was written");
+    CHECK((check_memory_hash(&v.dx) ^ check_memory_hash(&v.dweight) ^ check_memory_hash(&v.dbias)) == before,
+          "a gradient was written");
     vjp_case_free(&v);
     invar_context_destroy(context);
 }

@@ -81,7 +81,8 @@ static void expect_definition(rope_case *c, invar_context *context, const char *
 
 static void every_shape_and_type_matches_the_definition(void) {
     const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64 };
-    const int64_t shapes[][5] = { { 1, 1, 3, 2, 2 }, { 2, 1, 5, 6, 6 }, { 1, 3, 4, 40, 34 }, { 2, 2, 70, 64, 64 }, { 1, 2, 2, 70, 66 },
+    const int64_t shapes[][5] = { { 1, 1, 3, 2, 2 }, { 2, 1, 5, 6, 6 }, { 1, 3, 4, 40, 34 },
+                                  { 2, 2, 70, 64, 64 }, { 1, 2, 2, 70, 66 },
                                   { 3, 1, 1, 128, 128 }, { 2, 2, 2, 16, 8 }, { 1, 2, 300, 8, 4 }, { 1, 1, 2, 9000, 8998 } };
     for (int k = 0; check_cpu(k); k++) {
         invar_context *context = check_context(check_cpu(k), 2);
@@ -99,7 +100,8 @@ static void every_shape_and_type_matches_the_definition(void) {
 }
 
 static void ranks_and_empty_dimensions(void) {
-    const int64_t shapes[][8] = { { 5, 6 }, { 4, 5, 6 }, { 2, 1, 2, 1, 1, 2, 3, 4 }, { 0, 3, 5, 4 }, { 2, 0, 5, 4 }, { 2, 3, 0, 4 } };
+    const int64_t shapes[][8] = { { 5, 6 }, { 4, 5, 6 }, { 2, 1, 2, 1, 1, 2, 3, 4 },
+                                  { 0, 3, 5, 4 }, { 2, 0, 5, 4 }, { 2, 3, 0, 4 } };
     const int ranks[] = { 2, 3, 8, 4, 4, 4 };
     for (int k = 0; check_cpu(k); k++) {
         invar_context *context = check_context(check_cpu(k), 2);
@@ -161,7 +163,8 @@ static void large_offsets_are_not_cut(void) {
             alone.offset = INT64_MAX - 4 + p;
             CHECK_OK(invar_rope(context, &y.tensor, &y.tensor, NULL, NULL, &alone));
             for (int i = 0; i < 8; i++)
-                CHECK(check_get(&y.tensor, i) == check_get(&x.tensor, p * 8 + i), "%s, position %d, feature %d", check_cpu(k), p, i);
+                CHECK(check_get(&y.tensor, i) == check_get(&x.tensor, p * 8 + i),
+                      "%s, position %d, feature %d", check_cpu(k), p, i);
         }
         for (int i = 0; i < 8; i++) check_set(&y.tensor, i, 1 + i);
         alone.offset = INT64_MIN; /* the second batch's position 3 - 3; its position 0 lies below 64 bits */
@@ -318,7 +321,8 @@ static void layouts_threads_and_streaming_do_not_change_bits(void) {
                 c.options.offset = 3;
                 CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
                 if (!n) first = check_hash(&c.y.tensor);
-                CHECK(check_hash(&c.y.tensor) == first, "%s, case %d, layout %d, %d threads", check_cpu(k), t, n / 8, threads[n % 4]);
+                CHECK(check_hash(&c.y.tensor) == first,
+                      "%s, case %d, layout %d, %d threads", check_cpu(k), t, n / 8, threads[n % 4]);
                 rope_case_free(&c);
                 invar_context_destroy(context);
             }
@@ -354,7 +358,8 @@ static void rows_go_past_the_caches_wherever_they_begin(void) {
             const invar_dtype type = types[n % 3];
             const int64_t d = features[n / 6 % 2];
             const int from = begin[n / 12 % 5] / (type.bits / 8) * (type.bits / 8), between = gap[n / 60];
-            CHECK(memory_after(context, type, n / 3 % 2, d, from, between) == memory_after(small, type, n / 3 % 2, d, from, between),
+            CHECK(memory_after(context, type, n / 3 % 2, d, from, between) ==
+                      memory_after(small, type, n / 3 % 2, d, from, between),
                   "%s, %s, %d features from byte %d, %d between", check_cpu(k), invar_dtype_name(type), (int)d, from, between);
         }
         invar_context_destroy(context);

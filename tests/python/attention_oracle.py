@@ -16,9 +16,9 @@ def batched(a):
 
 
 def dot_chain(features, dtype):
-    """Roundings that a term of a sum over features meets: float64 sums in one chain, bfloat16 pairs too; elsewhere links of half
-    the features, rounded up to 16 and at most 64, are added up. float16's numbers in parts: four products more, and a rest of 2^-23
-    where there is none."""
+    """Roundings that a term of a sum over features meets: float64 sums in one chain, bfloat16 pairs too; elsewhere links of
+    half the features, rounded up to 16 and at most 64, are added up. float16's numbers in parts: four products more, and a
+    rest of 2^-23 where there is none."""
     if dtype in (F64, BF16):
         return features
     if dtype == F16:
@@ -37,8 +37,8 @@ class Attention:
         self.acc = accumulator(self.dtype)
         self.least_weight = 0.0 if self.dtype == F64 else 2.0**-126  # what is less is 0
         # Where the processor multiplies bfloat16 pairs, a weight is rounded to bfloat16 for its product with a value; where
-        # float16 goes in parts, a weight is cut to 16 bits and a product of rests left out, each below 2^-15. There exp2 is a shorter polynomial, of the relative error that
-        # docs/invariance.md gives.
+        # float16 goes in parts, a weight is cut to 16 bits and a product of rests left out, each below 2^-15. There exp2 is a
+        # shorter polynomial, of the relative error that docs/invariance.md gives.
         self.weight_unit = {BF16: UNIT[BF16], F16: 2.0**-14}.get(self.dtype, 0.0)
         self.exp2_error = 2.8e-6 if self.dtype in (BF16, F16) else 0.0
         self.out_shape, self.shapes = q.shape[:-1] + v.shape[-1:], [a.shape for a in (q, k, v)]

@@ -318,7 +318,8 @@ def test_a_mask_of_numpy_ma_is_not_lost_without_a_word():
     for call, name in (
         (lambda: fast.rms_norm(x), "x"),
         (lambda: fast.rms_norm(x.data, out=x), "out"),
-        (lambda: fast.scaled_dot_product_attention(x.data, x.data, x.data, mask=np.ma.masked_array(np.ones((2, 2), bool))), "mask"),
+        (lambda: fast.scaled_dot_product_attention(x.data, x.data, x.data, mask=np.ma.masked_array(np.ones((2, 2), bool))),
+         "mask"),
     ):
         with pytest.raises(ValueError, match=f": {name}: expected an array without a mask.*filled"):
             call()
@@ -372,7 +373,8 @@ def test_tensors_that_are_no_plain_memory():
         (x.to(torch.float8_e4m3fn), "an unknown type"),
     ):
         for argument, call in (("x", lambda: fast.rms_norm(x)), ("out", lambda: fast.rms_norm(torch.ones(2, 4), out=x))):
-            with pytest.raises(ValueError, match=f"^rms_norm: {argument}: expected .*, got {words if argument == 'x' else ''}") as error:
+            sentence = f"^rms_norm: {argument}: expected .*, got {words if argument == 'x' else ''}"
+            with pytest.raises(ValueError, match=sentence) as error:
                 call()
             assert "\n" not in str(error.value)
 
@@ -387,8 +389,9 @@ def test_tensors_that_torch_traces(capfd):
     for fake in fakes:
         with pytest.raises(ValueError, match="rms_norm: x: expected a tensor with values.*custom_op.*, got FakeTensor"):
             fast.rms_norm(fake)
-    for call in (torch.vmap(fast.rms_norm), torch.func.grad(lambda a: fast.rms_norm(a).sum()), torch.func.functionalize(fast.rms_norm)):
-        with pytest.raises(ValueError, match=r"rms_norm: x: expected a tensor with values, got one inside torch\.func.*custom_op"):
+    for call in (torch.vmap(fast.rms_norm), torch.func.grad(lambda a: fast.rms_norm(a).sum()),
+                 torch.func.functionalize(fast.rms_norm)):
+        with pytest.raises(ValueError, match=r"rms_norm: x: expected .* values, got one inside torch\.func.*custom_op"):
             call(x)
     assert capfd.readouterr() == ("", ""), "torch warns whoever looks at a fake tensor's memory"
 
@@ -461,7 +464,7 @@ def test_jax_results_that_are_still_being_computed(rng):
 def test_under_jit_there_is_no_array_yet():
     x = jax.numpy.ones((2, 4))
     for call in (jax.jit(fast.rms_norm), jax.vmap(fast.rms_norm), jax.grad(lambda a: fast.rms_norm(a).sum())):
-        with pytest.raises(ValueError, match="rms_norm: x: expected an array with values, got one that JAX traces.*pure_callback"):
+        with pytest.raises(ValueError, match="rms_norm: x: expected .* values, got one that JAX traces.*pure_callback"):
             call(x)
     with pytest.raises(TypeError, match="rms_norm: eps: expected a number, got .*Tracer, which JAX traces.*pure_callback"):
         jax.jit(lambda eps: fast.rms_norm(np.ones((2, 4), np.float32), eps=eps))(1e-5)

@@ -25,7 +25,8 @@ def add_kernel(**options):
 
 
 def one_output(kernel, *inputs, n, dtype=mx.float32, **options):
-    return kernel(inputs=list(inputs), output_shapes=[(n,)], output_dtypes=[dtype], grid=(n, 1, 1), threadgroup=(64, 1, 1), **options)[0]
+    return kernel(inputs=list(inputs), output_shapes=[(n,)], output_dtypes=[dtype],
+                  grid=(n, 1, 1), threadgroup=(64, 1, 1), **options)[0]
 
 
 # ---- the documentation's examples ---------------------------------------------------------------------
@@ -174,7 +175,8 @@ def test_outputs_of_every_kind():
 
 def test_init_value_and_untouched_outputs():
     kernel = fast.metal_kernel("one", [], ["out"], "out[thread_position_in_grid.x] = 9;")
-    out = kernel(inputs=[], output_shapes=[(2, 3)], output_dtypes=["int32"], grid=(2, 1, 1), threadgroup=(1, 1, 1), init_value=-1)[0]
+    out = kernel(inputs=[], output_shapes=[(2, 3)], output_dtypes=["int32"],
+                 grid=(2, 1, 1), threadgroup=(1, 1, 1), init_value=-1)[0]
     assert out.tolist() == [[9, 9, -1], [-1, -1, -1]]
     with pytest.raises(ValueError, match="init_value"):
         kernel(inputs=[], output_shapes=[(2,)], output_dtypes=["uint8"], grid=(1, 1, 1), threadgroup=(1, 1, 1), init_value=300)
@@ -224,7 +226,8 @@ def test_short_form_without_copies_of_contiguous_inputs():
 
 
 @pytest.mark.parametrize("a, b, expected", [
-    ("float16", "bfloat16", "float32"), ("float16", "float32", "float32"), ("int32", "float16", "float16"), ("uint8", "int8", "int16"),
+    ("float16", "bfloat16", "float32"), ("float16", "float32", "float32"),
+    ("int32", "float16", "float16"), ("uint8", "int8", "int16"),
     ("bool", "uint8", "uint8"), ("int64", "uint32", "int64"), ("uint32", "int32", "int64"), ("bool", "bool", "bool"),
     ("int16", "int64", "int64"), ("bfloat16", "bfloat16", "bfloat16"),
 ])
@@ -237,7 +240,8 @@ def test_short_form_promotes(a, b, expected):
 
 def test_short_form_size_and_several_outputs():
     kernel = fast.cuda_kernel("both", ["a"], ["double_of", "size_of"],
-                              "int i = blockIdx.x * blockDim.x + threadIdx.x;\nif (i >= size) return;\ndouble_of[i] = 2 * a[i];\nsize_of[i] = double_of.size();")
+                              "int i = blockIdx.x * blockDim.x + threadIdx.x;\nif (i >= size) return;\n"
+                              "double_of[i] = 2 * a[i];\nsize_of[i] = double_of.size();")
     outputs = kernel(np.arange(300, dtype=np.int32).reshape(3, 100))
     assert isinstance(outputs, list) and [o.shape for o in outputs] == [(3, 100)] * 2
     assert (outputs[0].ravel() == 2 * np.arange(300)).all() and (outputs[1] == 300).all()
@@ -257,7 +261,8 @@ def test_seventh_argument_in_either_form():
     out = kernel(inputs=[], output_shapes=[(16,)], output_dtypes=["int32"], grid=(16, 1, 1), threadgroup=(16, 1, 1))[0]
     assert out.tolist() == list(range(15, -1, -1))
     kernel = fast.cuda_kernel("counter", ["a"], ["out"], "atomicAdd(&out[0], a[threadIdx.x]);", "", True, True)
-    out = kernel(inputs=[np.arange(5, dtype=np.int32)], output_shapes=[(1,)], output_dtypes=["int32"], grid=(5, 1, 1), threadgroup=(5, 1, 1), init_value=0)[0]
+    out = kernel(inputs=[np.arange(5, dtype=np.int32)], output_shapes=[(1,)], output_dtypes=["int32"],
+                 grid=(5, 1, 1), threadgroup=(5, 1, 1), init_value=0)[0]
     assert out.tolist() == [10]
 
 
@@ -269,7 +274,8 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
 
 @pytest.mark.parametrize("change, error, word", [
     ({"inputs": [np.ones(4, F32)]}, ValueError, "inputs"), ({"inputs": np.ones(4, F32)}, TypeError, "inputs"),
-    ({"inputs": [np.ones(4, F32), "text"]}, TypeError, "b: expected an array"), ({"inputs": [np.ones(4, F32), None]}, TypeError, "b"),
+    ({"inputs": [np.ones(4, F32), "text"]}, TypeError, "b: expected an array"),
+    ({"inputs": [np.ones(4, F32), None]}, TypeError, "b"),
     ({"inputs": [np.ones(4, F32), np.ones(4)]}, ValueError, "float64"), ({"inputs": [np.ones(4, F32), object()]}, TypeError, "b"),
     ({"inputs": [np.ones(4, F32), 2**70]}, ValueError, "64 bits"),
     ({"output_shapes": []}, ValueError, "output_shapes"), ({"output_shapes": [(4,), (4,)]}, ValueError, "output_shapes"),
@@ -284,11 +290,13 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
     ({"threadgroup": (0, 1, 1)}, ValueError, "threadgroup"), ({"threadgroup": [4, 1]}, ValueError, "threadgroup"),
     ({"template": [("T", 1.5)]}, ValueError, "template"), ({"template": [("T", None)]}, ValueError, "template"),
     ({"template": [("T", "no type")]}, ValueError, "template"), ({"template": [("T",)]}, ValueError, "template"),
-    ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"), ({"template": [("T", 2**31)]}, ValueError, "template"),
+    ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"),
+    ({"template": [("T", 2**31)]}, ValueError, "template"),
     ({"template": [("T", 1), ("T", 2)]}, ValueError, "T"), ({"template": 5}, TypeError, "template"),
     ({"template": [("T\0", 1)]}, ValueError, "template"), ({"template": [("\ud800", 1)]}, ValueError, "metal_kernel: template: "),
     ({"template": [("a", 1)]}, ValueError, "a"), ({"init_value": "x"}, TypeError, "init_value"),
-    ({"check": "perhaps"}, ValueError, "check: expected True, False or 'strict', got 'perhaps'"), ({"check": 1}, TypeError, "check"), ({"stream": "cpu"}, TypeError, "stream"),
+    ({"check": "perhaps"}, ValueError, "check: expected True, False or 'strict', got 'perhaps'"),
+    ({"check": 1}, TypeError, "check"), ({"stream": "cpu"}, TypeError, "stream"),
     ({"threads": 3}, TypeError, "threads"),
 ])
 def test_wrong_calls(change, error, word, tmp_path, monkeypatch):
@@ -310,7 +318,8 @@ def test_inputs_that_are_no_list_where_mlx_is_loaded(monkeypatch):
     ({"name": "no name"}, ValueError, "name"), ({"name": 3}, TypeError, "name"), ({"name": ""}, ValueError, "name"),
     ({"input_names": "a"}, TypeError, "input_names"), ({"input_names": ["a", 3]}, TypeError, "input_names"),
     ({"input_names": ["a", "a"]}, ValueError, "twice"), ({"output_names": []}, ValueError, "output_names"),
-    ({"output_names": ["a"]}, ValueError, "twice"), ({"source": None}, TypeError, "source"), ({"source": b"x"}, TypeError, "source"),
+    ({"output_names": ["a"]}, ValueError, "twice"), ({"source": None}, TypeError, "source"),
+    ({"source": b"x"}, TypeError, "source"),
     ({"source": "x\0y"}, ValueError, "source: expected text without a null character, got one at 1"),
     ({"header": "//\ud800"}, ValueError, "header: expected text without half a surrogate pair, got one at 2"),
     ({"input_names": ["a\0b", "b"]}, ValueError, "input_names: expected text without a null character"),
@@ -329,7 +338,8 @@ def test_wrong_kernels(change, error, word):
 
 
 def test_a_compile_error_shows_the_users_line():
-    kernel = fast.metal_kernel("broken", ["a"], ["out"], "uint i = thread_position_in_grid.x;\nfloat v = undeclared + a[i];\nout[i] = v;")
+    kernel = fast.metal_kernel("broken", ["a"], ["out"],
+                               "uint i = thread_position_in_grid.x;\nfloat v = undeclared + a[i];\nout[i] = v;")
     with pytest.raises(invar.CompileError) as caught:
         kernel(mx.ones(3))
     text = str(caught.value)
@@ -338,7 +348,8 @@ def test_a_compile_error_shows_the_users_line():
 
 
 def test_an_error_in_the_header_and_deep_in_a_template():
-    header = "template <typename T> T inner(T v) { return v.no_such_member; }\ntemplate <typename T> T outer(T v) { return inner(v) + 1; }\n"
+    header = ("template <typename T> T inner(T v) { return v.no_such_member; }\n"
+              "template <typename T> T outer(T v) { return inner(v) + 1; }\n")
     kernel = fast.metal_kernel("deep", ["a"], ["out"], "uint i = thread_position_in_grid.x;\nout[i] = outer(a[i]);", header)
     with pytest.raises(invar.CompileError, match=r"deep\.header:1: error:.*no_such_member"):
         kernel(mx.ones(3))
@@ -369,7 +380,8 @@ def test_an_unwritten_output_has_no_line():
 def test_the_extent_of_dynamic_shared_memory_is_told_in_bytes():
     body = "extern __shared__ float s[];\ns[threadIdx.x] = 1;\n__syncthreads();\nout[threadIdx.x] = s[threadIdx.x];"
     kernel = fast.cuda_kernel("small", [], ["out"], body, shared_memory=64)
-    with pytest.raises(invar.KernelCheckError, match=r"small\.cu:2: out-of-bounds write: extern __shared__\[16\], where only 64 bytes "):
+    sentence = r"small\.cu:2: out-of-bounds write: extern __shared__\[16\], where only 64 bytes "
+    with pytest.raises(invar.KernelCheckError, match=sentence):
         one_output(kernel, n=17, check=True)
 
 
@@ -452,7 +464,8 @@ def test_choices_and_matrices_of_metal(rng):
             float2 turned = turn * float2(beside_float, beside_int);
             out[2 * i] = turned.x, out[2 * i + 1] = turned.y;
         """)
-    h, f, n = rng.standard_normal(12).astype(np.float16), rng.standard_normal(12).astype(np.float32), np.arange(12, dtype=np.int32)
+    h, f = rng.standard_normal(12).astype(np.float16), rng.standard_normal(12).astype(np.float32)
+    n = np.arange(12, dtype=np.int32)
     (out,) = kernel(inputs=[h, f, n, 0.3], grid=(12, 1, 1), threadgroup=(4, 1, 1), output_shapes=[(12, 2)],
                     output_dtypes=["float32"])
     x = np.where(np.arange(12) % 2, h, f).astype(np.float64)

@@ -26,7 +26,8 @@ def launch(source, *, n=64, group=64, dialect="metal", out=(64,), dtype="int32",
 
 
 BARRIER = {"metal": "threadgroup_barrier(mem_flags::mem_threadgroup);", "cuda": "__syncthreads();"}
-PLACE = {"metal": "uint t = thread_position_in_threadgroup.x;\nthreadgroup int s[64];\n", "cuda": "int t = threadIdx.x;\n__shared__ int s[64];\n"}
+PLACE = {"metal": "uint t = thread_position_in_threadgroup.x;\nthreadgroup int s[64];\n",
+         "cuda": "int t = threadIdx.x;\n__shared__ int s[64];\n"}
 
 
 @pytest.mark.parametrize("dialect", ["metal", "cuda"])
@@ -38,25 +39,30 @@ def test_return_before_a_barrier(dialect):
 @pytest.mark.parametrize("dialect", ["metal", "cuda"])
 def test_break_past_a_barrier(dialect):
     """Threads leave the loop at different turns; those that are still in it wait only for each other's exit."""
-    body = PLACE[dialect] + f"s[t] = 0;\nint turns = 0;\nfor (int i = 0; i < 10; ++i) {{\n  if (i == int(t) % 5 + 1) return;\n  {BARRIER[dialect]}\n  out[t] = ++turns;\n}}"
+    body = PLACE[dialect] + ("s[t] = 0;\nint turns = 0;\nfor (int i = 0; i < 10; ++i) {\n  if (i == int(t) % 5 + 1) return;\n"
+                             f"  {BARRIER[dialect]}\n  out[t] = ++turns;\n}}")
     assert launch(body, dialect=dialect).tolist() == [t % 5 + 1 for t in range(64)]
 
 
 def test_a_collective_under_if():
-    body = "uint t = thread_position_in_threadgroup.x;\nint v = 0;\nif (t % 2 == 0) v = simd_sum(int(t));\nelse v = -simd_sum(1);\nout[t] = v;"
+    body = ("uint t = thread_position_in_threadgroup.x;\nint v = 0;\nif (t % 2 == 0) v = simd_sum(int(t));\n"
+            "else v = -simd_sum(1);\nout[t] = v;")
     expected = [(sum(range(t // 32 * 32, t // 32 * 32 + 32, 2))) if t % 2 == 0 else -16 for t in range(64)]
     assert launch(body).tolist() == expected
 
 
 def test_a_collective_in_a_loop_of_uneven_length():
-    body = "uint t = thread_position_in_threadgroup.x;\nint v = 0;\nfor (uint i = 0; i <= t % 4; ++i) v += simd_sum(1);\nout[t] = v;"
+    body = ("uint t = thread_position_in_threadgroup.x;\nint v = 0;\n"
+            "for (uint i = 0; i <= t % 4; ++i) v += simd_sum(1);\nout[t] = v;")
     assert launch(body, n=32, out=(32,)).tolist() == [sum((32, 24, 16, 8)[: t % 4 + 1]) for t in range(32)]
 
 
 def test_spinning_on_another_thread():
     """Thread 0 waits for a flag that the last thread sets."""
-    body = ("uint t = thread_position_in_threadgroup.x;\nthreadgroup atomic_int flag;\nif (t == 0) atomic_store_explicit(&flag, 0, memory_order_relaxed);\n"
-            "threadgroup_barrier(mem_flags::mem_threadgroup);\nif (t == 0) while (atomic_load_explicit(&flag, memory_order_relaxed) == 0) {}\n"
+    body = ("uint t = thread_position_in_threadgroup.x;\nthreadgroup atomic_int flag;\n"
+            "if (t == 0) atomic_store_explicit(&flag, 0, memory_order_relaxed);\n"
+            "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
+            "if (t == 0) while (atomic_load_explicit(&flag, memory_order_relaxed) == 0) {}\n"
             "if (t == 63) atomic_store_explicit(&flag, 1, memory_order_relaxed);\nout[t] = 1;")
     assert launch(body).tolist() == [1] * 64
 
@@ -78,8 +84,10 @@ def test_a_barrier_over_the_whole_grid_is_an_error():
 
 
 def test_defines_and_names_of_the_library():
-    body = ("#define N 3\n#define SQUARE(v) ((v) * (v))\nuint i = thread_position_in_grid.x;\nfloat dot = 2, half_x = 0.5, T = 1, length = N, size_t_ = 0;\n"
-            "float max_ = SQUARE(dot), metal_size = 4, lane = 1, launch = 1, block = 0;\nout[i] = int(max_ * length + half_x * 2 + T + metal_size + lane + launch + block + size_t_);")
+    body = ("#define N 3\n#define SQUARE(v) ((v) * (v))\nuint i = thread_position_in_grid.x;\n"
+            "float dot = 2, half_x = 0.5, T = 1, length = N, size_t_ = 0;\n"
+            "float max_ = SQUARE(dot), metal_size = 4, lane = 1, launch = 1, block = 0;\n"
+            "out[i] = int(max_ * length + half_x * 2 + T + metal_size + lane + launch + block + size_t_);")
     assert launch(body, n=4, out=(4,)).tolist() == [20] * 4
     assert launch("#define N 5\nout[thread_position_in_grid.x] = N;", n=4, out=(4,)).tolist() == [5] * 4
 
@@ -94,7 +102,8 @@ def test_attributes_behind_macros_and_in_the_header():
     assert launch("out[INDEX] = INDEX;", header=header, n=5, out=(5,)).tolist() == list(range(5))
 
 
-@pytest.mark.parametrize("grid, group", [((5, 3, 2), (4, 2, 2)), ((7, 1, 1), (3, 1, 1)), ((1, 9, 4), (8, 4, 3)), ((33, 2, 1), (32, 2, 1))])
+@pytest.mark.parametrize("grid, group", [((5, 3, 2), (4, 2, 2)), ((7, 1, 1), (3, 1, 1)), ((1, 9, 4), (8, 4, 3)),
+                                         ((33, 2, 1), (32, 2, 1))])
 def test_ragged_edge_groups(grid, group):
     """A partial group numbers its threads by its own size."""
     body = ("uint3 g = thread_position_in_grid, t = thread_position_in_threadgroup, s = threads_per_threadgroup;\n"
@@ -122,8 +131,8 @@ def test_negative_template_arguments():
 
 def test_shape_parameters_with_several_outputs_and_no_attribute():
     kernel = fast.metal_kernel("shapes", ["a"], ["x", "y"], "x[0] = a_shape[0];\ny[0] = a_ndim + a_strides[0];")
-    outputs = kernel(inputs=[np.ones((2, 3), np.float32)], output_shapes=[(1,), (1,)], output_dtypes=["int32", "int32"], grid=(1, 1, 1),
-                     threadgroup=(1, 1, 1))
+    outputs = kernel(inputs=[np.ones((2, 3), np.float32)], output_shapes=[(1,), (1,)], output_dtypes=["int32", "int32"],
+                     grid=(1, 1, 1), threadgroup=(1, 1, 1))
     assert [int(o[0]) for o in outputs] == [2, 5]
 
 
@@ -203,14 +212,16 @@ def test_two_processes_compile_one_kernel(tmp_path):
 
 def test_same_name_other_source():
     for value in (1.0, 2.0, 1.0):
-        kernel = fast.metal_kernel("same", ["a"], ["out"], f"out[thread_position_in_grid.x] = a[thread_position_in_grid.x] * {value};")
+        kernel = fast.metal_kernel("same", ["a"], ["out"],
+                                   f"out[thread_position_in_grid.x] = a[thread_position_in_grid.x] * {value};")
         assert kernel(mx.ones(2)).tolist() == [value, value]
 
 
 def test_no_compiler_and_no_folder(tmp_path):
     result = python(PROGRAM.format(value=3), INVAR_CACHE_DIR=tmp_path, INVAR_CXX="/nowhere/c++")
     assert result.returncode and "CompileError" in result.stderr and "INVAR_CXX" in result.stderr
-    result = python("import sys\nsys.modules['ziglang'] = None\n" + PROGRAM.format(value=3), INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
+    result = python("import sys\nsys.modules['ziglang'] = None\n" + PROGRAM.format(value=3),
+                    INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
     assert result.returncode and "no C++ compiler" in result.stderr
     result = python(PROGRAM.format(value=4), INVAR_CACHE_DIR="", HOME="/dev/null")
     assert result.stdout == "[5.0, 5.0, 5.0]\n", result.stderr
@@ -260,5 +271,6 @@ def test_check_mode_with_the_wheels_compiler(tmp_path):
     assert result.stdout == "[3.0, 2.0, 1.0, 0.0]\n", result.stderr
     result = python(STRUCTS.replace("s[3 - ", "s[4 - "), INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
     assert result.returncode == 1 and "structs.cu:6: out-of-bounds read: s[4]" in result.stderr
-    result = python(STRUCTS.replace("mine.v[39]", "float own[3]; own[threadIdx.x] = mine.v[39]"), INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
+    result = python(STRUCTS.replace("mine.v[39]", "float own[3]; own[threadIdx.x] = mine.v[39]"),
+                    INVAR_CACHE_DIR=tmp_path, PATH="/nowhere")
     assert result.returncode == 1 and "structs.cu:3: out-of-bounds index: element 3 of an array of 3" in result.stderr

@@ -64,7 +64,8 @@ def test_helper_with_a_barrier_in_a_loop():
 
 def test_header_function_does_not_hide_a_builtin():
     header = "inline half exp(half x) { return x; }\ninline float fract(bool x) { return 7; }\n"
-    out = run("metal", "uint i = thread_position_in_grid.x; out[i] = exp(a[i] * 0.01) + fract(1.5) + float(exp(half(2)));", header)
+    out = run("metal",
+              "uint i = thread_position_in_grid.x; out[i] = exp(a[i] * 0.01) + fract(1.5) + float(exp(half(2)));", header)
     assert np.allclose(out, np.exp(X * np.float32(0.01)) + 0.5 + 2, rtol=1e-6)
 
 

@@ -39,7 +39,8 @@ static uint32_t lane_barrier(invar_lane *lane, int32_t, uint32_t, uint32_t vote)
     return state.met;
 }
 static void lane_yield(invar_lane *lane, int32_t) { lane->patience = 8; }
-static const invar_runtime lane_runtime = { lane_collective, lane_barrier, lane_yield, nullptr, nullptr, nullptr, nullptr, nullptr };
+static const invar_runtime lane_runtime = { lane_collective, lane_barrier, lane_yield,
+                                            nullptr, nullptr, nullptr, nullptr, nullptr };
 
 static void lane_start() {
     lane_function(current);

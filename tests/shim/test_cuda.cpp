@@ -57,7 +57,8 @@ static void functions() {
     static_assert(invar_same<decltype(pow(2.0f, 2)), double>, "types");
     for (int i = 0; i < 20000; i++) {
         float x = (float)uniform(0.01, 50), y = (float)uniform(-3, 3);
-        CHECK(::std::fabs(rsqrtf(x) - 1 / ::std::sqrt((double)x)) <= 1.5 * unit_of(1 / ::std::sqrt((double)x), 24, -125), "rsqrtf");
+        CHECK(::std::fabs(rsqrtf(x) - 1 / ::std::sqrt((double)x)) <=
+              1.5 * unit_of(1 / ::std::sqrt((double)x), 24, -125), "rsqrtf");
         CHECK(same(__frsqrt_rn(x), (float)(1 / ::std::sqrt((double)x))), "__frsqrt_rn");
         CHECK(::std::fabs(__expf(y) - ::std::exp((double)y)) <= unit_of(::std::exp((double)y), 24, -125), "__expf");
         CHECK(::std::fabs(normcdff(y) - 0.5 * ::std::erfc(-y * ::std::sqrt(0.5))) < 1e-7, "normcdff");
