@@ -1,8 +1,9 @@
-"""Gradients of the operations where MLX differentiates: each runs inside mlx.core.custom_function.
+"""The operations of invar.core.fast on MLX's arrays, so that MLX may differentiate, vectorise and compile them.
 
-Without it MLX takes what was computed outside of it for a constant, whose gradient is zero. Nothing tells whether an array is
-being differentiated, so every call with MLX's arrays comes here; _ext.apply runs the operation itself. What has no rule, a second
-derivative or mx.jvp, raises ValueError.
+MLX does not tell what is being done to an array. Where it can be evaluated, the operation runs on its memory inside
+mlx.core.custom_function, with rules for the gradient (an operation again) and for what MLX asks beyond that: forward-mode and
+second derivatives, for which _mlx_compose has the operation in MLX's own. Where it cannot (inside vmap and compile), those run
+in its place. Without custom_function MLX would take what was computed outside of it for a constant, of gradient zero.
 """
 
 from __future__ import annotations
@@ -10,10 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
+
 from . import _ext
-from ._kernel_vjp import run_mlx
+from ._dtypes import as_numpy_dtype
+from ._mlx_compose import compose, compose_jvp, compose_vjp
 
 Arguments = dict[str, Any]
+
+
+# ---- first derivatives: operations again ------------------------------------------------------------
 
 
 def _rms_norm(a: Arguments, cotangents: Sequence[Any], outputs: Sequence[Any]) -> Arguments:
@@ -36,14 +44,11 @@ def _rope(a: Arguments, cotangents: Sequence[Any], outputs: Sequence[Any]) -> Ar
 
 
 def _attention(a: Arguments, cotangents: Sequence[Any], outputs: Sequence[Any]) -> Arguments:
-    import mlx.core as mx
-
     keywords = {name: value for name, value in a.items() if name != "return_lse"}
     mask = a.get("mask")
     additive = isinstance(mask, mx.array) and mx.issubdtype(mask.dtype, mx.floating)
-    out, lse = _ext.scaled_dot_product_attention(**keywords, return_lse=True)
-    dlse = cotangents[1] if len(cotangents) > 1 else None
-    gradients = _ext.scaled_dot_product_attention_vjp(cotangents[0], out=out, lse=lse, dlse=dlse, mask_grad=additive, **keywords)
+    gradients = _ext.scaled_dot_product_attention_vjp(cotangents[0], out=outputs[0], lse=outputs[1], dlse=cotangents[1],
+                                                      mask_grad=additive, **keywords)
     return dict(zip(("q", "k", "v", "sinks", "mask"), gradients, strict=True))
 
 
@@ -56,11 +61,13 @@ _RULES = {
 }
 
 
+# ---- calls ------------------------------------------------------------------------------------------
+
 # What is written to is the caller's, and no step of a computation that MLX could follow.
 _DESTINATIONS = {"scaled_dot_product_attention_vjp": "gradients"}
 
 
-def _without_gradient(mx: Any, operation: str, argument: str, value: Any) -> Any:
+def _without_gradient(operation: str, argument: str, value: Any) -> Any:
     """The same array, whose gradient is an error."""
 
     def refuse(*_: Any) -> Any:
@@ -68,6 +75,8 @@ def _without_gradient(mx: Any, operation: str, argument: str, value: Any) -> Any
 
     function = mx.custom_function(lambda x: [x])
     function.vjp(refuse)
+    function.jvp(refuse)
+    function.vmap(lambda x, axis: ([_without_gradient(operation, argument, x)], [axis]))
     return function(value)[0]
 
 
@@ -75,32 +84,79 @@ def _listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
-def differentiable(operation: str, arguments: Arguments) -> Any:
-    """Run an operation of invar.core.fast, with its arguments by name, so that MLX may differentiate it."""
-    import mlx.core as mx
+def _is_traced(x: Any) -> bool:
+    """Whether this is an array that stands for others, inside mx.vmap or mx.compile; any other is evaluated."""
+    if type(x) is not mx.array:
+        return False
+    try:
+        mx.eval(x)
+    except ValueError as error:
+        if "function transformations" in str(error):
+            return True
+        raise
+    return False
 
+
+def _stand_in(x: Any) -> Any:
+    """An array of such a shape and type, without memory of its own."""
+    dtype = as_numpy_dtype(x.dtype)
+    return np.broadcast_to(np.ones((), dtype) if dtype.kind not in "iu" else np.zeros((), dtype), x.shape)
+
+
+class _Call:
+    """One operation with its arguments by name, which MLX runs inside custom_function."""
+
+    def __init__(self, operation: str, arguments: Arguments, names: list[str]) -> None:
+        self.operation, self.names, self.arguments = operation, names, arguments
+        self.places: list[int | None] = []
+
+    def with_values(self, values: Any) -> Arguments:
+        return self.arguments | dict(zip(self.names, _listed(values), strict=True))
+
+    def forward(self, *values: Any) -> list[Any]:
+        result = _listed(_ext.apply(self.operation, **self.with_values(values)))
+        present = [i for i, y in enumerate(result) if y is not None]
+        self.places = [present.index(i) if i in present else None for i in range(len(result))]
+        return [result[i] for i in present]
+
+    def gradients(self, values: Any, cotangents: Any, outputs: Any) -> Any:
+        arguments, rule = self.with_values(values), _RULES.get(self.operation)
+        if rule:
+            found = rule(arguments, _listed(cotangents), _listed(outputs))
+            given = [mx.zeros_like(arguments[n]) if found.get(n) is None else found[n] for n in self.names]
+        else:
+            given = compose_vjp(self.operation, arguments, self.names, _listed(cotangents))
+        return given[0] if len(given) == 1 else tuple(given)
+
+    def tangents(self, values: Any, tangents: Any) -> list[Any]:
+        given = {n: t for n, t in zip(self.names, _listed(tangents), strict=True) if t is not None}
+        return compose_jvp(self.operation, self.with_values(values), list(given), list(given.values()))
+
+    def run(self) -> list[Any]:
+        function = mx.custom_function(self.forward)
+        function.vjp(self.gradients)
+        function.jvp(self.tangents)
+        outputs = function(*[self.arguments[n] for n in self.names])
+        mx.eval(outputs)
+        return [None if place is None else outputs[place] for place in self.places]
+
+
+def differentiable(operation: str, arguments: Arguments) -> Any:
+    """Run an operation of invar.core.fast, with its arguments by name, so that MLX may transform it."""
     names = [n for n, value in arguments.items() if type(value) is mx.array and mx.issubdtype(value.dtype, mx.floating)]
     ours = type(next(iter(arguments.values()))) is mx.array  # or the result is another library's
     if not ours or not names or arguments.get(_DESTINATIONS.get(operation, "out")) is not None:
         return _ext.apply(operation, **arguments)
-    places: list[int | None] = []
-
-    def run(values: Sequence[Any]) -> list[Any]:
-        result = _ext.apply(operation, **(arguments | dict(zip(names, values, strict=True))))
-        present = [y for y in _listed(result) if y is not None]
-        order = iter(range(len(present)))
-        places[:] = [None if y is None else next(order) for y in _listed(result)]
-        return present
-
-    def gradients(values: Sequence[Any], cotangents: Any, outputs: Any) -> list[Any]:
-        rule = _RULES.get(operation)
-        if not rule:
-            raise ValueError(f"{operation}: expected a first derivative, got a second one, which it has none of")
-        found = rule(arguments | dict(zip(names, values, strict=True)), _listed(cotangents), _listed(outputs))
-        return [found.get(n) for n in names]
-
-    inputs = [_without_gradient(mx, operation, n, arguments[n]) if n == "freqs" else arguments[n] for n in names]
-    outputs = run_mlx(inputs, run, gradients, operation, "")
-    mx.eval(outputs)
-    results = tuple(None if place is None else outputs[place] for place in places)
-    return results if len(results) > 1 else results[0]
+    traced = [n for n, value in arguments.items() if _is_traced(value)]
+    if traced:
+        _ext.check(operation, **(arguments | {n: _stand_in(arguments[n]) for n in traced}))
+    if "freqs" in names:
+        arguments = arguments | {"freqs": _without_gradient(operation, "freqs", arguments["freqs"])}
+    if traced:
+        results = compose(operation, arguments)
+    elif operation == "scaled_dot_product_attention" and not arguments.get("return_lse"):
+        # The lse costs nothing here and the gradient needs it.
+        results = _Call(operation, arguments | {"return_lse": True}, names).run()[:1]
+    else:
+        results = _Call(operation, arguments, names).run()
+    return tuple(results) if len(results) > 1 else results[0]

@@ -102,10 +102,3 @@ def test_the_same_call_runs_in_both(rng):
             ),
         ]
         assert all(isinstance(result, mlx.array) and result.shape == (1, 2, 6, 8) for result in results)
-
-
-def test_where_mlx_evaluates_nothing_the_error_says_so(rng):
-    x = mlx.array(filled(rng, (2, 8), F32))
-    for transform in (mlx.compile, mlx.vmap):
-        with pytest.raises(ValueError, match=r"rms_norm: x: .*mx\.compile and mx\.vmap"):
-            transform(fast.rms_norm)(x)

@@ -39,13 +39,25 @@ static PyObject *call(const operation *op, PyObject *const *arguments, Py_ssize_
     return takes_mlx(op, values) ? call_differentiable(op, values) : op->run(values, NULL);
 }
 
+/* What an operation's own function would be given, after the operation: run, or with a plan only looked at. */
+static PyObject *run_named(const char *caller, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names,
+                           invar_plan *plan) {
+    const operation *op = positional == 1 ? operation_in(caller, arguments[0]) : NULL;
+    PyObject *values[MAX_PARAMETERS];
+    if (!op && !PyErr_Occurred()) PyErr_Format(PyExc_TypeError, "%s: op: expected one argument by position", caller);
+    if (!op || !signature_parse(&op->signature, arguments + 1, 0, keyword_names, values)) return NULL;
+    return op->run(values, plan);
+}
+
 static PyObject *apply(PyObject *module, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names) {
     (void)module;
-    const operation *op = positional == 1 ? operation_in("apply", arguments[0]) : NULL;
-    PyObject *values[MAX_PARAMETERS];
-    if (!op && !PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "apply: op: expected one argument by position");
-    if (!op || !signature_parse(&op->signature, arguments + 1, 0, keyword_names, values)) return NULL;
-    return op->run(values, NULL);
+    return run_named("apply", arguments, positional, keyword_names, NULL);
+}
+
+static PyObject *check(PyObject *module, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names) {
+    (void)module;
+    invar_plan plan = INVAR_PLAN_INIT;
+    return run_named("check", arguments, positional, keyword_names, &plan);
 }
 
 #define DEFINE(name)                                                                                           \
@@ -93,6 +105,8 @@ static PyMethodDef methods[] = {
     { "explain", FAST(explain), METH_FASTCALL | METH_KEYWORDS, explain_doc },
     { "apply", FAST(apply), METH_FASTCALL | METH_KEYWORDS,
       "apply($module, op, /, **kwargs)\n--\n\nThe operation of that name, which no library is told the gradient of." },
+    { "check", FAST(check), METH_FASTCALL | METH_KEYWORDS,
+      "check($module, op, /, **kwargs)\n--\n\nRaises what the operation of that name would raise, without running it." },
     { "set_num_threads", py_set_num_threads, METH_O,
       "set_num_threads($module, n, /)\n--\n\nUse n threads, 1 to 1024, from now on. Results do not depend on it." },
     { "context_info", py_context_info, METH_NOARGS, "context_info($module)\n--\n\nWhat invar.info() is made of." },

@@ -2,9 +2,9 @@
 
 Every function takes arrays of NumPy, torch, JAX, MLX or any library with DLPack or the buffer protocol, reads them in
 place, and returns the kind of array that it was given, at once: code that is traced wraps a call in jax.pure_callback (inside
-jax.jit, vmap and, with jax.custom_vjp, grad) or in a torch.library.custom_op (torch.func, torch.export, fullgraph). mlx.core.grad differentiates them on MLX's arrays, once, in reverse;
-what it cannot have is a ValueError. explain(function, ...) tells what a call would do. metal_kernel
-and cuda_kernel make functions of the bodies of GPU kernels.
+jax.jit, vmap and, with jax.custom_vjp, grad) or in a torch.library.custom_op (torch.func, torch.export, fullgraph). MLX may
+differentiate, vectorise and compile them on its arrays: see invar.mlx. explain(function, ...) tells what a call would do.
+metal_kernel and cuda_kernel make functions of the bodies of GPU kernels.
 """
 
 from .._ext import (
