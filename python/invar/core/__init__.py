@@ -127,9 +127,13 @@ def where(condition: Any, x: Any, y: Any, /, *, stream: Any = None) -> np.ndarra
     if y_is_number and not x_is_number:
         y = np.asarray(y, _weak_type(y, x))
     x, y = _from_python(x), _from_python(y)
-    result = np.where(np.asarray(condition) != 0, x, y)
-    # NumPy takes int32 with float32 to float64; MLX does not.
-    return result if float64 in (x.dtype, y.dtype) or result.dtype != float64 else result.astype(float32)
+    return _narrow(np.where(np.asarray(condition) != 0, x, y), x, y)
+
+
+def _narrow(result: np.ndarray, *given: Any) -> np.ndarray:
+    """NumPy takes int32 with float32 to float64; MLX does not."""
+    wide = any(getattr(value, "dtype", None) == float64 for value in given)
+    return result if wide or result.dtype != float64 else result.astype(float32)
 
 
 def _weak_type(number: Any, other: Any) -> np.dtype:
@@ -141,19 +145,25 @@ def _weak_type(number: Any, other: Any) -> np.dtype:
 # ---- arithmetic -------------------------------------------------------------------------------------
 
 
-def _unary(function: Any, name: str, doc: str) -> Any:
+def _floating(a: Any) -> np.ndarray:
+    """Integers and bools as float32, whatever their width."""
+    a = _from_python(a)
+    return a.astype(float32) if a.dtype.kind in "iub" else a
+
+
+def _unary(function: Any, name: str, doc: str, convert: Any = _floating) -> Any:
     def apply(a: Any, /, *, stream: Any = None) -> np.ndarray:
-        return np.asarray(function(_from_python(a)))
+        return np.asarray(function(convert(a)))
 
     apply.__name__ = apply.__qualname__ = name
     apply.__doc__ = doc
     return apply
 
 
-abs = _unary(np.abs, "abs", "|a|, element by element.")
+abs = _unary(np.abs, "abs", "|a|, element by element.", _from_python)
 cos = _unary(np.cos, "cos", "The cosine, element by element.")
 exp = _unary(np.exp, "exp", "e to the a, element by element.")
-floor = _unary(np.floor, "floor", "The largest integer not above a, element by element.")
+floor = _unary(np.floor, "floor", "The largest integer not above a, element by element.", _from_python)
 log = _unary(np.log, "log", "The natural logarithm, element by element.")
 rsqrt = _unary(lambda a: np.asarray(1 / np.sqrt(a), a.dtype), "rsqrt", "1/sqrt(a), element by element.")
 sin = _unary(np.sin, "sin", "The sine, element by element.")
@@ -162,17 +172,17 @@ sqrt = _unary(np.sqrt, "sqrt", "The square root, element by element.")
 
 def maximum(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
     """The larger of a and b, element by element."""
-    return np.maximum(a, b)
+    return _narrow(np.asarray(np.maximum(a, b)), a, b)
 
 
 def minimum(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
     """The smaller of a and b, element by element."""
-    return np.minimum(a, b)
+    return _narrow(np.asarray(np.minimum(a, b)), a, b)
 
 
 def matmul(a: Any, b: Any, *, stream: Any = None) -> np.ndarray:
     """The matrix product over the last two axes."""
-    return np.matmul(a, b)
+    return _narrow(np.asarray(np.matmul(a, b)), a, b)
 
 
 def sum(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> np.ndarray:
@@ -195,7 +205,7 @@ def max(a: Any, axis: Any = None, keepdims: bool = False, *, stream: Any = None)
 
 def softmax(a: Any, axis: Any = -1, *, precise: bool = False, stream: Any = None) -> np.ndarray:
     """exp(a) over its sum along axis, the last one unless told; precise sums half types in float32."""
-    a = np.asarray(a)
+    a = _floating(a)
     wide = a.astype(np.promote_types(a.dtype, np.float32)) if precise else a
     weights = np.exp(wide - np.max(wide, axis=axis, keepdims=True))
     return np.asarray(weights / np.sum(weights, axis=axis, keepdims=True), a.dtype)
@@ -226,7 +236,7 @@ def expand_dims(a: Any, axis: Any, *, stream: Any = None) -> np.ndarray:
 
 def concatenate(arrays: Sequence[Any], axis: int = 0, *, stream: Any = None) -> np.ndarray:
     """The arrays one after another along axis."""
-    return np.concatenate(arrays, axis)
+    return _narrow(np.concatenate(arrays, axis), *arrays)
 
 
 def allclose(a: Any, b: Any, /, rtol: float = 1e-5, atol: float = 1e-8, *, equal_nan: bool = False,
