@@ -28,7 +28,6 @@ static void attend(const invar_attention_call *call, const invar_attention_work 
     }
     if (s.rows <= FEW) attend_few(&s);
     else attend_wide(&s);
-    if (!work->parts) fold_finish(&s.fold, s.rows);
 }
 
 #endif

@@ -127,19 +127,16 @@ static void element_pack_pairs(float *to, int64_t stride, const pack_source *x, 
 
 #if !defined(ATTENTION_SPLIT)
 /* Rows start + first … start + last-1 as elements of neighbouring rows, row j (from start) in element row j / NUMBERS: the
- * factor that is summed over rows. Columns are filled up with zeros to whole vectors. With `lines`, rows that do not begin
- * cache lines are copied; those of a multiple of 512 bytes a line further apart, since 64 of them would ask for more than
- * the ways of a first-level cache of 64 sets. */
+ * factor that is summed over rows. Columns are filled up with zeros to whole vectors; rows of a multiple of 512 bytes are packed a
+ * line further apart, since 64 of them would ask for more than the ways of a first-level cache of 64 sets. */
 static inline element_rows element_columns(float *packed, const pack_source *x, int64_t start, int first, int last,
-                                           int64_t columns, bool lines) {
+                                           int64_t columns) {
 #if defined(ATTENTION_PAIRS)
     const int64_t stride = pack_width(columns);
     element_pack_pairs(packed, stride, x, start, first, last, columns);
-    (void)lines;
 #else
     const int64_t stride = pack_width(columns) + (pack_width(columns) % 128 == 0 ? 16 : 0);
-    const bool begun = ((uintptr_t)x->data | (uintptr_t)x->row_stride) % 64 == 0;
-    if (element_in_place(x, columns) && columns % VW == 0 && (begun || !lines))
+    if (element_in_place(x, columns) && columns % VW == 0)
         return (element_rows){ (const float *)(const void *)(x->data + start * x->row_stride), x->row_stride / 4 };
     pack_rows(packed + first * stride, stride, x, start + first, start + last, columns);
 #endif

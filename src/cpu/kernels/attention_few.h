@@ -113,7 +113,7 @@ static few_values few_value_rows(const kernel_state *s, const row_tile *tile, in
         return (few_values){ FEW_PAIRS, data, 2 * s->v.row_stride, s->v.row_stride };
     if (NUMBERS == 1 && whole && type != INVAR_F32)
         return (few_values){ type == INVAR_F16 ? FEW_F16 : FEW_BF16, data, s->v.row_stride, 0 };
-    const element_rows v = element_columns(s->values, &s->v, start, tile->low, tile->high, columns, false);
+    const element_rows v = element_columns(s->values, &s->v, start, tile->low, tile->high, columns);
     return (few_values){ FEW_ELEMENTS, (const char *)v.data, 4 * v.stride, 0 };
 }
 
@@ -121,7 +121,7 @@ static few_values few_value_rows(const kernel_state *s, const row_tile *tile, in
 static void few_correct(const kernel_state *s, const row_tile *tile, int64_t start) {
     for (int r = 0; tile->masked && r < tile->rows; r++) {
         if (s->fold.part_l[r] == 0 || !row_has_nan(s->fold.part + r * s->width, s->width)) continue;
-        const element_rows v = element_columns(s->values, &s->v, start, tile->low, tile->high, s->call->value_dim, false);
+        const element_rows v = element_columns(s->values, &s->v, start, tile->low, tile->high, s->call->value_dim);
         for (int64_t c = 0; c < s->width; c += VW)
             element_selected(s->fold.part + r * s->width + c, s->scores + r * s->call->key_block, 1, v.data + c, v.stride,
                              tile->low / NUMBERS, element_count(tile->high));
@@ -171,6 +171,7 @@ static void attend_few(const kernel_state *s) {
     few_queries(s);
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++)
         few_block(s, index, (int)s->rows, &walk);
+    if (!s->work->parts) fold_finish(&s->fold, s->rows);
 }
 
 #endif

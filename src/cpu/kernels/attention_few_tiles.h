@@ -58,6 +58,7 @@ static void attend_few(const kernel_state *s) {
     few_queries(s);
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++) few_block(&stages, index, &walk);
     tiles_close();
+    if (!s->work->parts) fold_finish(&s->fold, s->rows);
 }
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "cpu/kernels/attention.h"
 #include "cpu/kernels/attention_softmax.h"
+#include "cpu/vec/typed.h"
 
 typedef struct fold_state {
     const invar_attention_call *call;
@@ -35,7 +36,9 @@ static void fold_open(fold_state *f, const invar_attention_call *call, const inv
         f->l[r] = 0;
     }
     f->only = !work->parts && work->block_last - work->block_first == 1;
-    if (!work->parts && !f->only) memset(out, 0, sizeof *out * (size_t)(rows * width));
+    /* whole vectors of rows, where a vector holds rows */
+    const int64_t kept = rows <= INVAR_ATTENTION_FEW ? rows : invar_attention_lines(rows);
+    if (!work->parts && !f->only) memset(out, 0, sizeof *out * (size_t)(kept * width));
 }
 
 /* A row's part of key block `block`: value_dim floats of o, then m and l. */
@@ -119,7 +122,7 @@ static void fold_one(const fold_state *f, float *o, float *m, float *l, const fl
     fold_row(o, part, a, b, n);
 }
 
-#if defined(VEC_DIVIDES_SLOWLY) && defined(VEC_PAIRS)
+#if defined(VEC_DIVIDES_SLOWLY)
 /* o / l, given r = 1 / l, where neither remainder underflows: after the first correction the quotient is one of the two numbers
  * beside o / l, after the second the nearer one (Markstein, 1990). A division of 16 numbers takes 10 to 16 cycles. */
 VEC_INLINE vf fold_quotient(vf o, vf l, vf r) {
@@ -127,16 +130,22 @@ VEC_INLINE vf fold_quotient(vf o, vf l, vf r) {
     return vf_fma(vf_fnma(nearer, l, o), r, nearer);
 }
 
-/* Columns of bfloat16 rows, two vectors at a time, as long as every number is such that quotients by l are normal: 2⁻⁹⁰ to 2⁹⁰,
- * and l to 2³⁰. Returns how many. */
-static int64_t store_pairs(const invar_attention_call *call, char *p, const float *o, float l) {
-    const vf least = vf_set1(0x1p-90f), most = vf_set1(0x1p90f), divisor = vf_set1(l), r = vf_div(vf_set1(1), divisor);
+/* That holds, and quotients are normal, for |o| from 2⁻⁹⁰ to 2⁹⁰ and l from ½ to 2³⁰. */
+VEC_INLINE bool fold_is_plain(vf least, vf most) {
+    return vm_all(vm_and(vf_le(vf_set1(0x1p-90f), least), vf_le(most, vf_set1(0x1p90f))));
+}
+#endif
+
+#if defined(VEC_DIVIDES_SLOWLY) && defined(VEC_PAIRS)
+/* Columns of bfloat16 rows, two vectors at a time, as long as no quotient by l needs a division. Returns how many. Not inlined,
+ * so that the loop has its registers. */
+static __attribute__((noinline)) int64_t store_pairs(const invar_attention_call *call, char *p, const float *o, float l) {
+    const vf divisor = vf_set1(l), r = vf_div(vf_set1(1), divisor);
     int64_t d = 0;
     if (call->type != INVAR_BF16 || call->out.column_stride != 2 || !(l >= 0.5f && l <= 0x1p30f)) return 0;
     for (; d + 2 * VW <= call->value_dim; d += 2 * VW) {
         const vf a = vf_load(o + d), b = vf_load(o + d + VW);
-        const vf low = vf_min(vf_abs(a), vf_abs(b)), high = vf_max(vf_abs(a), vf_abs(b));
-        if (!vm_all(vm_and(vf_le(least, low), vf_le(high, most)))) break;
+        if (!fold_is_plain(vf_min(vf_abs(a), vf_abs(b)), vf_max(vf_abs(a), vf_abs(b)))) break;
         vf_store((float *)(void *)(p + 2 * d), vf_pairs_row(fold_quotient(a, divisor, r), fold_quotient(b, divisor, r)));
     }
     return d;
@@ -147,27 +156,27 @@ static int64_t store_pairs(const invar_attention_call *call, char *p, const floa
 }
 #endif
 
-/* One row of out: VW floats at a time where its elements are contiguous. */
-static void store_row(const invar_attention_call *call, char *p, const float *o, float l) {
-    const vf divisor = vf_set1(l);
-    const int64_t step = call->out.column_stride, item = (int64_t)invar_float_size(call->type);
-    for (int64_t d = store_pairs(call, p, o, l); d < call->value_dim; d += VW) {
-        const int count = call->value_dim - d < VW ? (int)(call->value_dim - d) : VW;
-        const vf y = l == 0 ? vf_zero() : vf_add(vf_div(vf_load_n(o + d, count), divisor), vf_zero());
-        void *to = p + d * step;
-        if (step == item && call->type == INVAR_F32) vf_store_n(to, y, count);
-        else if (step == item && call->type == INVAR_F16) count == VW ? vf_store_f16(to, y) : vf_store_f16_n(to, y, count);
-        else if (step == item) count == VW ? vf_store_bf16(to, y) : vf_store_bf16_n(to, y, count);
-        else {
-            float lane[VW];
-            vf_store(lane, y);
-            for (int i = 0; i < count; i++) invar_store_float(p + (d + i) * step, call->type, lane[i]);
-        }
-    }
+VEC_INLINE void store_contiguous(const invar_float_type type, char *to, const float *y, int64_t n) {
+    const int64_t size = type == INVAR_F32 ? 4 : 2;
+    int64_t d = 0;
+    for (; d + VW <= n; d += VW) vf_store_as(type, to + d * size, vf_load(y + d));
+    if (d < n) vf_store_as_n(type, to + d * size, vf_load_n(y + d, (int)(n - d)), (int)(n - d));
 }
 
-/* A sink's logit joins as a block of one key without a value. */
-static void join_sink(float sink, float *o, float *m, float *l, int64_t n) {
+/* Elements first … of a row of out, from y[first …]. */
+static void store_row(const invar_attention_call *call, char *row, const float *y, int64_t first) {
+    const int64_t step = call->out.column_stride, n = call->value_dim - first;
+    char *to = row + first * step;
+    y += first;
+    if (step != (int64_t)invar_float_size(call->type))
+        for (int64_t d = 0; d < n; d++) invar_store_float(to + d * step, call->type, y[d]);
+    else if (call->type == INVAR_F32) memcpy(to, y, sizeof *y * (size_t)n);
+    else if (call->type == INVAR_F16) store_contiguous(INVAR_F16, to, y, n);
+    else store_contiguous(INVAR_BF16, to, y, n);
+}
+
+/* A sink's logit joins as a block of one key without a value. Returns what the row's sums are to be multiplied by. */
+static float join_sink(float sink, float *m, float *l) {
     vf most = vf_set1(*m), total = vf_set1(*l), shrink, weight;
     const vf logit = vf_mul(vf_set1(sink), vf_set1((float)INVAR_LOG2E));
     fold_factors(&most, &total, logit, vf_set1(1), &shrink, &weight);
@@ -175,23 +184,38 @@ static void join_sink(float sink, float *o, float *m, float *l, int64_t n) {
     vf_store_n(l, total, 1);
     float a;
     vf_store_n(&a, shrink, 1);
-    for (int64_t d = 0; d < n; d++) o[d] *= a;
+    return a;
 }
 
-static void finish_row(const fold_state *f, int64_t row) {
+/* A row's m and l at last, and its lse. Returns what its sums are still to be multiplied by. */
+static float finish_state(const fold_state *f, int64_t row) {
     const invar_attention_call *call = f->call;
     const int64_t r = f->work->row_first + row;
-    float *o = f->out + row * f->width, sink = -INFINITY;
+    float sink = -INFINITY, shrink = 1;
     if (call->sinks.data) {
         const int64_t head = f->work->kv_head * call->group + r % call->group;
         sink = (float)invar_load_float(call->sinks.data + head * call->sinks.head_stride, call->sinks.type);
     }
     const bool seen = f->l[row] != 0;
-    if (seen && sink != -INFINITY) join_sink(sink, o, &f->m[row], &f->l[row], call->value_dim);
-    if (call->out.data) store_row(call, invar_attention_unit_row(call, &call->out, f->first_out, r), o, f->l[row]);
-    if (!call->lse.data) return; /* a logarithm in double takes as long as storing the row */
+    if (seen && sink != -INFINITY) shrink = join_sink(sink, &f->m[row], &f->l[row]);
+    if (!call->lse.data) return shrink; /* a logarithm in double takes as long as storing the row */
     const float lse = seen ? softmax_lse(f->m[row], f->l[row]) : sink;
     memcpy(invar_attention_unit_row(call, &call->lse, f->first_lse, r), &lse, sizeof lse);
+    return shrink;
+}
+
+/* Row `row` of the chunk; its sums become quotients. */
+static void finish_row(const fold_state *f, int64_t row) {
+    const invar_attention_call *call = f->call;
+    float *o = f->out + row * f->width;
+    const float shrink = finish_state(f, row), l = f->l[row];
+    for (int64_t d = 0; shrink != 1 && d < call->value_dim; d++) o[d] *= shrink;
+    if (!call->out.data) return;
+    char *to = invar_attention_unit_row(call, &call->out, f->first_out, f->work->row_first + row);
+    const int64_t stored = store_pairs(call, to, o, l);
+    for (int64_t d = stored; d < call->value_dim; d += VW)
+        vf_store(o + d, l == 0 ? vf_zero() : vf_add(vf_div(vf_load(o + d), vf_set1(l)), vf_zero()));
+    store_row(call, to, o, stored);
 }
 
 static void fold_finish(const fold_state *f, int64_t rows) {

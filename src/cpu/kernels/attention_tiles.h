@@ -533,6 +533,7 @@ static void attend_wide(const kernel_state *s) {
     }
     if (walk.pending) tiles_finish(&walk, NULL, true);
     tiles_close();
+    if (!s->work->parts) fold_finish(&s->fold, s->rows);
 }
 
 #endif

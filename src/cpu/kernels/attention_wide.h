@@ -1,158 +1,17 @@
 /* Attention of many query rows, as in reading a prompt: a vector holds query rows.
  *
  * A tile of up to PANEL rows keeps its queries transposed, so that Sᵀ = K Qᵀ reads K as it stands, one element at a time,
- * and a column of Sᵀ is a query row: maxima, sums and masks run down the vectors. P is then the transposed left factor of
- * O = P V, whose right factor is V as it stands. Nothing is packed for float32 in contiguous rows; the half types and other
- * layouts are widened once a block for all tiles of the work. On a diagonal only the vectors of rows and the keys that are
- * seen are computed. */
+ * and a column of Sᵀ is a query row: maxima, sums and masks run down the vectors. Oᵀ = Vᵀ Pᵀ reads V in the same way. Nothing is
+ * packed for float32 in contiguous rows; the half types and other layouts are widened once a block for all tiles of the work. On a
+ * diagonal only the vectors of rows and the keys that are seen are computed. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_WIDE_H
 #define INVAR_CPU_KERNELS_ATTENTION_WIDE_H
 
-#include "cpu/kernels/attention_state.h"
+#include "cpu/kernels/attention_wide_out.h"
 
-/* Keys, and rows, that are left out or computed together on a diagonal: one or two register tiles. Keys that are called ahead
- * together, and floats of a line. Vectors whose weights are formed together, with a shift and a sum each in registers. */
-enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16, PANEL_VECTORS = PANEL / VW,
-       WEIGHT_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
-
-/* A block of a mask that several heads share, of whose tiles the first head turns those that are open. */
-typedef struct wide_turned {
-    bool hides[INVAR_ATTENTION_TILES]; /* the mask hides some keys of the tile */
-    int head, heads;                   /* that works on the block */
-} wide_turned;
-
-/* A tile, its panel and the block it works on. */
-typedef struct wide_tile {
-    row_tile rows;
-    int64_t start;                             /* the block's first key */
-    const char *mask[PANEL];                   /* each row's mask from there on; NULL where the tile has no row */
-    bool open;                                 /* by wide_open */
-    bool adds;                                 /* a mask that heads share is added to scores right behind their product */
-    float *turned;                             /* the tile's mask as columns: [keys][width] */
-    int width;                                 /* rows rounded up to whole vectors: the stride of the panel's grids */
-    const float *queries;                      /* [depth][width] */
-    float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
-    int low[PANEL_VECTORS], high[PANEL_VECTORS]; /* keys that some row of each vector sees */
-    bool apart[PANEL_VECTORS];                 /* not every column of a vector sees all of them, the mask apart */
-    bool whole;                                /* every row sees every key, and logits are scores times a positive number */
-    bool limits;                               /* not every column of the tile sees the same keys, the mask apart */
-    int64_t next_row, next_start;              /* of the tile that comes next: its first row and key */
-    int next_rows;                             /* whose masks are called ahead; 0: none follow, or all rows share one */
-} wide_tile;
-
-/* Keys low … high-1 of a vector of rows. */
-typedef struct wide_range {
-    int low, high;
-} wide_range;
-
-/* Keys until a mask's row, given by its element of the first one, reaches a whole vector of its elements. Most masks' rows begin
- * alike, so that after these no load crosses from one cache line into the next. */
-static int wide_mask_lead(const char *row, int64_t step) {
-    const uintptr_t vector = VW * (uintptr_t)(step == 1 || step == 2 || step == 4 ? step : 1), over = (uintptr_t)row % vector;
-    return step > 0 && over > 0 ? (int)((vector - over + (uintptr_t)step - 1) / (uintptr_t)step) : VW;
-}
-
-/* Mask rows (each given by its element of the block's first key) as columns of a grid, the keys of *range, which shrinks to those
- * that some row sees. Returns the columns that have a key which is not hidden. */
-VEC_INLINE vm wide_mask_columns(const kernel_state *s, const invar_attention_mask_kind kind, const char *const *rows,
-                                float *grid, int64_t width, wide_range *range) {
-    const vf hidden = vf_set1(-INFINITY);
-    const int64_t step = s->call->mask.column_stride;
-    wide_range kept = { range->high, range->low };
-    vm seen = vm_not(vf_eq(hidden, hidden));
-    int together = wide_mask_lead(rows[0] + range->low * step, step);
-    for (int j = range->low, n; j < range->high; j += n, together = VW) {
-        n = range->high - j < together ? range->high - j : together;
-        float *to = grid + j * width;
-        uint32_t some = 0; /* of the keys, those that a row sees */
-        vf x[VW];
-#pragma GCC unroll 16
-        for (int i = 0; i < VW; i++) x[i] = rows[i] ? mask_load(s, kind, rows[i] + j * step, n) : hidden;
-        vf_transpose(x);
-#pragma GCC unroll 16
-        for (int c = 0; c < VW; c++) {
-            if (c >= n) break;
-            const vm open = vm_not(vf_eq(x[c], hidden));
-            vf_store(to + c * width, x[c]);
-            seen = vm_or(seen, open);
-            some |= (uint32_t)vm_any(open) << c;
-        }
-        if (some == 0) continue;
-        if (kept.low > j) kept.low = j + __builtin_ctz(some);
-        kept.high = j + 32 - __builtin_clz(some);
-    }
-    *range = kept;
-    return seen;
-}
-
-static vm wide_mask_any(const kernel_state *s, const char *const *rows, float *grid, int64_t width, wide_range *range) {
-    switch (mask_form(s->call)) {
-    case INVAR_MASK_F32: return wide_mask_columns(s, INVAR_MASK_F32, rows, grid, width, range);
-    case INVAR_MASK_F16: return wide_mask_columns(s, INVAR_MASK_F16, rows, grid, width, range);
-    case INVAR_MASK_BF16: return wide_mask_columns(s, INVAR_MASK_BF16, rows, grid, width, range);
-    case INVAR_MASK_BOOL: return wide_mask_columns(s, INVAR_MASK_BOOL, rows, grid, width, range);
-    default: return wide_mask_columns(s, INVAR_MASK_NONE, rows, grid, width, range);
-    }
-}
-
-/* The masks of the tile's rows. */
-static void wide_mask_rows(const kernel_state *s, wide_tile *tile) {
-    for (int r = 0; r < tile->width; r++)
-        tile->mask[r] = r < tile->rows.rows ? mask_of_row(s, tile->rows.row + r) + tile->start * s->call->mask.column_stride : NULL;
-}
-
-/* The additive masks of a vector of rows; rows that the mask hides wholly see no key, nor do others see the keys at either end
- * that it hides from all of them. */
-static void wide_mask(const kernel_state *s, wide_tile *tile, int vector) {
-    const int left = tile->rows.rows - vector * VW, rows = left < VW ? left : VW;
-    float lane[VW];
-    wide_range range;
-    if (!rows_span(&tile->rows, vector * VW, rows, &range.low, &range.high)) return;
-    const vm seen = wide_mask_any(s, tile->mask + vector * VW, tile->turned + vector * VW, tile->width, &range);
-    vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
-    for (int i = 0; i < rows; i++) {
-        int *first = &tile->rows.first[vector * VW + i], *last = &tile->rows.last[vector * VW + i];
-        if (*first < range.low) *first = range.low;
-        if (*last > range.high) *last = range.high;
-        if (lane[i] == 0) *last = *first;
-    }
-}
-
-/* Logits are scores times a positive number. */
-static bool wide_plain(const invar_attention_call *call) {
-    return call->softcap == 0 && call->score_scale > 0 && call->score_scale < INFINITY;
-}
-
-/* True when the tile's rows see the same keys and none of the four corners of its mask is hidden: then few of its keys are, as
- * a rule, if not none, and nothing is gained by leaving some out. */
-static bool wide_open(const kernel_state *s, const wide_tile *tile) {
-    const int last = tile->rows.rows - 1, keys[2] = { tile->rows.first[0], tile->rows.last[0] - 1 };
-    if (!s->call->mask.data || !wide_plain(s->call) || mask_form(s->call) == INVAR_MASK_NONE || keys[0] > keys[1]) return false;
-    if (tile->rows.first[last] != keys[0] || tile->rows.last[last] - 1 != keys[1]) return false; /* both grow with the row */
-    for (int i = 0; i < 4; i++) {
-        const char *corner = tile->mask[i % 2 * last] + keys[i / 2] * s->call->mask.column_stride;
-        if (invar_attention_mask_value(s->call->mask_kind, corner) == -(double)INFINITY) return false;
-    }
-    return true;
-}
-
-static void wide_limits(wide_tile *tile) {
-    for (int r = 0; r < tile->width; r++) {
-        tile->first[r] = r < tile->rows.rows ? (float)tile->rows.first[r] : 0;
-        tile->last[r] = r < tile->rows.rows ? (float)tile->rows.last[r] : 0;
-    }
-    tile->limits = false;
-    for (int r = 0; r < tile->width; r++)
-        tile->limits |= tile->first[r] != (float)tile->rows.low || tile->last[r] != (float)tile->rows.high;
-    for (int v = 0; v < tile->width / VW; v++) {
-        const int left = tile->rows.rows - v * VW;
-        if (!rows_span(&tile->rows, v * VW, left < VW ? left : VW, &tile->low[v], &tile->high[v]))
-            tile->low[v] = tile->high[v] = tile->rows.low;
-        tile->apart[v] = false;
-        for (int r = v * VW; r < (v + 1) * VW; r++)
-            tile->apart[v] |= tile->first[r] != (float)tile->low[v] || tile->last[r] != (float)tile->high[v];
-    }
-}
+/* Keys that are left out or computed together on a diagonal: two register tiles. Keys that are called ahead together, and floats
+ * of a line. */
+enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16 };
 
 /* Sᵀ for keys from … to-1 and the vectors of rows first … last-1. */
 static void wide_product(const kernel_state *s, const wide_tile *tile, const element_rows *k, int from, int to, int first,
@@ -177,6 +36,17 @@ VEC_INLINE void wide_call_mask(const kernel_state *s, const wide_tile *tile, int
     }
 }
 
+/* Calls rows first … last-1 of the tile's out, where it is about to be written; that of a single block may be near already. */
+VEC_INLINE void wide_call_out(const kernel_state *s, const wide_tile *tile, int first, int last) {
+    const int64_t bytes = s->call->value_dim * s->call->out.column_stride;
+    if (!tile->finishes || s->fold.only || !s->call->out.data) return;
+    for (int r = first; r < last; r++) {
+        const int64_t row = s->work->row_first + tile->rows.row + r;
+        const char *p = invar_attention_unit_row(s->call, &s->call->out, s->fold.first_out, row);
+        for (int64_t i = -(int64_t)((uintptr_t)p % 64); i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+    }
+}
+
 /* Calls rows first … last-1 of K or V, of so many elements, into the second-level cache. */
 VEC_INLINE void wide_call_rows(const element_rows *x, int64_t elements, int first, int last) {
     for (int r = first; r < last; r++)
@@ -188,12 +58,12 @@ VEC_INLINE vf wide_biased_logit(vf score, vf scale, vf added) {
 }
 
 /* Logits of keys from … to-1 in place of N vectors of scores, from the mask that was turned before, and their maxima. */
-VEC_INLINE void wide_add_vectors(const kernel_state *s, const wide_tile *tile, const int N, int first, int from, int to) {
+VEC_INLINE void wide_add_vectors(const kernel_state *s, const wide_tile *tile, int from, int to, const int N, int first) {
     const vf scale = vf_set1(s->call->score_scale);
     const int64_t width = tile->width;
     float *grid = s->scores + first * VW, *m = s->fold.part_m + first * VW;
     const float *added = tile->turned + first * VW;
-    vf most[WEIGHT_VECTORS];
+    vf most[WIDE_VECTORS];
     for (int i = 0; i < N; i++) most[i] = vf_load(m + i * VW);
     for (int j = from; j < to; j++)
         for (int i = 0; i < N; i++) {
@@ -205,9 +75,7 @@ VEC_INLINE void wide_add_vectors(const kernel_state *s, const wide_tile *tile, c
 }
 
 static __attribute__((noinline)) void wide_add(const kernel_state *s, const wide_tile *tile, int from, int to) {
-    const int vectors = tile->width / VW, whole = vectors / WEIGHT_VECTORS * WEIGHT_VECTORS;
-    for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_add_vectors(s, tile, WEIGHT_VECTORS, i, from, to);
-    for (int i = whole; i < vectors; i++) wide_add_vectors(s, tile, 1, i, from, to);
+    WIDE_TOGETHER(wide_add_vectors, tile->width, s, tile, from, to);
 }
 
 /* S where all rows see the same keys. Memory is idle meanwhile. The next tile's mask is called, some rows after some
@@ -215,7 +83,7 @@ static __attribute__((noinline)) void wide_add(const kernel_state *s, const wide
 static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int low = tile->rows.low, high = tile->rows.high;
     const bool first = tile->rows.row == 0 && (tile->adds || !tile->next_rows);
-    const bool often = first || tile->adds || (tile->next_rows && s->call->strong_cores);
+    const bool often = first || tile->adds || (tile->finishes && !s->fold.only) || (tile->next_rows && s->call->strong_cores);
     const int step = often ? CALLED : tile->next_rows ? TOGETHER : high - low;
     for (int from = low; from < high; from += step) {
         const int to = from + step < high ? from + step : high;
@@ -224,21 +92,23 @@ static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, con
         wide_product(s, tile, k, from, to, 0, tile->width / VW);
         if (tile->adds) wide_add(s, tile, from, to);
         wide_call_mask(s, tile, tile->next_rows * (from - low) / (high - low), tile->next_rows * (to - low) / (high - low));
+        wide_call_out(s, tile, tile->rows.rows * (from - low) / (high - low), tile->rows.rows * (to - low) / (high - low));
     }
 }
 
 static void wide_scores(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
-    const int vectors = tile->width / VW;
+    const int vectors = tile->width / VW, low = tile->rows.low, high = tile->rows.high, rows = tile->rows.rows;
     if (!tile->limits) {
         wide_scores_of_all(s, tile, k, v);
         return;
     }
-    for (int from = tile->rows.low; from < tile->rows.high; from += TOGETHER) {
-        const int to = from + TOGETHER < tile->rows.high ? from + TOGETHER : tile->rows.high;
+    for (int from = low; from < high; from += TOGETHER) {
+        const int to = from + TOGETHER < high ? from + TOGETHER : high;
         int first = 0, last = vectors;
         while (first < last && (tile->high[first] <= from || tile->low[first] >= to)) first++;
         while (last > first && (tile->high[last - 1] <= from || tile->low[last - 1] >= to)) last--;
         if (first < last) wide_product(s, tile, k, from, to, first, last);
+        wide_call_out(s, tile, rows * (from - low) / (high - low), rows * (to - low) / (high - low));
     }
 }
 
@@ -299,12 +169,12 @@ VEC_INLINE vf wide_whole_weight(const wide_tile *tile, const float *score, int j
 
 /* The weights of one link's keys in place of scores, as elements. A row of the grid is read as it lies: one vector of it after
  * the other would put every fourth cache line, and so a quarter of the first-level cache, to use. */
-VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, const bool logits, int first, const int N, int from,
-                           int to) {
+VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, const bool logits, int from, int to, const int N,
+                           int first) {
     float *grid = s->scores + first * VW, *sum = s->fold.part_l + first * VW;
     const int64_t width = tile->width;
     const vf scale = vf_set1(s->call->score_scale);
-    wide_sum total[WEIGHT_VECTORS];
+    wide_sum total[WIDE_VECTORS];
     for (int i = 0; i < N; i++) total[i] = (wide_sum){ softmax_shift(vf_load(s->fold.part_m + (first + i) * VW)), vf_zero() };
     for (int j = from / NUMBERS * NUMBERS; j < to; j += NUMBERS)
         for (int i = 0; i < N; i++) {
@@ -411,39 +281,14 @@ static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark
     }
 }
 
-static void wide_sums(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
-    const int together = tile->limits ? TOGETHER : tile->rows.rows;
-    for (int r = 0; r < tile->rows.rows; r += together) {
-        const int count = tile->rows.rows - r < together ? tile->rows.rows - r : together;
-        int low, high;
-        if (!rows_span(&tile->rows, r, count, &low, &high)) continue;
-        const int64_t from = low / NUMBERS, to = element_count(high);
-        const product x = {
-            .rows = count, .columns = s->width, .depth = to - from, .a = s->scores + from * tile->width + r, .a_row = 1,
-            .a_step = tile->width, .b = v->data + from * v->stride, .b_row = v->stride, .c = s->fold.part + r * s->width,
-            .c_row = s->width, .at_once = s->call->strong_cores, .link = KEY_LINK, .start = from,
-        };
-        element_product(&x);
-    }
-}
-
-/* Weights and O where all rows see the same keys, link by link: a link's weights and 64 columns of its values, 16 KiB each,
- * stay in the first-level cache for all rows. logits: they and their maxima stand already. */
+/* Weights and O where all rows see the same keys, link by link: a link's weights, 16 KiB, stay in the first-level cache for all
+ * features. logits: they and their maxima stand already. */
 VEC_INLINE void wide_links_of(const kernel_state *s, const wide_tile *tile, const element_rows *v, const bool logits) {
-    const int vectors = tile->width / VW, whole = vectors / WEIGHT_VECTORS * WEIGHT_VECTORS;
     if (!logits) wide_most(s, tile);
     for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
-        next = product_link_end(KEY_LINK, j) < tile->rows.high ? (int)product_link_end(KEY_LINK, j) : tile->rows.high;
-        for (int i = 0; i < whole; i += WEIGHT_VECTORS) wide_whole(s, tile, logits, i, WEIGHT_VECTORS, j, next);
-        for (int i = whole; i < vectors; i++) wide_whole(s, tile, logits, i, 1, j, next);
-        const int64_t from = j / NUMBERS;
-        const product x = {
-            .rows = tile->rows.rows, .columns = s->width, .depth = element_count(next) - from,
-            .a = s->scores + from * tile->width, .a_row = 1, .a_step = tile->width, .b = v->data + from * v->stride,
-            .b_row = v->stride, .c = s->fold.part, .c_row = s->width, .join = j > tile->rows.low,
-            .at_once = s->call->strong_cores,
-        };
-        element_product(&x);
+        next = wide_link_end(tile, j);
+        WIDE_TOGETHER(wide_whole, tile->width, s, tile, logits, j, next);
+        wide_sum_product(s, tile, v, j, next, 0, tile->width / VW, j > tile->rows.low);
     }
 }
 
@@ -453,13 +298,6 @@ static __attribute__((noinline)) void wide_links(const kernel_state *s, const wi
 }
 static __attribute__((noinline)) void wide_biased_links(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
     wide_links_of(s, tile, v, true);
-}
-
-/* O of one row again, without its masked keys. */
-static void wide_selected(const kernel_state *s, const wide_tile *tile, const element_rows *v, int r) {
-    for (int64_t c = 0; c < s->width; c += VW)
-        element_selected(s->fold.part + r * s->width + c, s->scores + r, tile->width, v->data + c, v->stride,
-                         tile->rows.low / NUMBERS, element_count(tile->rows.high));
 }
 
 /* The weights again, with the masked ones marked. */
@@ -476,9 +314,10 @@ static void wide_mark(const kernel_state *s, wide_tile *tile, const element_rows
 /* Rows whose sums came out NaN, of a tile in which keys are masked: O again from marked weights. */
 static void wide_repair(const kernel_state *s, wide_tile *tile, const element_rows *k, const element_rows *v) {
     bool marked = false;
+    float nan[PANEL];
+    wide_nan_rows(s, tile, nan);
     for (int r = 0; r < tile->rows.rows; r++) {
-        const float l = s->fold.part_l[r];
-        if (l == 0 || (l == l && !row_has_nan(s->fold.part + r * s->width, s->width))) continue;
+        if (nan[r] == 0) continue;
         if (!marked) wide_mark(s, tile, k, v);
         marked = true;
         wide_selected(s, tile, v, r);
@@ -518,7 +357,7 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
         wide_sums(s, tile, v);
     }
     if (tile->rows.masked) wide_repair(s, tile, k, v);
-    fold_tile(&s->fold, index, tile->rows.row, rows);
+    wide_fold(s, tile, index);
 }
 
 /* A tile's queries as columns, in its place among the work's. */
@@ -547,14 +386,26 @@ static void wide_next(const kernel_state *s, wide_tile *tile, int64_t index, con
     tile->next_rows = last - first;
 }
 
+/* The first key that no row up to `row` sees by position. */
+static int64_t row_end(const kernel_state *s, int64_t row) {
+    return invar_attention_range(s->call, s->length, (s->work->row_first + row) / s->call->group).last;
+}
+
+/* A block's keys' values as elements of neighbouring keys: read one at a time, they may begin anywhere. */
+static element_rows wide_values(const kernel_state *s, int64_t start, int first, int last) {
+    const int64_t columns = s->call->value_dim;
+    if (NUMBERS == 1 && element_in_place(&s->v, columns) && columns >= VW)
+        return element_block(s->values, &s->v, start, first, last, columns);
+    return element_columns(s->values, &s->v, start, first, last, columns);
+}
+
 static void wide_key_block(const kernel_state *s, int64_t index, wide_turned *turned) {
     const int64_t start = index * s->call->key_block;
     int first, last;
     element_rows k = { 0 }, v = { 0 };
     const bool seen = block_span(s, start, &first, &last);
-    const bool lines = s->call->strong_cores && s->rows >= PANEL; /* a load from two lines takes 3.4 cycles there */
     if (seen) k = element_block(s->keys, &s->k, start, first, last, s->call->key_dim);
-    if (seen) v = element_columns(s->values, &s->v, start, first, last, s->call->value_dim, lines);
+    if (seen) v = wide_values(s, start, first, last);
     for (int64_t row = 0; row < s->rows; row += PANEL) {
         wide_tile tile;
         tile.rows.row = row;
@@ -562,9 +413,13 @@ static void wide_key_block(const kernel_state *s, int64_t index, wide_turned *tu
         tile.width = (int)pack_width(tile.rows.rows);
         tile.queries = s->queries + row * s->depth;
         tile.turned = s->mask + (turned ? row * s->call->key_block : 0);
+        const int64_t end = row_end(s, row + tile.rows.rows - 1);
+        tile.finishes = !s->work->parts && (index + 1 == s->work->block_last || end <= start + s->call->key_block);
+        if (!s->work->parts && index > s->work->block_first && end <= start) continue; /* it is finished */
         wide_next(s, &tile, index, turned);
         if (seen) attend_tile(s, &tile, index, &k, &v, turned);
         else fold_nothing(&s->fold, index, row, tile.rows.rows);
+        if (tile.finishes) wide_finish(s, &tile);
     }
 }
 
@@ -572,9 +427,15 @@ static void wide_all_queries(const kernel_state *s) {
     for (int64_t row = 0; row < s->rows; row += PANEL) wide_queries(s, row, (int)tile_rows(s, row));
 }
 
+/* Without a block there is none that finishes the rows: zeros. */
+static void wide_without_keys(const kernel_state *s) {
+    if (s->work->block_first == s->work->block_last && !s->work->parts) fold_finish(&s->fold, s->rows);
+}
+
 static void attend_wide(const kernel_state *s) {
     wide_all_queries(s);
     for (int64_t index = s->work->block_first; index < s->work->block_last; index++) wide_key_block(s, index, NULL);
+    wide_without_keys(s);
 }
 
 #if !defined(ATTENTION_PAIRS)
@@ -591,7 +452,7 @@ static void attend_together(const invar_attention_call *call, const invar_attent
     }
     for (int64_t index = work->block_first; index < work->block_last; index++)
         for (turned.head = 0; turned.head < turned.heads; turned.head++) wide_key_block(&s[turned.head], index, &turned);
-    for (int h = 0; h < turned.heads; h++) fold_finish(&s[h].fold, s[h].rows);
+    for (int h = 0; h < turned.heads; h++) wide_without_keys(&s[h]);
 }
 #endif
 
