@@ -292,3 +292,19 @@ int32_t invar_after_angles(const invar_file *file, int32_t i) {
     }
     return -1;
 }
+
+int32_t invar_after_parameters(const invar_file *file, int32_t i) {
+    int32_t depth = 0;
+    for (; i >= 0 && i < file->count; i++) {
+        const invar_token *token = &file->tokens[i];
+        if (token->kind != INVAR_TOKEN_MARK || token->length != 1) continue;
+        char c = file->text[token->start];
+        char next = token->start + 1 < file->length ? file->text[token->start + 1] : 0;
+        if (c == ';' || c == '}') return -1;
+        if (token->partner > i) i = token->partner;
+        else if (c == '<' && (next == '<' || next == '=')) i++; /* a shift, a comparison */
+        else if (c == '<') depth++;
+        else if (c == '>' && next != '=' && --depth == 0) return i + 1;
+    }
+    return -1;
+}

@@ -79,5 +79,7 @@ static inline bool invar_token_names(const invar_file *file, int32_t i) {
 
 /* The token behind the template arguments that open at token i, a `<`; -1 where it opens none. */
 int32_t invar_after_angles(const invar_file *file, int32_t i);
+/* The token behind a template's parameters, which open at token i, a `<`, and may have defaults; -1 where they do not end. */
+int32_t invar_after_parameters(const invar_file *file, int32_t i);
 
 #endif

@@ -13,7 +13,10 @@ enum {
     STATEMENT /* not behind `.`, `->` */
 };
 
-enum { PREFIX = 1 << 7 }; /* the word is the beginning of names */
+enum {
+    BODY = 1 << 6,  /* in the body only */
+    PREFIX = 1 << 7 /* the word is the beginning of names */
+};
 
 typedef struct refusal {
     const char *word;
@@ -34,6 +37,7 @@ static const char CLUSTERS[] = "blocks do not see each other's shared memory";
 static const char LIBRARY[] = "it is not part of the CUDA that kernels are given";
 static const char PRINTING[] = "store the value into an output";
 static const char LAUNCHES[] = "a kernel cannot launch another";
+static const char WHOLE[] = "give what stands between the kernel's braces, and its helper functions as the header";
 static const char PTX[] = "inline PTX has no meaning on other machines";
 
 static const refusal REFUSALS[] = {
@@ -52,6 +56,7 @@ static const refusal REFUSALS[] = {
     { "vertex", INVAR_SHIM_METAL, TYPE, SHADERS },
     { "fragment", INVAR_SHIM_METAL, TYPE, SHADERS },
     { "stage_in", INVAR_SHIM_METAL, ALWAYS, SHADERS },
+    { "kernel", INVAR_SHIM_METAL, TYPE | BODY, WHOLE },
     { "function_constant", INVAR_SHIM_METAL, CALL, "pass the value as a template argument" },
     { "simdgroup_async_copy", INVAR_SHIM_METAL, CALL, "copy with loads and stores, and a barrier" },
     { "simdgroup_event", INVAR_SHIM_METAL, TYPE, "copy with loads and stores, and a barrier" },
@@ -66,6 +71,7 @@ static const refusal REFUSALS[] = {
     { "asm", INVAR_SHIM_METAL, STATEMENT, PTX },
     { "__asm__", INVAR_SHIM_METAL, STATEMENT, PTX },
 
+    { "__global__", INVAR_SHIM_CUDA, ALWAYS | BODY, WHOLE },
     { "asm", INVAR_SHIM_CUDA, STATEMENT, PTX },
     { "__asm", INVAR_SHIM_CUDA, STATEMENT, PTX },
     { "__asm__", INVAR_SHIM_CUDA, STATEMENT, PTX },
@@ -191,8 +197,8 @@ invar_status invar_read_refusals(const invar_source *source, int32_t which) {
             return invar_source_fail(source, which, token->line, "grid-wide sync cannot be translated: %s", GRIDS);
         for (size_t k = 0; k < sizeof REFUSALS / sizeof *REFUSALS; k++) {
             const refusal *entry = &REFUSALS[k];
-            if (!(entry->dialect & dialect) || !matches(file, i, entry) || !stands_as(file, i, entry->when & ~PREFIX))
-                continue;
+            if (!(entry->dialect & dialect) || ((entry->when & BODY) && which != INVAR_BODY)) continue;
+            if (!matches(file, i, entry) || !stands_as(file, i, entry->when & ~(PREFIX | BODY))) continue;
             return invar_source_fail(source, which, token->line, "%.*s cannot be translated: %s", (int)token->length,
                                      file->text + token->start, entry->reason);
         }

@@ -131,7 +131,7 @@ static void note_name(walk *w, int32_t i) {
 static invar_status read_declaration(walk *w, int32_t *at) {
     int32_t i = *at, close = w->file->tokens[i].partner;
     if (invar_token_is(w->file, i, "template") && invar_token_is(w->file, i + 1, "<")) {
-        int32_t after = invar_after_angles(w->file, i + 1);
+        int32_t after = invar_after_parameters(w->file, i + 1);
         if (after > 0) set_scope(w, i, after, INVAR_SCOPE_CODE), *at = after - 1;
     } else if (invar_token_is(w->file, i, "(") && close > i) {
         bool named = invar_token_names(w->file, i - 1) && !is_specifier(w->file, i - 1);

@@ -38,8 +38,11 @@ static bool read_alike(const invar_source *source, const invar_function *a, cons
 
 static void drop_function(invar_source *source, invar_function *function) {
     invar_file *file = &source->files[function->file];
-    for (int32_t i = function->begin; i <= end_of(source, function); i++)
-        if (file->tokens[i].directive < 0) file->tokens[i].rule = INVAR_RULE_DROP;
+    for (int32_t i = function->begin; i <= end_of(source, function); i++) {
+        if (file->tokens[i].directive >= 0) continue;
+        file->tokens[i].rule = INVAR_RULE_DROP;
+        file->tokens[i].before = 0;
+    }
     file->tokens[function->name >= 0 ? function->name : function->open].declares = false;
     function->name = -1;
 }

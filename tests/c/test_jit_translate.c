@@ -107,6 +107,9 @@ static void test_metal_twins(void) {
            "struct B { int f() const { return 1; } };");
     EXPECT(METAL, "float s(device float *p) { return simd_sum(p[0]); }\nfloat s(threadgroup float *p) { return simd_sum(p[0]); }",
            "s(a); simd_max(b);", "s(1, a); simd_max(invar_here(2), b);");
+    EXPECT(METAL, "template <int n, class U = int> struct S {\nvoid f(device float *p) { p[0] = n ? p[1] : p[2]; }\n"
+                  "void f(threadgroup float *p) { p[0] = n ? p[1] : p[2]; }\nint g; };", "",
+           "{ p[0] = invar_choice = n ? invar_arm = p[1] : invar_arm = p[2]; }\n \nint g;");
 }
 
 static void test_metal_literals(void) {
@@ -218,6 +221,8 @@ static void test_marks_in_functions(void) {
            "simd_xor(invar_here(5), x); inner(6, x);", "invar_shared_table, 7 };");
     EXPECT(METAL, "struct R { float x; R(float v) { x = simd_sum(v); } void sum(void) { x = simd_sum(x); } };",
            "R r(1); r.sum();", "R(float v) { x = simd_sum(invar_here(1), v)", "void sum(const int invar_at)", "r.sum(2)");
+    EXPECT(METAL, "template <class U, int n = (2 > 1), bool b = n << 1 >= 4> U f(U x) { return simd_sum(x); }", "f(1.0f);",
+           "U f(const int invar_at, U x) { return simd_sum(invar_here(invar_at + 0), x); }", "f(1, 1.0f);");
     EXPECT(CUDA, "__device__ float f(float x, int n) { return n ? f(__shfl_sync(~0u, x, 0), n - 1) : x; }", "f(1, 2);",
            "float f(float x, int n)", "f(__shfl_sync(invar_here(1), ~0u, x, 0), n - 1)", "f(1, 2);");
     EXPECT(CUDA, "__device__ float atomicMax(float *p, float v) { return atomicCAS((int *)p, 0, 1); }", "atomicMax(out, 1.f);",
@@ -302,12 +307,14 @@ static void test_refusals(void) {
     refuse(METAL, "", "x;\ntexture2d<float> t;", "k.metal:2: texture2d");
     refuse(METAL, "\n\nconstexpr sampler s(1);", "", "k.header:3: sampler");
     refuse(METAL, "", "double x;", "k.metal:1: double");
+    refuse(METAL, "", "\nkernel void k(device float *a) { a[0] = 1; }", "k.metal:2: kernel cannot be translated: give what stands");
     refuse(METAL, "constant int n [[function_constant(0)]];", "", "function_constant");
     refuse(METAL, "", "simdgroup_async_copy(x);", "simdgroup_async_copy");
     refuse(METAL, "", "goto end; end:;", "goto");
     refuse(METAL, "#define T threadgroup\n", "", "threadgroup in a macro");
     refuse(METAL, "#include <vector>\n", "", "#include of <vector>");
     refuse(CUDA, "", "int x;\n asm volatile(\"mov;\");", "k.cu:2: asm");
+    refuse(CUDA, "", "__global__ void k(float *a) { a[0] = 1; }", "k.cu:1: __global__ cannot be translated: give what stands");
     refuse(CUDA, "", "nvcuda::wmma::mma_sync(a, b, c, d);", "nvcuda");
     refuse(CUDA, "", "cg::this_grid().sync();", "grid-wide sync");
     refuse(CUDA, "", "cg::grid_group g = cg::this_grid();\ng.sync();", "k.cu:2: grid-wide sync");
