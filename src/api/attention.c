@@ -20,7 +20,6 @@ enum {
     MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX:
                                 * they keep K and V of a head, and the next block's part of these rows, which memory brings
                                 * along with this one's */
-    OWN_MASKED_ROWS = 256,     /* where each head has its own mask, which pushes out K and V whatever the chunk */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
@@ -105,8 +104,7 @@ static int64_t chunk_rows(const schedule *s, int threads) {
     const int64_t enough = threads > 1 ? each * threads : 1;
     int64_t rows = invar_attention_chunk_rows(call);
     if (call->strong_cores && packs(call)) rows = packed_rows(s, threads, rows);
-    const int64_t masked = call->mask.head_stride == 0 ? MASKED_ROWS : OWN_MASKED_ROWS;
-    if (few_masked(call) && rows > masked) rows = masked;
+    if (few_masked(call) && rows > MASKED_ROWS) rows = MASKED_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }

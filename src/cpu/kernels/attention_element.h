@@ -37,9 +37,6 @@ static inline void element_row(float *row, int64_t count) {
 #else
 enum { NUMBERS = 1 };
 static void element_product(const product *x) { product_run(x); }
-#if VEC_REGISTERS == 32
-#define ELEMENT_AHEAD /* products can call lines */
-#endif
 VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_fma(a, b, c); }
 VEC_INLINE vf element_of(vf first, vf second) { return (void)second, first; }
 VEC_INLINE vf element_keep(vf x, bool first, bool second) { return (void)first, (void)second, x; }

@@ -14,19 +14,14 @@
 enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16 };
 
 /* Sᵀ for keys from … to-1 and the vectors of rows first … last-1. */
-VEC_INLINE product wide_product_of(const kernel_state *s, const wide_tile *tile, const element_rows *k, int from, int to,
-                                   int first, int last) {
-    return (product){
+static void wide_product(const kernel_state *s, const wide_tile *tile, const element_rows *k, int from, int to, int first,
+                         int last) {
+    const product x = {
         .rows = to - from, .columns = (last - first) * VW, .depth = s->depth, .a = k->data + from * k->stride,
         .a_row = k->stride, .a_step = 1, .b = tile->queries + first * VW, .b_row = tile->width,
         .c = s->scores + from * tile->width + first * VW, .c_row = tile->width, .at_once = s->call->strong_cores,
         .link = s->link, .most = tile->whole ? s->fold.part_m + first * VW : NULL,
     };
-}
-
-static void wide_product(const kernel_state *s, const wide_tile *tile, const element_rows *k, int from, int to, int first,
-                         int last) {
-    const product x = wide_product_of(s, tile, k, from, to, first, last);
     element_product(&x);
 }
 
@@ -83,40 +78,10 @@ static __attribute__((noinline)) void wide_add(const kernel_state *s, const wide
     WIDE_TOGETHER(wide_add_vectors, tile->width, s, tile, from, to);
 }
 
-#if defined(ELEMENT_AHEAD)
-/* The lines of the next tile's mask. rows: room for PANEL addresses. */
-static product_ahead wide_mask_ahead(const kernel_state *s, const wide_tile *tile, const char **rows) {
-    const int64_t step = s->call->mask.column_stride, left = s->length - tile->next_start;
-    const int64_t bytes = step * (left < s->call->key_block ? left : s->call->key_block);
-    int64_t over = 0; /* most bytes of a line before a row's first */
-    for (int r = 0; r < tile->next_rows; r++) {
-        const char *p = mask_of_row(s, tile->next_row + r) + tile->next_start * step;
-        const int64_t before = (int64_t)((uintptr_t)p % CALLED_BYTES);
-        if (over < before) over = before;
-        rows[r] = p - before;
-    }
-    return (product_ahead){ .rows = rows, .left = tile->next_rows, .lines = (bytes + over + CALLED_BYTES - 1) / CALLED_BYTES };
-}
-
-/* S where all rows see the same keys, with the next tile's mask called within the steps. */
-static __attribute__((noinline)) void wide_scores_ahead(const kernel_state *s, const wide_tile *tile, const element_rows *k) {
-    const char *rows[PANEL];
-    const product x = wide_product_of(s, tile, k, tile->rows.low, tile->rows.high, 0, tile->width / VW);
-    product_ahead ahead = wide_mask_ahead(s, tile, rows);
-    product_run_ahead(&x, &ahead);
-}
-#endif
-
 /* S where all rows see the same keys. Memory is idle meanwhile. The next tile's mask is called, some rows after some
  * keys; without one a block's first tile calls K a register tile ahead, and V. */
 static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int low = tile->rows.low, high = tile->rows.high;
-#if defined(ELEMENT_AHEAD)
-    if (tile->next_rows && !tile->adds && !tile->finishes && s->call->strong_cores) {
-        wide_scores_ahead(s, tile, k);
-        return;
-    }
-#endif
     const bool first = tile->rows.row == 0 && (tile->adds || !tile->next_rows);
     const bool often = first || tile->adds || (tile->finishes && !s->fold.only) || (tile->next_rows && s->call->strong_cores);
     const int step = often ? CALLED : tile->next_rows ? TOGETHER : high - low;

@@ -25,9 +25,6 @@
  * FMAs a cycle have none: eight chains of latency 4 leave no cycle to wait in, and a link's end took 20 to 30 cycles more. So
  * they store `at_once`, as do all products of a build for AMX, where cores have two.
  *
- * Lines of memory can be called ahead within the steps, one after every two: evenly, so that the buffers in which a core keeps
- * what it waits for never fill up.
- *
  * With pairs, an element of A and of B is two bfloat16 numbers and a step adds both products: half the steps for the same
  * depth (vec/pairs.h).
  *
@@ -50,8 +47,6 @@ enum { PRODUCT_LATE = 4 };
 enum { PRODUCT_LATE = 0 };
 #endif
 
-enum { CALLED_BYTES = 64 }; /* a line */
-
 typedef struct product {
     int64_t rows, columns, depth;
     const float *a;
@@ -66,12 +61,6 @@ typedef struct product {
     int64_t link;  /* 0, as it must be with resume or join: one chain */
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
 } product;
-
-/* What is called ahead into the second-level cache: so many lines from each of `left` addresses on, `line` of the first done. */
-typedef struct product_ahead {
-    const char *const *rows;
-    int64_t left, line, lines;
-} product_ahead;
 
 #define PRODUCT_IN_ROW(DO, m)   \
     do {                        \
@@ -148,30 +137,9 @@ _Static_assert(PRODUCT_LATE == 0 || PRODUCT_LATE == 4, "as many late steps as ar
         if (most_too) PRODUCT_IN_GROUP(PRODUCT_MOST, m);                 \
     } while (0)
 
-/* n times two steps, each two behind a call. */
-#define PRODUCT_WHOLE_STEP                 \
-    do {                                   \
-        PRODUCT_IN_ROW(PRODUCT_READ, b);   \
-        PRODUCT_IN_TILE(PRODUCT_STEP);     \
-        a += a_step;                       \
-        b += b_row;                        \
-    } while (0)
-#define PRODUCT_CALLING(n)                                                               \
-    do {                                                                                 \
-        const char *called = ahead->rows[0] + CALLED_BYTES * ahead->line;                \
-        ahead->line += (n);                                                              \
-        if (ahead->line == ahead->lines) ahead->line = 0, ahead->left--, ahead->rows++;  \
-        for (int64_t i = (n); i > 0; i--, called += CALLED_BYTES) {                      \
-            __builtin_prefetch(called, 0, 2);                                            \
-            PRODUCT_WHOLE_STEP;                                                          \
-            PRODUCT_WHOLE_STEP;                                                          \
-        }                                                                                \
-    } while (0)
-
-/* The tile at row m0 and column n0; call: lines of what is ahead; link: elements of the first link. M <= 12 and N <= 4 are
- * compile-time constants. */
-VEC_INLINE void product_tile(product_ahead *ahead, const bool call, const bool pairs, const bool hide, const int M, const int N,
-                             const product *x, int64_t link, int64_t m0, int64_t n0) {
+/* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
+VEC_INLINE void product_tile(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
+                             int64_t m0, int64_t n0) {
     /* Rows that go together: 8 chains, as two units with a latency of 4 want, or 12; 4 where N = 1. All where none is hidden. */
     const int G = !hide ? 12 : N > 3 ? 2 : 4;
     vf sum[12][4], row[4], most[4], element;
@@ -184,13 +152,7 @@ VEC_INLINE void product_tile(product_ahead *ahead, const bool call, const bool p
         const bool first = left == x->depth && !x->join;
         left -= link;
         const int64_t steps = left < 0 ? link + left : link, late = hide && steps >= PRODUCT_LATE ? PRODUCT_LATE : 0;
-        int64_t k = steps - late;
-        while (call && k > 1 && ahead->left > 0) {
-            const int64_t room = ahead->lines - ahead->line, n = room < k / 2 ? room : k / 2;
-            PRODUCT_CALLING(n);
-            k -= 2 * n;
-        }
-        for (; k > 0; k--, a += a_step, b += b_row) {
+        for (int64_t k = steps - late; k > 0; k--, a += a_step, b += b_row) {
             PRODUCT_IN_ROW(PRODUCT_READ, b);
             PRODUCT_IN_TILE(PRODUCT_STEP);
         }
@@ -213,11 +175,11 @@ VEC_INLINE void product_tile(product_ahead *ahead, const bool call, const bool p
 }
 
 /* The fewer than M rows that whole tiles leave, at most six in one tile. */
-VEC_INLINE void product_rest(product_ahead *ahead, const bool call, const bool pairs, const bool hide, const int M, const int N,
-                             const product *x, int64_t link, int64_t m, int64_t n0) {
+VEC_INLINE void product_rest(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
+                             int64_t m, int64_t n0) {
     if (M > 6)
-        for (; x->rows - m > 6; m += 6) product_tile(ahead, call, pairs, hide, 6, N, x, link, m, n0);
-#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(ahead, call, pairs, hide, rows, N, x, link, m, n0); break
+        for (; x->rows - m > 6; m += 6) product_tile(pairs, hide, 6, N, x, link, m, n0);
+#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(pairs, hide, rows, N, x, link, m, n0); break
     switch (x->rows - m) {
         PRODUCT_CASE(1);
         PRODUCT_CASE(2);
@@ -230,28 +192,26 @@ VEC_INLINE void product_rest(product_ahead *ahead, const bool call, const bool p
 }
 
 /* All rows of the N vectors of columns from n0 on. */
-VEC_INLINE void product_panel(product_ahead *ahead, const bool call, const bool pairs, const bool hide, const int N,
-                              const product *x, int64_t link, int64_t n0) {
+VEC_INLINE void product_panel(const bool pairs, const bool hide, const int N, const product *x, int64_t link, int64_t n0) {
     const int M = PRODUCT_ACCUMULATORS / N < 12 ? PRODUCT_ACCUMULATORS / N : 12;
     int64_t m = 0;
-    for (; m + M <= x->rows; m += M) product_tile(ahead, call, pairs, hide, M, N, x, link, m, n0);
-    if (m < x->rows) product_rest(ahead, call, pairs, hide, M, N, x, link, m, n0);
+    for (; m + M <= x->rows; m += M) product_tile(pairs, hide, M, N, x, link, m, n0);
+    if (m < x->rows) product_rest(pairs, hide, M, N, x, link, m, n0);
 }
 
 /* Panels as wide as there are registers for; one vector alone is the least efficient, so it is left only when the whole
  * is one vector. */
-VEC_INLINE void product_all(product_ahead *ahead, const bool call, const bool pairs, const bool hide,
-                            const product *x) {
+VEC_INLINE void product_all(const bool pairs, const bool hide, const product *x) {
     const int64_t link = x->link ? product_link_end(x->link, x->start) - x->start : x->depth;
     for (int64_t n = 0, left = x->columns / VW; left > 0;) {
         int width = left < PRODUCT_WIDEST ? (int)left : PRODUCT_WIDEST;
         if (left - width == 1 && width > 2) width--;
         switch (width) {
-        case 1: product_panel(ahead, call, pairs, hide, 1, x, link, n); break;
-        case 2: product_panel(ahead, call, pairs, hide, 2, x, link, n); break;
-        case 3: product_panel(ahead, call, pairs, hide, 3, x, link, n); break;
+        case 1: product_panel(pairs, hide, 1, x, link, n); break;
+        case 2: product_panel(pairs, hide, 2, x, link, n); break;
+        case 3: product_panel(pairs, hide, 3, x, link, n); break;
 #if VEC_REGISTERS == 32
-        case 4: product_panel(ahead, call, pairs, hide, 4, x, link, n); break;
+        case 4: product_panel(pairs, hide, 4, x, link, n); break;
 #endif
         }
         n += width * VW;
@@ -260,21 +220,14 @@ VEC_INLINE void product_all(product_ahead *ahead, const bool call, const bool pa
 }
 
 /* Functions of their own, so that neither's registers are the other's concern. */
-static __attribute__((noinline, unused)) void product_run_late(const product *x) {
-    product_all(NULL, false, false, PRODUCT_LATE > 0, x);
-}
-static __attribute__((noinline, unused)) void product_run_plain(const product *x) {
-    product_all(NULL, false, false, false, x);
-}
-static __attribute__((noinline, unused)) void product_run_ahead(const product *x, product_ahead *ahead) {
-    product_all(ahead, true, false, false, x);
-}
+static __attribute__((noinline, unused)) void product_run_late(const product *x) { product_all(false, PRODUCT_LATE > 0, x); }
+static __attribute__((noinline, unused)) void product_run_plain(const product *x) { product_all(false, false, x); }
 static inline void product_run(const product *x) {
     if (PRODUCT_LATE > 0 && !x->at_once) product_run_late(x);
     else product_run_plain(x);
 }
 #if defined(VEC_PAIRS)
-static inline void product_run_pairs(const product *x) { product_all(NULL, false, true, PRODUCT_LATE > 0, x); }
+static inline void product_run_pairs(const product *x) { product_all(true, PRODUCT_LATE > 0, x); }
 #endif
 
 #endif
