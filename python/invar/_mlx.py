@@ -108,16 +108,16 @@ class _Call:
 
     def __init__(self, operation: str, arguments: Arguments, names: list[str]) -> None:
         self.operation, self.names, self.arguments = operation, names, arguments
-        self.places: list[int | None] = []
+        self.result: list[Any] = []
+        self.places: list[int] = []  # of MLX's arrays in it: a gradient for another library's argument is of that library
 
     def with_values(self, values: Any) -> Arguments:
         return self.arguments | dict(zip(self.names, _listed(values), strict=True))
 
     def forward(self, *values: Any) -> list[Any]:
-        result = _listed(_ext.apply(self.operation, **self.with_values(values)))
-        present = [i for i, y in enumerate(result) if y is not None]
-        self.places = [present.index(i) if i in present else None for i in range(len(result))]
-        return [result[i] for i in present]
+        self.result = _listed(_ext.apply(self.operation, **self.with_values(values)))
+        self.places = [i for i, y in enumerate(self.result) if type(y) is mx.array]
+        return [self.result[i] for i in self.places] or [mx.array(0.0)]  # MLX ends the process where there is none
 
     def gradients(self, values: Any, cotangents: Any, outputs: Any) -> Any:
         arguments, rule = self.with_values(values), _RULES.get(self.operation)
@@ -138,7 +138,9 @@ class _Call:
         function.jvp(self.tangents)
         outputs = function(*[self.arguments[n] for n in self.names])
         mx.eval(outputs)
-        return [None if place is None else outputs[place] for place in self.places]
+        for i, y in zip(self.places, outputs):
+            self.result[i] = y
+        return self.result
 
 
 def differentiable(operation: str, arguments: Arguments) -> Any:

@@ -79,6 +79,16 @@ def test_attention(seed, mask, with_sinks, lengths):
     close(ours, theirs, *Attention(q, k, v, 0.125, mask, sinks=sinks).forward()[0])
 
 
+def test_gradients_of_another_librarys_arguments(rng):
+    x, w = filled(rng, (3, 8), F32), filled(rng, (8,), F32)
+    for a, b in ((x, w), (x, mlx.array(w)), (mlx.array(x), w), (x, None)):
+        for given, want in zip(fast.rms_norm_vjp(mlx.array(x), a, b), fast.rms_norm_vjp(x, x, None if b is None else w)):
+            assert (given is None) == (want is None) and (want is None or np.array(given).tobytes() == want.tobytes())
+        assert type(fast.rms_norm_vjp(mlx.array(x), a, b)[0]) is type(a)
+    with pytest.raises(ValueError):
+        mlx.grad(lambda dy: fast.rms_norm_vjp(dy, x, mlx.array(w))[1].sum())(mlx.array(x))
+
+
 def test_the_same_call_runs_in_both(rng):
     """The keywords of MLX's own signatures, its arrays, its stream."""
     for module, make in ((mlx, lambda a: a), (core, lambda a: a)):
