@@ -127,10 +127,11 @@ def test_vmap_over_cotangents(rng, name):
 
 
 def test_compile(rng):
-    """MLX compiles what it fuses with a C++ compiler, half a second a piece: few of them."""
-    inputs = arrays(rng, "rope")
-    check(lambda f: mlx.compile(gradient(f)), "rope", inputs)
-    check(mlx.compile, "attention", arrays(rng, "attention"))
+    """MLX compiles what it fuses with a C++ compiler, half a second a piece and more: few of them."""
+    check(lambda f: mlx.compile(gradient(f)), "rms_norm", arrays(rng, "rms_norm"))
+    x = mlx.array(filled(rng, (2, 3, 5, 8), F32))
+    compiled = mlx.compile(lambda x: fast.scaled_dot_product_attention(x, x, x))(x)
+    np.testing.assert_allclose(np.array(compiled), np.array(fast.scaled_dot_product_attention(x, x, x)), 1e-5, 1e-6)
 
 
 @every_case
