@@ -268,7 +268,7 @@ static inline invar_attention_layout invar_attention_layout_of(const invar_atten
     at.values = at.keys + key_width * call->key_block;
     at.queries = at.values + (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */
     at.rows = at.queries + heads * at.head_queries;
-    at.out = at.rows + INVAR_ATTENTION_TILE * (key_width > width ? key_width : width);
+    at.out = at.rows + INVAR_ATTENTION_TILE * (key_width > width + 16 ? key_width : width + 16); /* or of O, a line apart */
     at.stats = at.out + heads * at.head_out;
     at.scores = at.stats + heads * at.head_stats;
     at.mask = at.scores + held * (call->key_block + 16); /* rows may lie a line further apart than a block is wide */

@@ -22,6 +22,9 @@ enum { NUMBERS = 2 }; /* in an element */
 static void element_product(const product *x) { product_run_tiles(x); }
 #else
 static void element_product(const product *x) { product_run_pairs(x); }
+static inline void element_stairs(const product *x, const product_stair *stairs, int count) {
+    product_run_pair_stairs(x, stairs, count);
+}
 VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_dot_pairs(a, b, c); }
 #endif
 VEC_INLINE vf element_of(vf first, vf second) { return vf_pairs(first, second); }
@@ -37,6 +40,9 @@ static inline void element_row(float *row, int64_t count) {
 #else
 enum { NUMBERS = 1 };
 static void element_product(const product *x) { product_run(x); }
+static inline void element_stairs(const product *x, const product_stair *stairs, int count) {
+    product_run_stairs(x, stairs, count);
+}
 VEC_INLINE vf element_step(vf a, vf b, vf c) { return vf_fma(a, b, c); }
 VEC_INLINE vf element_of(vf first, vf second) { return (void)second, first; }
 VEC_INLINE vf element_keep(vf x, bool first, bool second) { return (void)first, (void)second, x; }

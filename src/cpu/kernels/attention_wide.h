@@ -9,9 +9,8 @@
 
 #include "cpu/kernels/attention_wide_out.h"
 
-/* Keys that are left out or computed together on a diagonal: two register tiles. Keys that are called ahead together, and floats
- * of a line. */
-enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST, CALL_LINE = 16 };
+/* Keys that are left out or computed together on a diagonal: two register tiles. Keys that are called ahead together. */
+enum { TOGETHER = 12, CALLED = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST };
 
 /* Sᵀ for keys from … to-1 and the vectors of rows first … last-1. */
 static void wide_product(const kernel_state *s, const wide_tile *tile, const element_rows *k, int from, int to, int first,
@@ -288,7 +287,8 @@ VEC_INLINE void wide_links_of(const kernel_state *s, const wide_tile *tile, cons
     for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
         next = wide_link_end(tile, j);
         WIDE_TOGETHER(wide_whole, tile->width, s, tile, logits, j, next);
-        wide_sum_product(s, tile, v, j, next, 0, tile->width / VW, j > tile->rows.low);
+        const product x = wide_sum_of(s, tile, v, j, next, j > tile->rows.low);
+        element_product(&x);
     }
 }
 

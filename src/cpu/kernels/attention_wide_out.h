@@ -7,17 +7,14 @@
 
 #include "cpu/kernels/attention_wide_tile.h"
 
-/* Oᵀ = Vᵀ Pᵀ for keys from … to-1, all of one link, and the vectors of rows first … last-1. */
-static void wide_sum_product(const kernel_state *s, const wide_tile *tile, const element_rows *v, int from, int to, int first,
-                             int last, bool join) {
+/* Oᵀ = Vᵀ Pᵀ for keys from … to-1, all of one link. */
+static product wide_sum_of(const kernel_state *s, const wide_tile *tile, const element_rows *v, int from, int to, bool join) {
     const int64_t element = from / NUMBERS;
-    const product x = {
-        .rows = s->call->value_dim, .columns = (last - first) * VW, .depth = element_count(to) - element,
-        .a = v->data + element * v->stride, .a_row = 1, .a_step = v->stride,
-        .b = s->scores + element * tile->width + first * VW, .b_row = tile->width,
-        .c = s->fold.part + first * VW, .c_row = tile->width, .join = join, .at_once = s->call->strong_cores,
+    return (product){
+        .rows = s->call->value_dim, .columns = tile->width, .depth = element_count(to) - element,
+        .a = v->data + element * v->stride, .a_row = 1, .a_step = v->stride, .b = s->scores + element * tile->width,
+        .b_row = tile->width, .c = s->fold.part, .c_row = tile->width, .join = join, .at_once = s->call->strong_cores,
     };
-    element_product(&x);
 }
 
 /* The first key behind the tile's part of the link that holds key j. */
@@ -26,26 +23,36 @@ static int wide_link_end(const wide_tile *tile, int j) {
     return next < tile->rows.high ? next : tile->rows.high;
 }
 
-/* A vector's keys of a link, from … to-1. */
-static wide_range wide_of_link(const wide_tile *tile, int vector, int from, int to) {
-    const int low = tile->low[vector], high = tile->high[vector];
-    return (wide_range){ low > from ? low : from, high < to ? high : to };
+/* A link's elements from … to-1, cut where a vector of rows begins or ceases to see keys. Returns the number of pieces. */
+static int wide_stairs(const wide_tile *tile, int64_t from, int64_t to, product_stair *stairs) {
+    int count = 0;
+    for (int64_t begin = from, end; begin < to; begin = end) {
+        int first = PANEL_VECTORS, last = 0;
+        end = to;
+        for (int i = 0; i < PANEL_VECTORS; i++) {
+            const int64_t low = tile->low[i] / NUMBERS, high = element_count(tile->high[i]);
+            if (low > begin && low < end) end = low;
+            if (high > begin && high < end) end = high;
+            if (low > begin || high <= begin) continue;
+            if (first > i) first = i;
+            last = i + 1;
+        }
+        if (first >= last || last < PANEL_VECTORS) first = 0; /* weights of 0 for those */
+        if (last == 0) last = 1;
+        stairs[count++] = (product_stair){ end - begin, first, last };
+    }
+    return count;
 }
 
-/* O where rows see different keys: of each link, vectors that see the same keys of it together. */
+/* O where rows see different keys. A vector's own product would take as long for its part of a link as one of all for all of it. */
 static void wide_sums(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
-    const int vectors = tile->width / VW;
     for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
         next = wide_link_end(tile, j);
-        for (int first = 0, last; first < vectors; first = last) {
-            const wide_range keys = wide_of_link(tile, first, j, next);
-            const bool join = tile->low[first] < j;
-            for (last = first + 1; last < vectors; last++) {
-                const wide_range other = wide_of_link(tile, last, j, next);
-                if (other.low != keys.low || other.high != keys.high || (tile->low[last] < j) != join) break;
-            }
-            if (keys.low < keys.high) wide_sum_product(s, tile, v, keys.low, keys.high, first, last, join);
-        }
+        const product x = wide_sum_of(s, tile, v, j, next, j > tile->rows.low);
+        product_stair stairs[2 * PANEL_VECTORS + 1];
+        const int count = tile->width == PANEL ? wide_stairs(tile, j / NUMBERS, element_count(next), stairs) : 1;
+        if (count > 1) element_stairs(&x, stairs, count);
+        else element_product(&x);
     }
 }
 
@@ -78,10 +85,14 @@ static void wide_selected(const kernel_state *s, const wide_tile *tile, const el
     }
 }
 
-/* A matrix of floats that stands as columns, rows of it `stride` apart, as rows of s->width. */
-static void wide_rows(const kernel_state *s, const float *columns, int64_t stride, int rows, float *to) {
-    const pack_source source = { .data = (const char *)columns, .type = INVAR_F32, .row_stride = stride * 4, .column_stride = 4 };
-    pack_transposed(to, s->width, &source, 0, s->call->value_dim, rows);
+/* Floats from one row of O to the next where it stands as rows: a line more, since rows of 1024 bytes would push each other out
+ * of the first-level cache while they are turned. */
+static int64_t wide_stride(const kernel_state *s) { return s->width + CALL_LINE; }
+
+/* A tile's sums as rows. */
+static void wide_rows(const kernel_state *s, const wide_tile *tile, const float *columns, float *to) {
+    const pack_source source = { .data = (const char *)columns, .type = INVAR_F32, .row_stride = 4 * tile->width, .column_stride = 4 };
+    pack_transposed(to, wide_stride(s), &source, 0, s->call->value_dim, tile->rows.rows);
 }
 
 /* o ← fma(part, weight, o · shrink) for N vectors of rows from `first` on, where these saw a key. */
@@ -113,7 +124,8 @@ static void wide_fold(const kernel_state *s, const wide_tile *tile, int64_t inde
     fold_state rows = s->fold;
     if (rows.work->parts) {
         rows.part = s->query_rows;
-        wide_rows(s, s->fold.part, tile->width, tile->rows.rows, rows.part);
+        rows.width = wide_stride(s);
+        wide_rows(s, tile, s->fold.part, rows.part);
         fold_tile(&rows, index, row, tile->rows.rows);
     } else if (rows.only) {
         memcpy(rows.m + row, rows.part_m, sizeof *rows.m * (size_t)tile->rows.rows);
@@ -184,10 +196,10 @@ static void wide_finish(const kernel_state *s, const wide_tile *tile) {
     }
     if (!s->call->out.data) return;
     WIDE_TOGETHER(wide_divide_vectors, tile->width, s, o, tile->width, &by);
-    wide_rows(s, o, tile->width, rows, s->query_rows);
+    wide_rows(s, tile, o, s->query_rows);
     for (int r = 0; r < rows; r++) {
         char *to = invar_attention_unit_row(s->call, &s->call->out, f->first_out, s->work->row_first + row + r);
-        store_row(s->call, to, s->query_rows + r * s->width, 0);
+        store_row(s->call, to, s->query_rows + r * wide_stride(s), 0);
     }
 }
 

@@ -4,8 +4,8 @@
 
 #include "cpu/kernels/attention_state.h"
 
-/* Vectors of rows that are worked on together, with a few registers for each. */
-enum { PANEL_VECTORS = PANEL / VW, WIDE_VECTORS = VEC_REGISTERS == 32 ? 4 : 1 };
+/* Vectors of rows that are worked on together, with a few registers for each. Floats of a line. */
+enum { PANEL_VECTORS = PANEL / VW, WIDE_VECTORS = VEC_REGISTERS == 32 ? 4 : 1, CALL_LINE = 16 };
 
 /* do(…, N, first) for all vectors of a tile so wide, N from `first` on together; N is a constant. */
 #define WIDE_TOGETHER(do_, width, ...)                                                                    \

@@ -62,6 +62,12 @@ typedef struct product {
     int64_t start; /* the number of k = 0 among the elements that A and B are parts of, where links and tiles' groups begin */
 } product;
 
+/* Steps in which vectors first … last-1 of B's columns take part, where the others are 0: first is 0, or last the number of all. */
+typedef struct product_stair {
+    int64_t steps;
+    int first, last;
+} product_stair;
+
 #define PRODUCT_IN_ROW(DO, m)   \
     do {                        \
         DO(m, 0);               \
@@ -219,7 +225,68 @@ VEC_INLINE void product_all(const bool pairs, const bool hide, const product *x)
     }
 }
 
+#define PRODUCT_STAIR_READ(p, n) if ((n) >= from && (n) < to) PRODUCT_READ(p, n)
+#define PRODUCT_STAIR_STEP(m, n)                                                    \
+    do {                                                                            \
+        if ((n) == from) element = vf_set1(a[(m) * a_row]);                         \
+        if ((n) >= from && (n) < to) sum[m][n] = PRODUCT_ADD(element, row[n], sum[m][n]); \
+    } while (0)
+#define PRODUCT_STAIR(first, last)                                                  \
+    case (first) * PRODUCT_WIDEST + (last): {                                       \
+        const int from = (first), to = (last);                                      \
+        for (int64_t k = stairs[i].steps; k > 0; k--, a += a_step, b += b_row) {    \
+            PRODUCT_IN_ROW(PRODUCT_STAIR_READ, b);                                  \
+            PRODUCT_IN_TILE(PRODUCT_STAIR_STEP);                                    \
+        }                                                                           \
+        break;                                                                      \
+    }
+
+/* M rows from m0 on of a panel as wide as can be, one link. */
+VEC_INLINE void product_stairs_tile(const bool pairs, const int M, const product *x, const product_stair *stairs, int count,
+                                    int64_t m0) {
+    const int N = PRODUCT_WIDEST, G = 12;
+    vf sum[12][4], row[4], element;
+    const float *a = x->a + m0 * x->a_row, *b = x->b;
+    float *const c = x->c + m0 * x->c_row, *row_of_c = c;
+    const int64_t a_row = x->a_row, a_step = x->a_step, b_row = x->b_row;
+    PRODUCT_IN_TILE(PRODUCT_ZERO);
+    for (int i = 0; i < count; i++) {
+        switch (stairs[i].first * PRODUCT_WIDEST + stairs[i].last) {
+        PRODUCT_STAIR(0, PRODUCT_WIDEST)
+        PRODUCT_STAIR(1, PRODUCT_WIDEST)
+        PRODUCT_STAIR(2, PRODUCT_WIDEST)
+        PRODUCT_STAIR(0, 1)
+        PRODUCT_STAIR(0, 2)
+#if VEC_REGISTERS == 32
+        PRODUCT_STAIR(3, PRODUCT_WIDEST)
+        PRODUCT_STAIR(0, 3)
+#endif
+        }
+    }
+    if (x->join) PRODUCT_IN_TILE(PRODUCT_TOTAL);
+    PRODUCT_IN_TILE(PRODUCT_STORE);
+}
+
+/* C of PRODUCT_WIDEST vectors, one link, where B has zeros that are left out. */
+VEC_INLINE void product_stairs(const bool pairs, const product *x, const product_stair *stairs, int count) {
+    const int M = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST;
+    int64_t m = 0;
+    for (; m + M <= x->rows; m += M) product_stairs_tile(pairs, M, x, stairs, count, m);
+#define PRODUCT_CASE(rest) case rest: if (M > rest) product_stairs_tile(pairs, rest, x, stairs, count, m); break
+    switch (x->rows - m) {
+        PRODUCT_CASE(1);
+        PRODUCT_CASE(2);
+        PRODUCT_CASE(3);
+        PRODUCT_CASE(4);
+        PRODUCT_CASE(5);
+    }
+#undef PRODUCT_CASE
+}
+
 /* Functions of their own, so that neither's registers are the other's concern. */
+static __attribute__((noinline, unused)) void product_run_stairs(const product *x, const product_stair *stairs, int count) {
+    product_stairs(false, x, stairs, count);
+}
 static __attribute__((noinline, unused)) void product_run_late(const product *x) { product_all(false, PRODUCT_LATE > 0, x); }
 static __attribute__((noinline, unused)) void product_run_plain(const product *x) { product_all(false, false, x); }
 static inline void product_run(const product *x) {
@@ -228,6 +295,9 @@ static inline void product_run(const product *x) {
 }
 #if defined(VEC_PAIRS)
 static inline void product_run_pairs(const product *x) { product_all(true, PRODUCT_LATE > 0, x); }
+static __attribute__((noinline, unused)) void product_run_pair_stairs(const product *x, const product_stair *stairs, int count) {
+    product_stairs(true, x, stairs, count);
+}
 #endif
 
 #endif
