@@ -44,7 +44,7 @@ static int wide_stairs(const wide_tile *tile, int64_t from, int64_t to, product_
     return count;
 }
 
-/* O where rows see different keys. A vector's own product would take as long for its part of a link as one of all for all of it. */
+/* O where rows see different keys. */
 static void wide_sums(const kernel_state *s, const wide_tile *tile, const element_rows *v) {
     for (int j = tile->rows.low, next; j < tile->rows.high; j = next) {
         next = wide_link_end(tile, j);
