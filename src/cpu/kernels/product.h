@@ -144,7 +144,7 @@ _Static_assert(PRODUCT_LATE == 0 || PRODUCT_LATE == 4, "as many late steps as ar
     } while (0)
 
 /* The tile at row m0 and column n0; link: elements of the first link. M <= 12 and N <= 4 are compile-time constants. */
-VEC_INLINE void product_tile(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
+VEC_INLINE void product_tile(const int M, const bool pairs, const bool hide, const int N, const product *x, int64_t link,
                              int64_t m0, int64_t n0) {
     /* Rows that go together: 8 chains, as two units with a latency of 4 want, or 12; 4 where N = 1. All where none is hidden. */
     const int G = !hide ? 12 : N > 3 ? 2 : 4;
@@ -180,28 +180,33 @@ VEC_INLINE void product_tile(const bool pairs, const bool hide, const int M, con
     }
 }
 
+/* tile(left, …) for up to six rows that are left and fewer than M; 0: nothing. */
+#define PRODUCT_CASE(rows, tile, ...) case rows: if (M > rows) tile(rows, __VA_ARGS__); break
+#define PRODUCT_REST(left, tile, ...)           \
+    do {                                        \
+        switch (left) {                         \
+            PRODUCT_CASE(1, tile, __VA_ARGS__); \
+            PRODUCT_CASE(2, tile, __VA_ARGS__); \
+            PRODUCT_CASE(3, tile, __VA_ARGS__); \
+            PRODUCT_CASE(4, tile, __VA_ARGS__); \
+            PRODUCT_CASE(5, tile, __VA_ARGS__); \
+            PRODUCT_CASE(6, tile, __VA_ARGS__); \
+        }                                       \
+    } while (0)
+
 /* The fewer than M rows that whole tiles leave, at most six in one tile. */
 VEC_INLINE void product_rest(const bool pairs, const bool hide, const int M, const int N, const product *x, int64_t link,
                              int64_t m, int64_t n0) {
     if (M > 6)
-        for (; x->rows - m > 6; m += 6) product_tile(pairs, hide, 6, N, x, link, m, n0);
-#define PRODUCT_CASE(rows) case rows: if (M > rows) product_tile(pairs, hide, rows, N, x, link, m, n0); break
-    switch (x->rows - m) {
-        PRODUCT_CASE(1);
-        PRODUCT_CASE(2);
-        PRODUCT_CASE(3);
-        PRODUCT_CASE(4);
-        PRODUCT_CASE(5);
-        PRODUCT_CASE(6);
-    }
-#undef PRODUCT_CASE
+        for (; x->rows - m > 6; m += 6) product_tile(6, pairs, hide, N, x, link, m, n0);
+    PRODUCT_REST(x->rows - m, product_tile, pairs, hide, N, x, link, m, n0);
 }
 
 /* All rows of the N vectors of columns from n0 on. */
 VEC_INLINE void product_panel(const bool pairs, const bool hide, const int N, const product *x, int64_t link, int64_t n0) {
     const int M = PRODUCT_ACCUMULATORS / N < 12 ? PRODUCT_ACCUMULATORS / N : 12;
     int64_t m = 0;
-    for (; m + M <= x->rows; m += M) product_tile(pairs, hide, M, N, x, link, m, n0);
+    for (; m + M <= x->rows; m += M) product_tile(M, pairs, hide, N, x, link, m, n0);
     if (m < x->rows) product_rest(pairs, hide, M, N, x, link, m, n0);
 }
 
@@ -242,7 +247,7 @@ VEC_INLINE void product_all(const bool pairs, const bool hide, const product *x)
     }
 
 /* M rows from m0 on of a panel as wide as can be, one link. */
-VEC_INLINE void product_stairs_tile(const bool pairs, const int M, const product *x, const product_stair *stairs, int count,
+VEC_INLINE void product_stairs_tile(const int M, const bool pairs, const product *x, const product_stair *stairs, int count,
                                     int64_t m0) {
     const int N = PRODUCT_WIDEST, G = 12;
     vf sum[12][4], row[4], element;
@@ -271,16 +276,8 @@ VEC_INLINE void product_stairs_tile(const bool pairs, const int M, const product
 VEC_INLINE void product_stairs(const bool pairs, const product *x, const product_stair *stairs, int count) {
     const int M = PRODUCT_ACCUMULATORS / PRODUCT_WIDEST;
     int64_t m = 0;
-    for (; m + M <= x->rows; m += M) product_stairs_tile(pairs, M, x, stairs, count, m);
-#define PRODUCT_CASE(rest) case rest: if (M > rest) product_stairs_tile(pairs, rest, x, stairs, count, m); break
-    switch (x->rows - m) {
-        PRODUCT_CASE(1);
-        PRODUCT_CASE(2);
-        PRODUCT_CASE(3);
-        PRODUCT_CASE(4);
-        PRODUCT_CASE(5);
-    }
-#undef PRODUCT_CASE
+    for (; m + M <= x->rows; m += M) product_stairs_tile(M, pairs, x, stairs, count, m);
+    PRODUCT_REST(x->rows - m, product_stairs_tile, pairs, x, stairs, count, m);
 }
 
 /* Functions of their own, so that neither's registers are the other's concern. */
