@@ -1,8 +1,8 @@
 /* scaled_dot_product_attention: checks the call, plans its pieces, runs them.
  *
  * A piece is a chunk of one unit's rows (attention.h) against all keys: K and V are packed once for the chunk. Where there
- * are few rows, a piece is one block of keys, and the parts of a row are merged afterwards in order; parts that would not
- * fit in part_budget are computed and merged in waves. A chunk's rows follow shapes and the number of threads; no bit of a
+ * are too few chunks to keep the threads busy, a piece is one block of keys, and the parts of a row are merged afterwards in
+ * order; parts that would not fit in part_budget are computed and merged in waves. A chunk's rows follow shapes and the number of threads; no bit of a
  * result depends on them. */
 #include "api/attention_check.h"
 #include "core/context.h"
@@ -14,7 +14,9 @@ static const char operation[] = "scaled_dot_product_attention";
 
 enum {
     ENOUGH_TASKS = 32,         /* parts of split keys that keep 16 threads busy */
-    FEW_TASKS = 16,            /* tiles of rows up to which keys are split */
+    FEW_TASKS = 16,            /* tiles of rows from which on keys are not split, */
+    SPLIT_TASKS = 2,           /* or fewer, if each thread has as many */
+    READING_TASKS = 4,         /* or as many of FEW_ROWS in float32, which are bound by what they read */
     THREAD_TASKS = 4,          /* chunks for each thread, which do not all run at one speed */
     THREAD_PACKED = 1,         /* where each of them packs the keys that it shares with the others */
     MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX:
@@ -22,7 +24,7 @@ enum {
                                 * along with this one's */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
-    FEW_ROWS = 16,             /* rows of a unit up to which keys are always split: a piece is bound by its reads */
+    FEW_ROWS = 16,             /* rows of a unit that kernels for few rows take */
     PART_BUDGET = 4 << 20,     /* floats of parts at once: 16 MiB */
     TINY_FLOPS = 1 << 21       /* below this much work, waking a thread costs more than it brings: some 20 µs */
 };
@@ -109,23 +111,31 @@ static int64_t chunk_rows(const schedule *s, int threads) {
     return rows;
 }
 
+/* Whether each block of keys is a task of its own, since a unit's chunks of rows are too few to keep the threads busy. Its parts
+ * are written, read and merged again, and half types pack its keys for 64 rows at a time, so that splitting costs up to a
+ * third of a call. */
+static bool splits_keys(const schedule *s, const invar_kernels *kernels, int threads) {
+    const int64_t tiles = s->units * invar_attention_tile_rows(s->unit_rows) / INVAR_ATTENTION_TILE;
+    const int64_t each = s->unit_rows <= FEW_ROWS && !packs(s->call) ? READING_TASKS : SPLIT_TASKS;
+    return threads > 1 && tiles && tiles < each * threads && (s->unit_rows <= FEW_ROWS || tiles < FEW_TASKS) && s->blocks > 1 &&
+           kernels != &invar_kernels_reference;
+}
+
 static schedule plan(const invar_attention_call *call, const invar_kernels *kernels, int threads) {
     schedule s = { .call = call, .units = invar_attention_units(call), .unit_rows = invar_attention_unit_rows(call) };
     s.kernel = call->type == INVAR_BF16  ? kernels->attention_bf16 /* so are q, k and v */
                : call->type == INVAR_F16 ? kernels->attention_f16
                                          : kernels->attention;
-    const int64_t tiles = s.units * invar_attention_tile_rows(s.unit_rows) / INVAR_ATTENTION_TILE;
-    const bool few = s.unit_rows <= FEW_ROWS || tiles < FEW_TASKS;
-    s.chunk_rows = few ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
+    s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
+    s.split = splits_keys(&s, kernels, threads);
+    s.chunk_rows = s.split ? INVAR_ATTENTION_TILE : chunk_rows(&s, threads);
     if (s.chunk_rows > s.unit_rows) s.chunk_rows = s.unit_rows > 0 ? s.unit_rows : 1;
     s.chunks = (s.unit_rows + s.chunk_rows - 1) / s.chunk_rows;
     if (s.chunks > 1) s.chunk_rows = invar_attention_tile_rows((s.unit_rows + s.chunks - 1) / s.chunks);
-    s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
     s.tasks = s.units * s.chunks;
     s.units_first = units_first(&s, threads);
-    s.heads = few ? 1 : heads_together(&s, threads);
+    s.heads = s.split || s.unit_rows <= FEW_ROWS ? 1 : heads_together(&s, threads);
     s.tasks /= s.heads;
-    s.split = few && s.tasks && s.blocks > 1 && kernels != &invar_kernels_reference;
     if (s.split) plan_split(&s);
     const double work = 2.0 * (double)(call->key_dim + call->value_dim) * (double)call->key_len *
                         (double)(s.units * s.unit_rows);
@@ -137,7 +147,8 @@ static schedule plan(const invar_attention_call *call, const invar_kernels *kern
 
 static invar_attention_work piece_work(const schedule *s, int64_t piece) {
     const int64_t units = s->units / s->heads, unit = (s->units_first ? piece % units : piece / s->chunks) * s->heads;
-    const int64_t chunk = s->chunks - 1 - (s->units_first ? piece / units : piece % s->chunks);
+    const int64_t turn = s->units_first ? piece / units : piece % s->chunks;
+    const int64_t chunk = s->call->causal ? s->chunks - 1 - turn : turn; /* what takes longest first: the last may be short */
     invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads, .heads = s->heads };
     work.row_first = chunk * s->chunk_rows;
     work.row_last = work.row_first + s->chunk_rows < s->unit_rows ? work.row_first + s->chunk_rows : s->unit_rows;
@@ -206,7 +217,7 @@ static void describe(invar_plan *plan, const schedule *s, const invar_kernels *k
     snprintf(plan->kernel, sizeof plan->kernel, "attention%s.%s",
              s->kernel == kernels->attention_bf16 ? "_bf16" : in_parts(call) ? "_f16" : "", kernels->name);
     snprintf(plan->reason, sizeof plan->reason, "%s: %s", shape,
-             s->split ? "few rows, so each block of keys is a task of its own and parts are merged in order"
+             s->split ? "few chunks of rows, so each block of keys is a task of its own and parts are merged in order"
              : s->alone ? "too little work to wake threads for"
              : s->heads > 1 ? "a task is a chunk of query rows of kv heads that share their mask, against all their keys"
                             : "a task is a chunk of one kv head's query rows against all its keys");
