@@ -2,8 +2,8 @@
  *
  * A piece is a chunk of one unit's rows (attention.h) against all keys: K and V are packed once for the chunk. Where there
  * are too few chunks to keep the threads busy, a piece is one block of keys, and the parts of a row are merged afterwards in
- * order; parts that would not fit in part_budget are computed and merged in waves. A chunk's rows follow shapes and the number of threads; no bit of a
- * result depends on them. */
+ * order; parts that would not fit in part_budget are computed and merged in waves. A chunk's rows follow shapes and the
+ * number of threads; no bit of a result depends on them. */
 #include "api/attention_check.h"
 #include "core/context.h"
 #include "cpu/dispatch.h"

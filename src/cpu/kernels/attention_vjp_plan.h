@@ -35,7 +35,8 @@ typedef struct vjp_plan {
     size_t shared;
 } vjp_plan;
 
-/* Spans that keep each thread busy to the end, and all threads together: no more, since each reads the queries anew. */
+/* Spans that keep each of several threads busy to the end, and all threads together: no more, since each reads the queries
+ * anew. */
 enum { VJP_EVEN_TASKS = 8, VJP_MOST_TASKS = 64 };
 
 /* Bytes of L2 that K, its transpose, V's, and both gradients of a span may take, in float32 where it has 2 MiB, and of dq's
@@ -48,7 +49,8 @@ static inline vjp_plan vjp_plan_of(const invar_attention_vjp_call *call, int pai
     x.key_columns = VJP_PADDED(forward->key_dim);
     x.value_columns = VJP_PADDED(forward->value_dim);
     const int64_t key_bytes = pair == 2 ? 8 * x.key_columns + 6 * x.value_columns : 12 * x.key_columns + 8 * x.value_columns;
-    const int64_t even = VJP_EVEN_TASKS * (int64_t)call->threads, enough = even < VJP_MOST_TASKS ? even : VJP_MOST_TASKS;
+    const int64_t even = call->threads > 1 ? VJP_EVEN_TASKS * (int64_t)call->threads : 1;
+    const int64_t enough = even < VJP_MOST_TASKS ? even : VJP_MOST_TASKS;
     const int64_t room = pair == 1 && forward->strong_cores ? VJP_STRONG_BYTES : VJP_SPAN_BYTES;
     while (x.span > VJP_KEYS && x.span * key_bytes > room) x.span /= 2;
     while (x.span > VJP_KEYS && x.units * ((forward->key_len + x.span - 1) / x.span) < enough) x.span /= 2;
