@@ -45,6 +45,13 @@ _EXTRA = (
     (1, 16, 16, 1024, 1024, 96, None),
     (1, 16, 16, 1024, 1024, 100, None),
 )
+# As models call it: a chunk of a long prompt, one head of one, image patches, an image's queries on the keys of its text.
+_MODELS = (
+    (1, 32, 8, 128, 4096, 128, None),
+    (1, 1, 1, 256, 4096, 128, None),
+    (8, 12, 12, 197, 197, 64, None),
+    (2, 8, 8, 4096, 77, 40, None),
+)
 _DECODE = ((1, 32, 8, 1, 4096, 128, None), (1, 32, 8, 1, 32768, 128, None), (8, 32, 8, 1, 4096, 128, None))
 _SMALL = ((1, 1, 1, 1, 64, 64, None),)
 WINDOW = 256
@@ -64,6 +71,7 @@ def _attention():
         yield from (case("prefill", sizes, dtype) for sizes in _PREFILL)
         yield from (case("decode", sizes, dtype) for sizes in _DECODE)
     yield from (case("prefill", sizes, "f32") for sizes in _EXTRA)
+    yield from (case("prefill", sizes, dtype) for dtype in ("f32", "bf16") for sizes in _MODELS)
     yield from (case("decode", sizes, "f32") for sizes in _SMALL)
 
 
