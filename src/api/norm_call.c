@@ -5,7 +5,10 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { TASK_ELEMENTS = 65536 }; /* some 30 µs beyond the caches: a second thread pays from two tasks on, not before */
+enum {
+    TASK_ELEMENTS = 65536, /* some 30 µs beyond the caches: a second thread pays from two tasks on, not before */
+    EVEN_TASKS = 8         /* tasks for each thread that keep all busy to the end */
+};
 
 invar_status invar_norm_begin(invar_norm_call *call, invar_context *context, const invar_norm_options *options,
                               const char *operation) {
@@ -152,6 +155,11 @@ void invar_norm_plan(invar_norm_call *call) {
     job->stream = traffic(call) > (double)invar_machine_cached(&call->context->description, threads) && !aliased(call);
     call->task_rows = job->features < TASK_ELEMENTS && job->features > 0 ? TASK_ELEMENTS / job->features : 1;
     call->tasks = job->features ? (job->rows + call->task_rows - 1) / call->task_rows : 0;
+    if (call->tasks > 1 && call->tasks < EVEN_TASKS * threads) { /* few: as many of one size for each thread */
+        const int64_t even = (call->tasks + threads - 1) / threads * threads;
+        call->task_rows = (job->rows + even - 1) / even;
+        call->tasks = (job->rows + call->task_rows - 1) / call->task_rows;
+    }
     if (call->has_weight && needs_widening(call, &call->weight)) call->shared_bytes += vector_bytes(call);
     if (call->has_bias && needs_widening(call, &call->bias)) call->shared_bytes += vector_bytes(call);
 }

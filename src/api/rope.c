@@ -11,7 +11,8 @@ enum {
     TABLE_BYTES = 16384,    /* of cosines and sines a block: half of L1 */
     BLOCK_MOST = 256,       /* positions a block */
     SLICES_LEAST = 64,      /* slices that share a table, where there are so many: forming it costs what turning two costs */
-    TASK_ELEMENTS = 65536   /* as for the norms */
+    TASK_ELEMENTS = 65536,  /* as for the norms */
+    EVEN_TASKS = 8          /* tasks for each of several threads that keep them busy to the end */
 };
 
 typedef struct rope_call {
@@ -132,7 +133,7 @@ static void fill_job(rope_call *call, bool inverse) {
     if (call->has_freqs) job->freqs = call->freqs;
 }
 
-/* Blocks, and tasks of whole blocks and a run of slices, from the shape alone. */
+/* Blocks, and tasks of whole blocks and a run of slices; where there are few, as many of one size for each thread. */
 static void divide(rope_call *call) {
     invar_rope_job *job = &call->job;
     int64_t table = invar_rope_table_row(job) * (int64_t)sizeof(float);
@@ -143,6 +144,11 @@ static void divide(rope_call *call) {
     call->task_positions = job->block * at_least_one(TASK_ELEMENTS / (rows * call->task_slices));
     call->position_tasks = pieces(job->length, call->task_positions);
     call->slice_tasks = pieces(job->slices, call->task_slices);
+    const int64_t threads = invar_run_threads(call->context, &call->options.execution), tasks = call->position_tasks * call->slice_tasks;
+    if (threads == 1 || tasks >= EVEN_TASKS * threads || call->x.count < 2 * TASK_ELEMENTS) return;
+    const int64_t even = pieces(call->position_tasks, threads) * threads;
+    call->task_positions = job->block = pieces(job->length, even);
+    call->position_tasks = pieces(job->length, job->block);
 }
 
 static void describe(const rope_call *call) {

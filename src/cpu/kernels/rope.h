@@ -65,6 +65,28 @@ static inline void invar_rope_slice(const invar_rope_job *job, int64_t slice, in
     }
 }
 
+/* A place in the walk over slices: an index in every slice dimension, the first of which is the batch, and byte offsets. */
+typedef struct invar_rope_walk {
+    int64_t index[INVAR_ROPE_SLICE_DIMS];
+    int64_t x, y;
+} invar_rope_walk;
+
+static inline void invar_rope_walk_to(invar_rope_walk *walk, const invar_rope_job *job, int64_t slice) {
+    invar_rope_slice(job, slice, &walk->x, &walk->y);
+    walk->index[0] = 0;
+    for (int d = job->ndim - 1; d >= 0; d--) walk->index[d] = slice % job->shape[d], slice /= job->shape[d];
+}
+
+static inline void invar_rope_walk_next(invar_rope_walk *walk, const invar_rope_job *job) {
+    for (int d = job->ndim - 1; d >= 0; d--) {
+        const bool wraps = ++walk->index[d] == job->shape[d];
+        walk->x += job->x.stride[d] * (wraps ? 1 - job->shape[d] : 1);
+        walk->y += job->y.stride[d] * (wraps ? 1 - job->shape[d] : 1);
+        if (!wraps) return;
+        walk->index[d] = 0;
+    }
+}
+
 /* What is added to the positions of a batch, as two integers whose sum may pass 64 bits; an unsigned tensor element is not
  * taken for a negative one. */
 static inline void invar_rope_offset(const invar_rope_job *job, int64_t batch, double parts[4]) {

@@ -334,21 +334,18 @@ void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, 
     past.stream = (vec_stream){ past.stage, NULL, 0 };
     past.seam.end = NULL;
     past.flows = flows(job);
+    int64_t filled = 0; /* the batch that the table is for */
     for (int64_t done = 0; done < positions; done += job->block) {
         int64_t first = first_position + done, count = positions - done < job->block ? positions - done : job->block;
-        int64_t filled = -1; /* the batch that the table is for */
-        for (int64_t s = first_slice; s < first_slice + slices; s++) {
-            int64_t batch = s / job->batch_slices, x, y;
-            if (filled < 0 || (job->offsets.data && batch != filled)) {
-                fill_table(job, table, batch, first, count);
-                filled = batch;
-            }
-            int64_t next = 0, unused;
-            const bool more = job->stream && s + 1 < first_slice + slices;
-            invar_rope_slice(job, s, &x, &y);
-            if (more) invar_rope_slice(job, s + 1, &next, &unused);
-            turn_slice(job, job->y.data + y + first * job->y.row, job->x.data + x + first * job->x.row,
-                       more ? job->x.data + next + first * job->x.row : NULL, table, count, &past);
+        invar_rope_walk walk;
+        invar_rope_walk_to(&walk, job, first_slice);
+        for (int64_t s = 0; s < slices; s++) {
+            const int64_t batch = walk.index[0], from = first * job->x.row;
+            char *y = job->y.data + walk.y + first * job->y.row;
+            const char *x = job->x.data + walk.x + from;
+            if (!s || (job->offsets.data && batch != filled)) fill_table(job, table, filled = batch, first, count);
+            invar_rope_walk_next(&walk, job);
+            turn_slice(job, y, x, job->stream && s + 1 < slices ? job->x.data + walk.x + from : NULL, table, count, &past);
         }
     }
     vec_stream_flush(&past.stream);
