@@ -157,14 +157,14 @@ static void load_keys(vjp_task *x) {
     const char *k = invar_attention_row(forward, &forward->k, x->batch, x->kv_head, x->key_first);
     const char *v = invar_attention_row(forward, &forward->v, x->batch, x->kv_head, x->key_first);
     for (int64_t t = 0, first = 0; first < x->keys; t++, first += VJP_KEYS) {
-        const int64_t count = x->keys - first < VJP_KEYS ? x->keys - first : VJP_KEYS;
+        const int64_t count = x->keys - first < VJP_KEYS ? x->keys - first : VJP_KEYS, padded = VJP_PADDED(count);
         float *joined = x->k + first / x->pair * x->plan.key_columns, *rows = x->pair == 1 ? joined : x->dk;
-        load_rows(x, rows, k + first * forward->k.row_stride, &forward->k, forward->key_dim, count, VJP_KEYS);
-        x->k_finite[t] = finite(x, rows, VJP_KEYS * x->key_units);
-        vjp_transpose(x->k_turned + first * x->key_units, VJP_KEYS, rows, x->key_units, VJP_KEYS, x->key_units);
-        join_rows(x, joined, rows, VJP_KEYS, x->plan.key_columns);
-        load_rows(x, x->dv, v + first * forward->v.row_stride, &forward->v, forward->value_dim, count, VJP_KEYS);
-        vjp_transpose(x->v_turned + first * x->value_units, VJP_KEYS, x->dv, x->value_units, VJP_KEYS, x->value_units);
+        load_rows(x, rows, k + first * forward->k.row_stride, &forward->k, forward->key_dim, count, padded);
+        x->k_finite[t] = finite(x, rows, padded * x->key_units);
+        vjp_transpose(x->k_turned + first * x->key_units, VJP_KEYS, rows, x->key_units, padded, x->key_units);
+        join_rows(x, joined, rows, padded, x->plan.key_columns);
+        load_rows(x, x->dv, v + first * forward->v.row_stride, &forward->v, forward->value_dim, count, padded);
+        vjp_transpose(x->v_turned + first * x->value_units, VJP_KEYS, x->dv, x->value_units, padded, x->value_units);
     }
 }
 
@@ -426,11 +426,16 @@ static void do_queries(vjp_task *x, int64_t tile) {
     end_turn(x, &turns);
 }
 
-/* dk and dv of all the span's keys, those beyond the batch's length too: +0. */
+/* Keys of the span, those beyond the batch's length too, whose dk and dv are +0. */
+static int64_t span_keys(const vjp_task *x) {
+    const int64_t left = x->forward->key_len - x->key_first;
+    return left < x->plan.span ? left : x->plan.span;
+}
+
 static void store_keys(vjp_task *x) {
     const invar_attention_call *forward = x->forward;
-    const int64_t end = (x->span + 1) * x->plan.span, last = end < forward->key_len ? end : forward->key_len;
-    for (int64_t j = x->span * x->plan.span, i = 0; j < last; j++, i++) {
+    const int64_t count = span_keys(x);
+    for (int64_t i = 0, j = x->key_first; i < count; i++, j++) {
         if (x->call->dk.data)
             vjp_store_row(invar_attention_row(forward, &x->call->dk, x->batch, x->kv_head, j), &x->call->dk,
                           x->dk + i * x->plan.key_columns, forward->key_dim);
@@ -458,8 +463,8 @@ void INVAR_KERNEL_NAME(attention_vjp)(const invar_attention_vjp_call *call, int6
     if (x.pair == 2) tiles_open(TILE_SIDE);
 #endif
     load_keys(&x);
-    vjp_zero(x.dk, x.plan.span * x.plan.key_columns);
-    vjp_zero(x.dv, x.plan.span * x.plan.value_columns);
+    vjp_zero(x.dk, span_keys(&x) * x.plan.key_columns);
+    vjp_zero(x.dv, span_keys(&x) * x.plan.value_columns);
     for (int64_t h = 0; h < x.forward->group; h++) {
         x.head = x.kv_head * x.forward->group + h;
         for (int64_t t = 0; t < x.plan.tiles; t++) do_queries(&x, t);
