@@ -18,12 +18,16 @@ def _norms():
                     yield dict(family="norms", op=op, dtype=dtype, out=True, **size)
 
 
+# batch, heads, positions, head size: queries of a prompt and of one position, keys of a prompt, image patches
+_ROPE = ((1, 32, 2048, 128), (1, 32, 1, 128), (1, 8, 4096, 64), (4, 12, 197, 64))
+
+
 def _rope():
     for dtype in ("f32", "bf16"):
-        for length in (2048, 1):
-            size = dict(B=1, H=32, T=length, D=128, bytes=2 * 32 * length * 128 * SIZE[dtype])
+        for b, h, t, d in _ROPE:
+            size = dict(B=b, H=h, T=t, D=d, bytes=2 * b * h * t * d * SIZE[dtype])
             yield dict(family="rope", op="rope", dtype=dtype, out=False, **size)
-            if length > 1:
+            if t > 1:
                 yield dict(family="rope", op="rope", dtype=dtype, out=True, **size)
 
 
@@ -54,6 +58,7 @@ _MODELS = (
 )
 _DECODE = ((1, 32, 8, 1, 4096, 128, None), (1, 32, 8, 1, 32768, 128, None), (8, 32, 8, 1, 4096, 128, None))
 _SMALL = ((1, 1, 1, 1, 64, 64, None),)
+_BACKWARD = ((1, 8, 8, 1024, 1024, 64, None), (1, 8, 8, 1024, 1024, 128, "causal"), (32, 8, 8, 16, 16, 64, None))
 WINDOW = 256
 # additive and bool masks have causal's shape; a bias hides no key
 
@@ -77,7 +82,7 @@ def _attention():
 
 def _backward():
     for dtype in ("f32", "bf16"):
-        for b, h, kv, t, s, d, mask in ((1, 8, 8, 1024, 1024, 64, None), (1, 8, 8, 1024, 1024, 128, "causal")):
+        for b, h, kv, t, s, d, mask in _BACKWARD:
             flops = 10 * b * h * t * s * d * (0.5 if mask else 1)
             yield dict(family="backward", op="attention_vjp", dtype=dtype, B=b, H=h, K=kv, T=t, S=s, D=d, mask=mask,
                        flops=flops, bytes=0)

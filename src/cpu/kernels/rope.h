@@ -7,7 +7,11 @@
 
 #include "core/tensor.h"
 
-enum { INVAR_ROPE_SLICE_DIMS = INVAR_MAX_DIMS - 2, INVAR_ROPE_PAD = 16 /* pairs: the widest vector */ };
+enum {
+    INVAR_ROPE_SLICE_DIMS = INVAR_MAX_DIMS - 2,
+    INVAR_ROPE_PAD = 16, /* pairs: the widest vector */
+    INVAR_ROPE_NEAR = 8  /* positions whose angles have one part in common: those that a multiple of 8 begins */
+};
 
 typedef struct invar_rope_operand {
     char *data;
@@ -42,16 +46,21 @@ typedef struct invar_rope_job {
 typedef void invar_rope_kernel(const invar_rope_job *job, int64_t first_position, int64_t positions, int64_t first_slice,
                                int64_t slices, void *scratch);
 
-/* A position's row of the table: cos and sin for each pair, for each feature of a pair when they are neighbours. */
-static inline int64_t invar_rope_table_row(const invar_rope_job *job) {
-    int64_t pairs = (job->dims / 2 + INVAR_ROPE_PAD - 1) / INVAR_ROPE_PAD * INVAR_ROPE_PAD;
-    return 2 * pairs * (job->traditional ? 2 : 1);
+static inline int64_t invar_rope_padded_pairs(const invar_rope_job *job) {
+    return (job->dims / 2 + INVAR_ROPE_PAD - 1) / INVAR_ROPE_PAD * INVAR_ROPE_PAD;
 }
 
-/* Floats for a block of positions; the reference holds doubles, and long doubles for the frequencies, of one position. */
+/* A position's row of the table: cos and sin for each pair, for each feature of a pair when they are neighbours. */
+static inline int64_t invar_rope_table_row(const invar_rope_job *job) {
+    return 2 * invar_rope_padded_pairs(job) * (job->traditional ? 2 : 1);
+}
+
+/* Floats for a block of positions, behind cosines and sines in double of what their angles are added up from; the reference
+ * holds doubles, and long doubles for the frequencies, of one position. */
 static inline size_t invar_rope_scratch(const invar_rope_job *job, bool reference) {
     if (reference) return (size_t)(job->dims / 2) * (2 * sizeof(double) + sizeof(long double));
-    return sizeof(float) * (size_t)(invar_rope_table_row(job) * job->block);
+    return sizeof(double) * (size_t)(2 * invar_rope_padded_pairs(job) * (INVAR_ROPE_NEAR + 1)) +
+           sizeof(float) * (size_t)(invar_rope_table_row(job) * job->block);
 }
 
 /* The byte offsets of a slice. */

@@ -4,7 +4,9 @@
  *
  * Cosines and sines are formed once a position and pair, in a table for a block of positions that stays in L1 while every
  * slice of the task turns by it. An angle is counted in quarter turns: position · frequency, an exact product in two doubles,
- * less the nearest integer, is a remainder in [-½, ½] quarter turns with an error near 2^-53, and the integer is the quadrant. */
+ * less the nearest integer, is a remainder in [-½, ½] quarter turns with an error near 2^-53, and the integer is the quadrant.
+ * Only the multiple of 8 below a position and what it is more, 0 to 7, go that way, some 45 operations each; their cosines and
+ * sines, in double, give the position's by the addition theorems, 6 operations. */
 #include "cpu/kernels/rope.h"
 #include "cpu/vec/double.h"
 #include "cpu/vec/stream.h"
@@ -45,17 +47,31 @@ VEC_INLINE vd cosine(vd square) {
     return vd_add(vd_mul(p, square), vd_set1(1));
 }
 
-/* cos and sin of VW pairs at one position, each rounded once to float. */
-VEC_INLINE void cosine_and_sine(vd high, vd low, const double *frequency, const double *frequency_low, vf *cosines, vf *sines) {
-    angle a = reduce(high, low, frequency, frequency_low);
-    angle b = reduce(high, low, frequency + VDW, frequency_low + VDW);
-    vd aa = vd_mul(a.rest, a.rest), bb = vd_mul(b.rest, b.rest);
-    vf s = vf_from_vd(sine(a.rest, aa), sine(b.rest, bb)), c = vf_from_vd(cosine(aa), cosine(bb));
-    vf quadrant = vf_from_vd(a.quadrant, b.quadrant), square = vf_mul(quadrant, quadrant), one = vf_set1(1.0f);
-    vm odd = vf_eq(square, one), opposite = vf_eq(square, vf_set1(4.0f));
-    vf sin = vf_select(odd, c, s), cos = vf_select(odd, s, c);
-    *sines = vf_select(vm_or(opposite, vf_eq(quadrant, vf_set1(-1.0f))), vf_neg(sin), sin);
-    *cosines = vf_select(vm_or(opposite, vf_eq(quadrant, one)), vf_neg(cos), cos);
+/* Cosines and sines of every pair at position high + low, in double, the sines behind the padded cosines. The quadrant q's, 1 - |q|
+ * and q · (2 - |q|), are 0 or ±1, so that turning by it is exact. */
+static void fill_turns(const invar_rope_job *job, double *turns, double high, double low) {
+    const int64_t padded = invar_rope_padded_pairs(job);
+    const vd h = vd_set1(high), l = vd_set1(low);
+    for (int64_t i = 0; i < padded; i += VDW) {
+        angle a = reduce(h, l, job->high + i, job->low + i);
+        vd square = vd_mul(a.rest, a.rest), s = sine(a.rest, square), c = cosine(square), size = vd_abs(a.quadrant);
+        vd across = vd_sub(vd_set1(1), size), up = vd_mul(a.quadrant, vd_sub(vd_set1(2), size));
+        vd_store(turns + i, vd_sub(vd_mul(c, across), vd_mul(s, up)));
+        vd_store(turns + padded + i, vd_add(vd_mul(s, across), vd_mul(c, up)));
+    }
+}
+
+/* What angles are added up from: rows of fill_turns, for the multiple of 8 below a position and for 0 to 7. */
+typedef struct rope_turns {
+    double *base, *near; /* one row; INVAR_ROPE_NEAR */
+    unsigned known;      /* a bit for each row of near that is filled */
+} rope_turns;
+
+VEC_INLINE vd cosine_of_sum(const double *a, const double *b, int64_t sines) {
+    return vd_sub(vd_mul(vd_load(a), vd_load(b)), vd_mul(vd_load(a + sines), vd_load(b + sines)));
+}
+VEC_INLINE vd sine_of_sum(const double *a, const double *b, int64_t sines) {
+    return vd_add(vd_mul(vd_load(a + sines), vd_load(b)), vd_mul(vd_load(a), vd_load(b + sines)));
 }
 
 /* Where features stand together, two vectors of bfloat16 are loaded and stored split, even elements apart from odd ones
@@ -69,13 +85,14 @@ static void split_runs(float *values, int64_t count) {
     }
 }
 
-/* One position's row: cos of every pair, then sin; for neighbours each twice, with sin's sign turned for the first. */
-static void fill_row(const invar_rope_job *job, float *row, double high, double low) {
-    const int64_t pairs = job->dims / 2, half = invar_rope_table_row(job) / 2;
-    const vd h = vd_set1(high), l = vd_set1(low);
+/* One position's row: cos of every pair, then sin, rounded once to float; for neighbours each twice, with sin's sign turned for
+ * the first. */
+static void fill_row(const invar_rope_job *job, float *row, const double *base, const double *near) {
+    const int64_t pairs = job->dims / 2, half = invar_rope_table_row(job) / 2, sines = invar_rope_padded_pairs(job);
     for (int64_t i = 0; i < pairs; i += VW) {
-        vf cos, sin, first, second;
-        cosine_and_sine(h, l, job->high + i, job->low + i, &cos, &sin);
+        const double *a = base + i, *b = near + i;
+        vf cos = vf_from_vd(cosine_of_sum(a, b, sines), cosine_of_sum(a + VDW, b + VDW, sines));
+        vf sin = vf_from_vd(sine_of_sum(a, b, sines), sine_of_sum(a + VDW, b + VDW, sines)), first, second;
         if (job->inverse) sin = vf_neg(sin);
         if (job->type == INVAR_BF16) { /* a NaN of any other form might not survive the rounding of vf_join_split */
             sin = vf_select(vf_eq(sin, sin), sin, vf_set1(NAN));
@@ -98,8 +115,14 @@ static void fill_row(const invar_rope_job *job, float *row, double high, double 
     split_runs(row + half, job->traditional ? 2 * pairs : pairs);
 }
 
+/* An integer modulo 8; from 2^62 on a double is a multiple of it. */
+static unsigned modulo_near(double integer) {
+    const bool small = integer < 0x1p62 && integer > -0x1p62;
+    return small ? (unsigned)((int64_t)integer & (INVAR_ROPE_NEAR - 1)) : 0;
+}
+
 /* Positions first … first+count-1 of a batch. Their offset's parts add up exactly to high + low, two integers. */
-static void fill_table(const invar_rope_job *job, float *table, int64_t batch, int64_t first, int64_t count) {
+static void fill_table(const invar_rope_job *job, float *table, rope_turns *turns, int64_t batch, int64_t first, int64_t count) {
     double parts[4], high = 0, low = 0;
     invar_rope_offset(job, batch, parts);
     for (int i = 0; i < 4; i++) {
@@ -107,10 +130,17 @@ static void fill_table(const invar_rope_job *job, float *table, int64_t batch, i
         low += (high - (sum - back)) + (parts[i] - back);
         high = sum;
     }
-    const int64_t width = invar_rope_table_row(job);
+    const int64_t width = invar_rope_table_row(job), turn = 2 * invar_rope_padded_pairs(job);
     for (int64_t i = 0; i < count; i++) {
-        double position = (double)(first + i), sum = high + position, back = sum - high;
-        fill_row(job, table + i * width, sum, low + ((high - (sum - back)) + (position - back)));
+        const double position = (double)(first + i), sum = high + position, back = sum - high;
+        const double rest = low + ((high - (sum - back)) + (position - back));
+        const unsigned more = (modulo_near(sum) + modulo_near(rest)) % INVAR_ROPE_NEAR;
+        double *near = turns->near + more * turn;
+        if (rest == 0 && (!i || !more)) fill_turns(job, turns->base, sum - more, 0);
+        else if (!i || !more) fill_turns(job, turns->base, sum, rest - more);
+        if (!(turns->known >> more & 1)) fill_turns(job, near, more, 0);
+        turns->known |= 1u << more;
+        fill_row(job, table + i * width, turns->base, near);
     }
 }
 
@@ -329,7 +359,9 @@ invar_rope_kernel INVAR_KERNEL_NAME(rope);
 
 void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, int64_t positions, int64_t first_slice,
                              int64_t slices, void *scratch) {
-    float *table = scratch;
+    rope_turns turns = { .near = scratch };
+    turns.base = turns.near + INVAR_ROPE_NEAR * 2 * invar_rope_padded_pairs(job);
+    float *table = (float *)(void *)(turns.base + 2 * invar_rope_padded_pairs(job));
     rope_past past; /* without an initialiser: it would clear the stage */
     past.stream = (vec_stream){ past.stage, NULL, 0 };
     past.seam.end = NULL;
@@ -343,7 +375,7 @@ void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, 
             const int64_t batch = walk.index[0], from = first * job->x.row;
             char *y = job->y.data + walk.y + first * job->y.row;
             const char *x = job->x.data + walk.x + from;
-            if (!s || (job->offsets.data && batch != filled)) fill_table(job, table, filled = batch, first, count);
+            if (!s || (job->offsets.data && batch != filled)) fill_table(job, table, &turns, filled = batch, first, count);
             invar_rope_walk_next(&walk, job);
             turn_slice(job, y, x, job->stream && s + 1 < slices ? job->x.data + walk.x + from : NULL, table, count, &past);
         }

@@ -1,6 +1,7 @@
 /* Vectors of VW / 2 doubles. The same bits on every instruction set:
  *
- *   vd_set1(s) vd_load(p) vd_add vd_sub vd_mul           correctly rounded; any alignment
+ *   vd_set1(s) vd_load(p) vd_store(p, a) vd_abs          any alignment
+ *   vd_add vd_sub vd_mul                                 correctly rounded
  *   vd_round(a)                                          nearest even integer, any a
  *   vd_product_error(a, b, p)                            a·b - p, exact for p = a·b, while nothing over- or underflows
  *   vf_from_vd(low, high)                                VW floats, each rounded once */
@@ -15,6 +16,8 @@ enum { VDW = VW / 2 };
 typedef __m512d vd;
 VEC_INLINE vd vd_set1(double s) { return _mm512_set1_pd(s); }
 VEC_INLINE vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
+VEC_INLINE void vd_store(double *p, vd a) { _mm512_storeu_pd(p, a); }
+VEC_INLINE vd vd_abs(vd a) { return _mm512_abs_pd(a); }
 VEC_INLINE vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
 VEC_INLINE vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
 VEC_INLINE vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
@@ -27,6 +30,8 @@ VEC_INLINE vf vf_from_vd(vd low, vd high) {
 typedef __m256d vd;
 VEC_INLINE vd vd_set1(double s) { return _mm256_set1_pd(s); }
 VEC_INLINE vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
+VEC_INLINE void vd_store(double *p, vd a) { _mm256_storeu_pd(p, a); }
+VEC_INLINE vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 VEC_INLINE vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
 VEC_INLINE vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
 VEC_INLINE vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
@@ -37,6 +42,8 @@ VEC_INLINE vf vf_from_vd(vd low, vd high) { return _mm256_set_m128(_mm256_cvtpd_
 typedef float64x2_t vd;
 VEC_INLINE vd vd_set1(double s) { return vdupq_n_f64(s); }
 VEC_INLINE vd vd_load(const double *p) { return vld1q_f64(p); }
+VEC_INLINE void vd_store(double *p, vd a) { vst1q_f64(p, a); }
+VEC_INLINE vd vd_abs(vd a) { return vabsq_f64(a); }
 VEC_INLINE vd vd_add(vd a, vd b) { return vaddq_f64(a, b); }
 VEC_INLINE vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
 VEC_INLINE vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
@@ -47,6 +54,8 @@ VEC_INLINE vf vf_from_vd(vd low, vd high) { return vcvt_high_f32_f64(vcvt_f32_f6
 typedef __m128d vd;
 VEC_INLINE vd vd_set1(double s) { return _mm_set1_pd(s); }
 VEC_INLINE vd vd_load(const double *p) { return _mm_loadu_pd(p); }
+VEC_INLINE void vd_store(double *p, vd a) { _mm_storeu_pd(p, a); }
+VEC_INLINE vd vd_abs(vd a) { return _mm_andnot_pd(_mm_set1_pd(-0.0), a); }
 VEC_INLINE vd vd_add(vd a, vd b) { return _mm_add_pd(a, b); }
 VEC_INLINE vd vd_sub(vd a, vd b) { return _mm_sub_pd(a, b); }
 VEC_INLINE vd vd_mul(vd a, vd b) { return _mm_mul_pd(a, b); }
