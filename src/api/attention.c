@@ -22,6 +22,8 @@ enum {
     MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX:
                                 * they keep K and V of a head, and the next block's part of these rows, which memory brings
                                 * along with this one's */
+    KEPT_BYTES = 1 << 20,      /* of a mask that all heads share: half of those 2 MiB */
+    KEPT_ROWS = 256,           /* of a packed chunk with such a mask, at least: packing costs a tenth of it */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit that kernels for few rows take */
@@ -80,12 +82,23 @@ static bool few_masked(const invar_attention_call *call) {
     return call->mask.data && call->mask.row_stride && call->type == INVAR_F32 && call->strong_cores;
 }
 
+/* Packed chunks of all heads take turns at one mask, whose rows of a chunk then stay in the second-level cache. */
+static bool kept_mask(const invar_attention_call *call) {
+    return call->mask.data && call->mask.row_stride && call->mask.head_stride == 0 && packs(call) && call->strong_cores;
+}
+
+/* Rows of such a chunk. */
+static int64_t kept_rows(const invar_attention_call *call, int64_t rows) {
+    const int64_t row = call->key_len * call->mask.column_stride, fit = row > 0 ? KEPT_BYTES / row * call->group : rows;
+    return rows <= fit ? rows : fit > KEPT_ROWS ? fit / INVAR_ATTENTION_TILE * INVAR_ATTENTION_TILE : KEPT_ROWS;
+}
+
 /* Under a causal mask the chunks that see most keys come first. Where heads share such a mask, it is what stays in cache: a head's
  * K and V are as many bytes, but follow each other in memory, while the mask's rows lie pages apart. */
 static bool units_first(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
     const bool uneven = call->causal && threads > 1 && s->tasks < EVEN_TASKS * threads;
-    return uneven || (few_masked(call) && call->mask.head_stride == 0);
+    return uneven || (few_masked(call) && call->mask.head_stride == 0) || kept_mask(call);
 }
 
 /* Heads of a piece: those that share a mask turn each block of it once, as long as threads have enough pieces. */
@@ -107,6 +120,7 @@ static int64_t chunk_rows(const schedule *s, int threads) {
     int64_t rows = invar_attention_chunk_rows(call);
     if (call->strong_cores && packs(call)) rows = packed_rows(s, threads, rows);
     if (few_masked(call) && rows > MASKED_ROWS) rows = MASKED_ROWS;
+    if (kept_mask(call)) rows = kept_rows(call, rows);
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }

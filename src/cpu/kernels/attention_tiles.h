@@ -17,29 +17,10 @@
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
-#include "cpu/kernels/attention_tiles_pack.h"
+#include "cpu/kernels/attention_tiles_rows.h"
 #include "cpu/vec/stream.h"
 
-/* ---- stages ------------------------------------------------------------------------------------------ */
-
-/* Keys of the next block, which are called into the second-level cache while the rows of this one are weighed. */
-typedef struct tiles_ahead {
-    int64_t next, last;
-    int share; /* keys a row */
-} tiles_ahead;
-
-/* A tile of rows and a block of keys, from its scores to its part of O. */
-typedef struct tiles_stage {
-    row_tile tile;
-    int64_t index;       /* of the block */
-    int from, to;        /* keys of the products, whole groups */
-    int done, peaks;     /* units of tiles_units, of its work with vectors; rows whose maxima are there */
-    float *scores, *mask; /* rows of tiles_stride; the second where additive values are not read in place */
-    const char *added[TILES_ROWS]; /* each row's additive values, of the block's key 0 on */
-    float *most, *sum;   /* a row's largest logit and sum of weights */
-    float *part;         /* of O */
-    tiles_ahead *ahead;
-} tiles_stage;
+/* ---- work between products --------------------------------------------------------------------------- */
 
 /* What vectors do between products, in units of some rows: their maxima, then their weights. The longer a tile's products take,
  * the fewer rows a unit has: 330 instructions a row, and the processor's window of 512 should reach the products behind them.
@@ -52,8 +33,6 @@ static int tiles_unit_rows(const kernel_state *s) {
 static int tiles_units(const kernel_state *s, const tiles_stage *stage) {
     return (stage->tile.rows + tiles_unit_rows(s) - 1) / tiles_unit_rows(s);
 }
-static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r);
-static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r);
 
 static void tiles_fetch_row(const char *p, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) vec_prefetch(p + i, true);
@@ -66,6 +45,20 @@ static void tiles_fetch(const kernel_state *s, tiles_ahead *ahead) {
     }
 }
 
+/* Calls the mask of the row that stands so many rows behind row r of the stage, perhaps at the next block. Inlined, since gcc 12
+ * drops a function that does no more. */
+enum { TILES_MASK_AHEAD = 64 };
+VEC_INLINE void tiles_call_mask(const kernel_state *s, const tiles_stage *stage, int r) {
+    const invar_attention_call *call = s->call;
+    int64_t row = stage->tile.row + r + TILES_MASK_AHEAD, start = stage->index * call->key_block;
+    if (!call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
+    if (row >= s->rows) row -= s->rows, start += call->key_block;
+    const int64_t left = call->key_len - start, keys = left < call->key_block ? left : call->key_block;
+    if (row >= s->rows) return;
+    const char *p = mask_of_row(s, row) + start * call->mask.column_stride;
+    for (int64_t i = 0; i < keys * call->mask.column_stride; i += 64) vec_prefetch(p + i, false);
+}
+
 /* The stage's units up to `last`. */
 static void tiles_do(const kernel_state *s, tiles_stage *stage, int last) {
     const int rows = tiles_unit_rows(s);
@@ -75,6 +68,7 @@ static void tiles_do(const kernel_state *s, tiles_stage *stage, int last) {
         for (int r = first; r < end; r++) {
             tiles_weights(s, stage, r);
             tiles_fetch(s, stage->ahead);
+            tiles_call_mask(s, stage, r);
         }
     }
 }
@@ -209,179 +203,12 @@ static void tiles_sums(const kernel_state *s, const tiles_stage *stage, tiles_st
     tiles_columns(x, stage->tile.rows > TILE_SIDE, s->width - whole);
 }
 
-/* ---- weights ----------------------------------------------------------------------------------------- */
-
-/* One row: its scores, which become weights; its additive values, or NULL; and the keys that it sees. */
-typedef struct tiles_row {
-    float *row;
-    const char *added;
-    int first, last;
-} tiles_row;
-
-/* How additive values are read: as they stand, or as floats that were made of them. */
-static invar_attention_mask_kind tiles_form(const invar_attention_call *call) {
-    const invar_attention_mask_kind form = mask_form(call);
-    return form == INVAR_MASK_NONE ? INVAR_MASK_F32 : form;
-}
-
-/* Additive values of the keys key … key+15 that lie before `last`; 0 beside them. */
-VEC_INLINE vf tiles_added(const kernel_state *s, const invar_attention_mask_kind form, const char *row, int key, int last) {
-    const int64_t step = form == INVAR_MASK_F32 ? 4 : form == INVAR_MASK_BOOL ? 1 : 2;
-    const int left = last - key;
-    return mask_load(s, form, row + key * step, left >= VW ? VW : left > 0 ? left : 0);
-}
-
-/* Those of the keys key … key+15 that the row sees by position. */
-VEC_INLINE vm tiles_seen(const tiles_row *x, int key) {
-    const int first = x->first - key, last = x->last - key;
-    return vm_and(vm_first(last < 0 ? 0 : last > VW ? VW : last), vm_not(vm_first(first < 0 ? 0 : first > VW ? VW : first)));
-}
-
-/* Weights of VW keys, -0 where they are masked. plain: scores stand in the row, whose scaling joins the subtraction; that of
- * float16 is rounded first, as it is where a mask keeps it from joining, which bfloat16 weights seldom show. */
-VEC_INLINE vf tiles_weight(const tiles_row *x, int key, vf scale, vf shift, const bool plain, const bool whole) {
-    const vf t = vf_load(x->row + key);
-    if (!plain) return softmax_marked(t, vf_exp2_short(vf_sub(t, shift)));
-    const vf p = vf_exp2_short(PARTS == 2 ? vf_sub(vf_mul(t, scale), shift) : vf_fma(t, scale, vf_neg(shift)));
-    return whole ? p : vf_select(tiles_seen(x, key), p, vf_set1(-0.0f));
-}
-
-/* Weights in place of scores or logits, of keys from … to-1, whole groups; returns their sum. */
-VEC_INLINE float tiles_exponentials(const tiles_row *x, int from, int to, float scale, float most, const bool plain,
-                                    const bool whole) {
-    const vf shift = softmax_shift(vf_set1(most)), factor = vf_set1(scale);
-    vf sum = vf_zero();
-    for (int key = from; key < to; key += 2 * VW) {
-        const vf first = tiles_weight(x, key, factor, shift, plain, whole);
-        const vf second = tiles_weight(x, key + VW, factor, shift, plain, whole);
-        sum = vf_add(vf_add(sum, first), second);
-        element_weights(x->row + tiles_rows(key), first, second);
-    }
-    return vf_hsum(sum);
-}
-
-/* The largest score; a NaN does not enter. */
-VEC_INLINE float tiles_most(const tiles_row *x, int from, int to, const bool whole) {
-    const vf hidden = vf_set1(-INFINITY);
-    vf most = hidden, other = hidden;
-    for (int key = from; key < to; key += 2 * VW) {
-        const vf s = vf_load(x->row + key), t = vf_load(x->row + key + VW);
-        most = vf_max(whole ? s : vf_select(tiles_seen(x, key), s, hidden), most);
-        other = vf_max(whole ? t : vf_select(tiles_seen(x, key + VW), t, hidden), other);
-    }
-    return vf_hmax(vf_max(most, other));
-}
-
-/* Logits in place of scores; returns the largest. add: with additive values, read as `form` says. */
-VEC_INLINE float tiles_logits_of(const kernel_state *s, const tiles_row *x, int from, int to, const bool add,
-                                 const invar_attention_mask_kind form) {
-    const vf hidden = vf_set1(-INFINITY);
-    vf most = hidden;
-    for (int key = from; key < to; key += VW) {
-        vf t = softmax_scaled(s->call, vf_load(x->row + key));
-        if (add) t = softmax_added(t, tiles_added(s, form, x->added, key, x->last));
-        if (key < x->first || key + VW > x->last) t = vf_select(tiles_seen(x, key), t, hidden);
-        vf_store(x->row + key, t);
-        most = vf_max(t, most);
-    }
-    return vf_hmax(most);
-}
-
-static float tiles_logits(const kernel_state *s, const tiles_row *x, int from, int to) {
-    if (!x->added) return tiles_logits_of(s, x, from, to, false, INVAR_MASK_NONE);
-    switch (tiles_form(s->call)) {
-    case INVAR_MASK_F16: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_F16);
-    case INVAR_MASK_BF16: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_BF16);
-    case INVAR_MASK_BOOL: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_BOOL);
-    default: return tiles_logits_of(s, x, from, to, true, INVAR_MASK_F32);
-    }
-}
-
-/* Groups in which the row sees no key. */
-static void tiles_hide(const tiles_row *x, int from, int to) {
-    for (int key = from; key < to; key += 2 * VW) element_weights(x->row + tiles_rows(key), vf_set1(-0.0f), vf_set1(-0.0f));
-}
-
-/* A row of the stage, and its keys low … high-1 in whole groups; low == high: it sees none. */
-static tiles_row tiles_row_of(const kernel_state *s, const tiles_stage *stage, int r, int *low, int *high) {
-    const row_tile *tile = &stage->tile;
-    const char *added = s->call->mask.data ? stage->added[r] : NULL;
-    const bool blind = tile->last[r] <= tile->first[r];
-    *low = blind ? stage->to : tiles_down(tile->first[r]);
-    *high = blind ? stage->to : tiles_up(tile->last[r]);
-    return (tiles_row){ stage->scores + r * tiles_stride(s), added, tile->first[r], tile->last[r] };
-}
-
-/* True where scores become weights in one go, without logits in between. */
-static bool tiles_plain(const invar_attention_call *call) {
-    return !call->mask.data && call->softcap == 0 && call->score_scale >= 0;
-}
-
-/* The largest logit of row r. Logits take the place of scores where these do not become weights in one go. */
-static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r) {
-    const float scale = s->call->score_scale;
-    int low, high;
-    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
-    if (low == high) stage->most[r] = -INFINITY;
-    else if (!tiles_plain(s->call)) stage->most[r] = tiles_logits(s, &x, low, high);
-    else if (x.first == low && x.last == high) stage->most[r] = scale * tiles_most(&x, low, high, true);
-    else stage->most[r] = scale * tiles_most(&x, low, high, false);
-}
-
-/* Row r of the stage: weights in place of scores or logits. */
-static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) {
-    const float scale = s->call->score_scale, most = stage->most[r];
-    int low, high;
-    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
-    float sum = 0;
-    if (low == high) (void)0;
-    else if (!tiles_plain(s->call)) sum = tiles_exponentials(&x, low, high, 1, most, false, false);
-    else if (x.first == low && x.last == high) sum = tiles_exponentials(&x, low, high, scale, most, true, true);
-    else sum = tiles_exponentials(&x, low, high, scale, most, true, false);
-    tiles_hide(&x, stage->from, low);
-    tiles_hide(&x, high, stage->to);
-    stage->sum[r] = sum;
-}
-
-/* ---- tiles ------------------------------------------------------------------------------------------- */
-
-/* The row's keys without the vectors at either end that its additive values hide. */
-VEC_INLINE void tiles_mask_row(const kernel_state *s, row_tile *tile, int r, const char *added,
-                               const invar_attention_mask_kind form) {
-    const vf hidden = vf_set1(-INFINITY);
-    const int last = tile->last[r];
-    int low = tile->first[r], high = last;
-    for (int key = low / VW * VW; low < high; low = key += VW)
-        if (!vm_all(vf_eq(tiles_added(s, form, added, key, last), hidden))) break;
-    for (int key = (high - 1) / VW * VW; low < high; high = key, key -= VW)
-        if (!vm_all(vf_eq(tiles_added(s, form, added, key, last), hidden))) break;
-    tile->first[r] = low < high ? low : high;
-    tile->last[r] = high;
-}
-
-static void tiles_mask(const kernel_state *s, tiles_stage *stage, int64_t start) {
-    const int64_t step = s->call->mask.column_stride;
-    const bool in_place = mask_form(s->call) != INVAR_MASK_NONE;
-    row_tile *tile = &stage->tile;
-    for (int r = 0; r < tile->rows; r++) {
-        const char *row = mask_of_row(s, tile->row + r) + start * step;
-        float *copy = stage->mask + r * tiles_stride(s);
-        if (!in_place) invar_attention_mask_row(s->call, row, 0, tile->last[r], copy);
-        stage->added[r] = in_place ? row : (const char *)copy;
-        switch (tiles_form(s->call)) {
-        case INVAR_MASK_F16: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_F16); break;
-        case INVAR_MASK_BF16: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_BF16); break;
-        case INVAR_MASK_BOOL: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_BOOL); break;
-        default: tiles_mask_row(s, tile, r, stage->added[r], INVAR_MASK_F32);
-        }
-    }
-}
-
 /* Rows whose sums came out NaN: again, without their masked keys. */
 static void tiles_repair(const kernel_state *s, const tiles_stage *stage) {
     for (int r = 0; r < stage->tile.rows; r++) {
         float *part = stage->part + r * s->width;
         if (stage->sum[r] == 0 || !row_has_nan(part, s->width)) continue;
+        tiles_mark(s, stage, r);
         for (int64_t c = 0; c < s->width; c += VW)
             element_selected(part + c, stage->scores + r * tiles_stride(s), 1,
                              tiles_panel(s->values, tiles_rows(s->call->key_block), c) + c % TILES_PANEL,

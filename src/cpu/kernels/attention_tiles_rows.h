@@ -1,0 +1,287 @@
+/* Attention in half types on AMX tiles: what vectors do to the rows of a tile, masks and weights.
+ *
+ * A row of scores becomes weights in place. Where nothing but position hides keys from it, its maximum is taken from the scores,
+ * whose scaling is a part of the weights; other rows become logits first. A boolean mask that hides no key between the first and
+ * the last that a row sees is forgotten, as is one of zeros that all rows share. */
+#ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_ROWS_H
+#define INVAR_CPU_KERNELS_ATTENTION_TILES_ROWS_H
+
+#include "cpu/kernels/attention_tiles_pack.h"
+
+/* Keys of the next block, which are called into the second-level cache while the rows of this one are weighed. */
+typedef struct tiles_ahead {
+    int64_t next, last;
+    int share; /* keys a row */
+} tiles_ahead;
+
+/* A tile of rows and a block of keys, from its scores to its part of O. */
+typedef struct tiles_stage {
+    row_tile tile;
+    int64_t index;       /* of the block */
+    int from, to;        /* keys of the products, whole groups */
+    int done, peaks;     /* units of tiles_units, of its work with vectors; rows whose maxima are there */
+    float *scores, *mask; /* rows of tiles_stride; the second where additive values are not read in place */
+    const char *added[TILES_ROWS]; /* each row's additive values, of the block's key 0 on; NULL: it needs none */
+    float *most, *sum;   /* a row's largest logit and sum of weights */
+    float *part;         /* of O */
+    tiles_ahead *ahead;
+} tiles_stage;
+
+/* ---- weights ----------------------------------------------------------------------------------------- */
+
+/* One row: its scores, which become weights; its additive values, or NULL; and the keys that it sees. */
+typedef struct tiles_row {
+    float *row;
+    const char *added;
+    int first, last;
+} tiles_row;
+
+/* How additive values are read: as they stand, or as floats that were made of them. */
+static invar_attention_mask_kind tiles_form(const invar_attention_call *call) {
+    const invar_attention_mask_kind form = mask_form(call);
+    return form == INVAR_MASK_NONE ? INVAR_MASK_F32 : form;
+}
+
+/* Additive values of the keys key … key+15 that lie before `last`; 0 beside them. */
+VEC_INLINE vf tiles_added(const kernel_state *s, const invar_attention_mask_kind form, const char *row, int key, int last) {
+    const int64_t step = form == INVAR_MASK_F32 ? 4 : form == INVAR_MASK_BOOL ? 1 : 2;
+    const int left = last - key;
+    return mask_load(s, form, row + key * step, left >= VW ? VW : left > 0 ? left : 0);
+}
+
+/* Those of the keys key … key+15 that the row sees by position. */
+VEC_INLINE vm tiles_seen(const tiles_row *x, int key) {
+    const int first = x->first - key, last = x->last - key;
+    return vm_and(vm_first(last < 0 ? 0 : last > VW ? VW : last), vm_not(vm_first(first < 0 ? 0 : first > VW ? VW : first)));
+}
+
+/* What weights are formed from. Without a mask a score's scaling joins the subtraction in bfloat16; elsewhere it is rounded first,
+ * as it is in logits. */
+typedef enum tiles_source { TILES_LOGITS, TILES_SCORES, TILES_JOINED } tiles_source;
+
+/* Weights of VW keys, from scores -0 where they are masked, from logits +0, until tiles_mark. */
+VEC_INLINE vf tiles_weight(const tiles_row *x, int key, vf scale, vf shift, const tiles_source source, const bool whole) {
+    const vf t = vf_load(x->row + key);
+    if (source == TILES_LOGITS) return vf_exp2_short(vf_sub(t, shift));
+    const vf p = vf_exp2_short(source == TILES_JOINED ? vf_fma(t, scale, vf_neg(shift)) : vf_sub(vf_mul(t, scale), shift));
+    return whole ? p : vf_select(tiles_seen(x, key), p, vf_set1(-0.0f));
+}
+
+/* Weights in place of scores or logits, of keys from … to-1, whole groups; returns their sum. */
+VEC_INLINE float tiles_exponentials(const tiles_row *x, int from, int to, float scale, float most, const tiles_source source,
+                                    const bool whole) {
+    const vf shift = softmax_shift(vf_set1(most)), factor = vf_set1(scale);
+    vf sum = vf_zero();
+    for (int key = from; key < to; key += 2 * VW) {
+        const vf first = tiles_weight(x, key, factor, shift, source, whole);
+        const vf second = tiles_weight(x, key + VW, factor, shift, source, whole);
+        sum = vf_add(vf_add(sum, first), second);
+        element_weights(x->row + tiles_rows(key), first, second);
+    }
+    return vf_hsum(sum);
+}
+
+/* The largest score; a NaN does not enter. */
+VEC_INLINE float tiles_most(const tiles_row *x, int from, int to, const bool whole) {
+    const vf hidden = vf_set1(-INFINITY);
+    vf most = hidden, other = hidden;
+    for (int key = from; key < to; key += 2 * VW) {
+        const vf s = vf_load(x->row + key), t = vf_load(x->row + key + VW);
+        most = vf_max(whole ? s : vf_select(tiles_seen(x, key), s, hidden), most);
+        other = vf_max(whole ? t : vf_select(tiles_seen(x, key + VW), t, hidden), other);
+    }
+    return vf_hmax(vf_max(most, other));
+}
+
+/* Logits of VW keys. form: how additive values are read, NONE without. whole: the row sees all these keys by position. */
+VEC_INLINE vf tiles_logit(const kernel_state *s, const tiles_row *x, int key, vf scale, const invar_attention_mask_kind form,
+                          const bool whole) {
+    const vf hidden = vf_set1(-INFINITY);
+    vf t = vf_mul(vf_load(x->row + key), scale);
+    if (whole && form == INVAR_MASK_BOOL) return vf_select(vm_load_bytes(x->added + key), t, hidden);
+    if (form != INVAR_MASK_NONE) t = softmax_added(t, tiles_added(s, form, x->added, key, whole ? key + VW : x->last));
+    return whole ? t : vf_select(tiles_seen(x, key), t, hidden);
+}
+
+/* Logits in place of scores; returns the largest. */
+VEC_INLINE float tiles_logits_of(const kernel_state *s, const tiles_row *x, int from, int to, float factor,
+                                 const invar_attention_mask_kind form) {
+    const vf scale = vf_set1(factor);
+    vf most = vf_set1(-INFINITY), other = most;
+    for (int key = from; key < to;) {
+        const bool two = key >= x->first && key + 2 * VW <= x->last;
+        const vf t = two ? tiles_logit(s, x, key, scale, form, true) : tiles_logit(s, x, key, scale, form, false);
+        vf_store(x->row + key, t);
+        most = vf_max(t, most);
+        key += VW;
+        if (!two) continue;
+        const vf u = tiles_logit(s, x, key, scale, form, true);
+        vf_store(x->row + key, u);
+        other = vf_max(u, other);
+        key += VW;
+    }
+    return vf_hmax(vf_max(most, other));
+}
+
+static float tiles_logits(const kernel_state *s, const tiles_row *x, int from, int to) {
+    const bool capped = s->call->softcap > 0;
+    const float scale = capped ? 1 : s->call->score_scale;
+    for (int key = from; capped && key < to; key += VW) vf_store(x->row + key, softmax_scaled(s->call, vf_load(x->row + key)));
+    switch (x->added ? tiles_form(s->call) : INVAR_MASK_NONE) {
+    case INVAR_MASK_NONE: return tiles_logits_of(s, x, from, to, scale, INVAR_MASK_NONE);
+    case INVAR_MASK_F16: return tiles_logits_of(s, x, from, to, scale, INVAR_MASK_F16);
+    case INVAR_MASK_BF16: return tiles_logits_of(s, x, from, to, scale, INVAR_MASK_BF16);
+    case INVAR_MASK_BOOL: return tiles_logits_of(s, x, from, to, scale, INVAR_MASK_BOOL);
+    default: return tiles_logits_of(s, x, from, to, scale, INVAR_MASK_F32);
+    }
+}
+
+/* Groups in which the row sees no key. */
+static void tiles_hide(const tiles_row *x, int from, int to) {
+    for (int key = from; key < to; key += 2 * VW) element_weights(x->row + tiles_rows(key), vf_set1(-0.0f), vf_set1(-0.0f));
+}
+
+/* A row of the stage, and its keys low … high-1 in whole groups; low == high: it sees none. */
+static tiles_row tiles_row_of(const kernel_state *s, const tiles_stage *stage, int r, int *low, int *high) {
+    const row_tile *tile = &stage->tile;
+    const char *added = s->call->mask.data ? stage->added[r] : NULL;
+    const bool blind = tile->last[r] <= tile->first[r];
+    *low = blind ? stage->to : tiles_down(tile->first[r]);
+    *high = blind ? stage->to : tiles_up(tile->last[r]);
+    return (tiles_row){ stage->scores + r * tiles_stride(s), added, tile->first[r], tile->last[r] };
+}
+
+/* True where scores become weights in one go, without logits in between. */
+static bool tiles_plain(const invar_attention_call *call, const tiles_row *x) {
+    return !x->added && call->softcap == 0 && call->score_scale > 0;
+}
+
+/* The largest logit of row r. Logits take the place of scores where these do not become weights in one go. */
+static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r) {
+    const float scale = s->call->score_scale;
+    int low, high;
+    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
+    if (low == high) stage->most[r] = -INFINITY;
+    else if (!tiles_plain(s->call, &x)) stage->most[r] = tiles_logits(s, &x, low, high);
+    else if (x.first == low && x.last == high) stage->most[r] = scale * tiles_most(&x, low, high, true);
+    else stage->most[r] = scale * tiles_most(&x, low, high, false);
+}
+
+/* Row r of the stage: weights in place of scores or logits. */
+static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) {
+    const float scale = s->call->score_scale, most = stage->most[r];
+    const bool joined = PARTS == 1 && !s->call->mask.data;
+    int low, high;
+    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
+    const bool whole = x.first == low && x.last == high;
+    float sum = 0;
+    if (low == high) (void)0;
+    else if (!tiles_plain(s->call, &x)) sum = tiles_exponentials(&x, low, high, 1, most, TILES_LOGITS, false);
+    else if (joined && whole) sum = tiles_exponentials(&x, low, high, scale, most, TILES_JOINED, true);
+    else if (joined) sum = tiles_exponentials(&x, low, high, scale, most, TILES_JOINED, false);
+    else if (whole) sum = tiles_exponentials(&x, low, high, scale, most, TILES_SCORES, true);
+    else sum = tiles_exponentials(&x, low, high, scale, most, TILES_SCORES, false);
+    tiles_hide(&x, stage->from, low);
+    tiles_hide(&x, high, stage->to);
+    stage->sum[r] = sum;
+}
+
+/* -0 for keys that are masked, +0 for others. */
+static vf tiles_marks(const kernel_state *s, const tiles_row *x, int key) {
+    vf a = vf_zero();
+    switch (x->added ? tiles_form(s->call) : INVAR_MASK_NONE) {
+    case INVAR_MASK_NONE: break;
+    case INVAR_MASK_F16: a = tiles_added(s, INVAR_MASK_F16, x->added, key, x->last); break;
+    case INVAR_MASK_BF16: a = tiles_added(s, INVAR_MASK_BF16, x->added, key, x->last); break;
+    case INVAR_MASK_BOOL: a = tiles_added(s, INVAR_MASK_BOOL, x->added, key, x->last); break;
+    default: a = tiles_added(s, INVAR_MASK_F32, x->added, key, x->last);
+    }
+    const vm seen = vm_and(tiles_seen(x, key), vm_not(vf_eq(a, vf_set1(-INFINITY))));
+    return vf_select(seen, vf_zero(), vf_set1(-0.0f));
+}
+
+/* Marks the masked keys of row r, whose weights may be +0, by -0: for the rare row that needs to know. */
+static void tiles_mark(const kernel_state *s, const tiles_stage *stage, int r) {
+    int low, high;
+    const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
+    float marks[PARTS * VW];
+    for (int key = low; key < high; key += 2 * VW) {
+        element_weights(marks, tiles_marks(s, &x, key), tiles_marks(s, &x, key + VW));
+        for (int i = 0; i < PARTS * VW; i++) {
+            float *word = x.row + tiles_rows(key) + i;
+            *word = invar_float_from_bits(invar_bits_from_float(*word) | invar_bits_from_float(marks[i]));
+        }
+    }
+}
+
+/* ---- masks ------------------------------------------------------------------------------------------- */
+
+/* True when additive values hide all keys key … key+15 that lie before `last`. */
+VEC_INLINE bool tiles_hidden(const kernel_state *s, const invar_attention_mask_kind form, const char *row, int key, int last) {
+    if (form == INVAR_MASK_BOOL && VW == 16 && last - key >= VW) {
+        uint64_t halves[2];
+        memcpy(halves, row + key, sizeof halves);
+        return !(halves[0] | halves[1]);
+    }
+    return vm_all(vf_eq(tiles_added(s, form, row, key, last), vf_set1(-INFINITY)));
+}
+
+/* The row's keys without the vectors at either end that its additive values hide. */
+VEC_INLINE void tiles_trim(const kernel_state *s, row_tile *tile, int r, const char *added, const invar_attention_mask_kind form) {
+    const int last = tile->last[r];
+    int low = tile->first[r], high = last;
+    for (int key = low / VW * VW; low < high && tiles_hidden(s, form, added, key, last);) low = key += VW;
+    for (int key = (high - 1) / VW * VW; low < high && tiles_hidden(s, form, added, key, last); key -= VW) high = key;
+    tile->first[r] = low < high ? low : high;
+    tile->last[r] = high;
+}
+
+/* True when the additive values change nothing between the keys that the row sees. Only booleans are looked through, and what
+ * all rows share: elsewhere it costs what it saves. */
+VEC_INLINE bool tiles_idle(const kernel_state *s, const row_tile *tile, int r, const char *added,
+                           const invar_attention_mask_kind form) {
+    const int first = tile->first[r], last = tile->last[r];
+    if (first >= last) return true;
+    if (form == INVAR_MASK_BOOL) return !memchr(added + first, 0, (size_t)(last - first));
+    if (s->call->mask.row_stride) return false;
+    for (int key = first / VW * VW; key < last; key += VW)
+        if (!vm_all(vf_eq(tiles_added(s, form, added, key, last), vf_zero()))) return false;
+    return true;
+}
+
+/* The rows' keys and additive values. A row of the same keys and values as the last one is not looked through again. */
+VEC_INLINE void tiles_mask_rows(const kernel_state *s, tiles_stage *stage, int64_t start, const invar_attention_mask_kind form) {
+    const bool in_place = mask_form(s->call) != INVAR_MASK_NONE;
+    row_tile *tile = &stage->tile;
+    const char *before = NULL;
+    int first = 0, last = 0;
+    for (int r = 0; r < tile->rows; r++) {
+        const char *row = mask_of_row(s, tile->row + r) + start * s->call->mask.column_stride, *added = row;
+        const bool same = row == before && tile->first[r] == first && tile->last[r] == last;
+        before = row, first = tile->first[r], last = tile->last[r];
+        if (same) {
+            tile->first[r] = tile->first[r - 1];
+            tile->last[r] = tile->last[r - 1];
+            stage->added[r] = stage->added[r - 1];
+            continue;
+        }
+        if (!in_place) {
+            float *copy = stage->mask + r * tiles_stride(s);
+            invar_attention_mask_row(s->call, row, 0, last, copy);
+            added = (const char *)copy;
+        }
+        tiles_trim(s, tile, r, added, form);
+        stage->added[r] = tiles_idle(s, tile, r, added, form) ? NULL : added;
+    }
+}
+
+static void tiles_mask(const kernel_state *s, tiles_stage *stage, int64_t start) {
+    switch (tiles_form(s->call)) {
+    case INVAR_MASK_F16: tiles_mask_rows(s, stage, start, INVAR_MASK_F16); break;
+    case INVAR_MASK_BF16: tiles_mask_rows(s, stage, start, INVAR_MASK_BF16); break;
+    case INVAR_MASK_BOOL: tiles_mask_rows(s, stage, start, INVAR_MASK_BOOL); break;
+    default: tiles_mask_rows(s, stage, start, INVAR_MASK_F32);
+    }
+}
+
+#endif
