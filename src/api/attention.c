@@ -16,7 +16,8 @@ enum {
     ENOUGH_TASKS = 32,         /* parts of split keys that keep 16 threads busy */
     FEW_TASKS = 16,            /* tiles of rows from which on keys are not split, */
     SPLIT_TASKS = 2,           /* or fewer, if each thread has as many */
-    READING_TASKS = 4,         /* or as many of FEW_ROWS in float32, which are bound by what they read */
+    READING_TASKS = 4,         /* or as many of FEW_ROWS in float32, which are bound by what they read; */
+    MANY_THREADS = 4,          /* on more threads than these eight, since memory does not serve many cores alike */
     THREAD_TASKS = 4,          /* chunks for each thread, which do not all run at one speed */
     THREAD_PACKED = 1,         /* where each of them packs the keys that it shares with the others */
     MASKED_ROWS = 128,         /* of a float32 chunk with a mask a row, where cores have the 2 MiB of cache that come with AMX:
@@ -130,8 +131,9 @@ static int64_t chunk_rows(const schedule *s, int threads) {
  * third of a call. */
 static bool splits_keys(const schedule *s, const invar_kernels *kernels, int threads) {
     const int64_t tiles = s->units * invar_attention_tile_rows(s->unit_rows) / INVAR_ATTENTION_TILE;
-    const int64_t each = s->unit_rows <= FEW_ROWS && !packs(s->call) ? READING_TASKS : SPLIT_TASKS;
-    return threads > 1 && tiles && tiles < each * threads && (s->unit_rows <= FEW_ROWS || tiles < FEW_TASKS) && s->blocks > 1 &&
+    const bool reads = s->unit_rows <= FEW_ROWS;
+    const int64_t each = reads && threads > MANY_THREADS ? EVEN_TASKS : reads && !packs(s->call) ? READING_TASKS : SPLIT_TASKS;
+    return threads > 1 && tiles && tiles < each * threads && (reads || tiles < FEW_TASKS) && s->blocks > 1 &&
            kernels != &invar_kernels_reference;
 }
 
