@@ -318,8 +318,19 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
     return vjp_weights(x->forward, VJP_OF_SCORE, &tile);
 }
 
+/* True when the mask hides all these keys from all these rows: the first that sees one ends the search. */
+static bool all_hidden(const vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
+    const invar_attention_call *forward = x->forward;
+    for (int64_t r = first; forward->mask.data && r < last; r++) {
+        const char *row = invar_attention_row(forward, &forward->mask, x->batch, x->head, x->query_first + r);
+        if (vjp_mask_row(forward, row, x->key_first + key, keys, x->additive)) return false;
+    }
+    return forward->mask.data != NULL;
+}
+
 /* Keys of one tile against rows first … last-1 of the query tile; key, of the span, is a multiple of 16, first of pair. */
 static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
+    if (all_hidden(x, key, keys, first, last)) return;
     const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns;
     const int64_t query_steps = (last - first + x->pair - 1) / x->pair, skipped = first / x->pair;
     const bool hidden = do_scores(x, key, keys, first, last);

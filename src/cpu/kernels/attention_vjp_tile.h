@@ -104,6 +104,23 @@ static void vjp_fill(float *to, float value, int64_t n) {
     for (int64_t j = 0; j < n; j++) to[j] = value;
 }
 
+/* invar_attention_mask_row, by vectors where elements of half types stand together. */
+static bool vjp_mask_row(const invar_attention_call *call, const char *row, int64_t first, int64_t count, float *additive) {
+    const bool brain = call->mask_kind == INVAR_MASK_BF16;
+    if (call->mask.column_stride != 2 || (!brain && call->mask_kind != INVAR_MASK_F16))
+        return invar_attention_mask_row(call, row, first, count, additive);
+    const char *p = row + 2 * first;
+    bool seen = false;
+    for (int64_t j = 0; j < count; j += VW) {
+        const int n = count - j < VW ? (int)(count - j) : VW;
+        const void *at = p + 2 * j;
+        const vf a = brain ? vf_load_bf16_n(at, n) : vf_load_f16_n(at, n);
+        seen |= !vm_all(vm_or(vf_eq(a, vf_set1(-INFINITY)), vm_not(vm_first(n))));
+        vf_store_n(additive + j, a, n);
+    }
+    return seen;
+}
+
 /* Additive values of a row against keys key … key+count-1, -inf where it sees none of them, in `additive`. Returns it, NULL
  * when every key is seen as it is; sets *blind when none is. */
 static const float *vjp_additive(const invar_attention_call *call, int64_t length, int64_t query, const char *mask,
@@ -114,7 +131,7 @@ static const float *vjp_additive(const invar_attention_call *call, int64_t lengt
     *blind = first >= last;
     if (*blind || (!mask && first == 0 && last == count)) return NULL;
     vjp_fill(additive, -INFINITY, first);
-    if (mask) *blind = !invar_attention_mask_row(call, mask, key + first, last - first, additive + first);
+    if (mask) *blind = !vjp_mask_row(call, mask, key + first, last - first, additive + first);
     else vjp_fill(additive + first, 0, last - first);
     vjp_fill(additive + last, -INFINITY, VJP_PADDED(count) - last);
     return additive;
