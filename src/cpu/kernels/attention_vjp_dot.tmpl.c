@@ -318,19 +318,8 @@ static bool do_scores(vjp_task *x, int64_t key, int64_t keys, int64_t first, int
     return vjp_weights(x->forward, VJP_OF_SCORE, &tile);
 }
 
-/* True when the mask hides all these keys from all these rows: the first that sees one ends the search. */
-static bool all_hidden(const vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
-    const invar_attention_call *forward = x->forward;
-    for (int64_t r = first; forward->mask.data && r < last; r++) {
-        const char *row = invar_attention_row(forward, &forward->mask, x->batch, x->head, x->query_first + r);
-        if (vjp_mask_row(forward, row, x->key_first + key, keys, x->additive)) return false;
-    }
-    return forward->mask.data != NULL;
-}
-
 /* Keys of one tile against rows first … last-1 of the query tile; key, of the span, is a multiple of 16, first of pair. */
 static void do_tile(vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
-    if (all_hidden(x, key, keys, first, last)) return;
     const int64_t k_columns = x->plan.key_columns, v_columns = x->plan.value_columns;
     const int64_t query_steps = (last - first + x->pair - 1) / x->pair, skipped = first / x->pair;
     const bool hidden = do_scores(x, key, keys, first, last);
@@ -409,17 +398,31 @@ static invar_key_range rows_of_keys(const vjp_task *x, int64_t key, int64_t keys
     return (invar_key_range){ first, last < x->queries ? last : x->queries };
 }
 
+/* True when the mask hides all these keys from all these rows: the first that sees one ends the search. */
+static bool all_hidden(const vjp_task *x, int64_t key, int64_t keys, int64_t first, int64_t last) {
+    const invar_attention_call *forward = x->forward;
+    for (int64_t r = first; forward->mask.data && r < last; r++) {
+        const char *row = invar_attention_row(forward, &forward->mask, x->batch, x->head, x->query_first + r);
+        if (vjp_mask_row(forward, row, x->key_first + key, keys, x->additive)) return false;
+    }
+    return forward->mask.data != NULL;
+}
+
+static void do_rows(vjp_task *x, int64_t key, int64_t keys, invar_key_range rows) {
+    if (rows.first < rows.last && !all_hidden(x, key, keys, rows.first, rows.last)) do_tile(x, key, keys, rows.first, rows.last);
+}
+
 /* A tile of keys: in one, or where position lets its halves be seen by other rows, in two with fewer hidden pairs. */
 static void do_keys(vjp_task *x, int64_t key, int64_t keys) {
     const int64_t half = VJP_KEYS / 2;
     const invar_key_range low = rows_of_keys(x, key, keys < half ? keys : half);
     const invar_key_range high = keys > half ? rows_of_keys(x, key + half, keys - half) : low;
     if (low.first == high.first && low.last == high.last) {
-        if (low.first < low.last) do_tile(x, key, keys, low.first, low.last);
+        do_rows(x, key, keys, low);
         return;
     }
-    if (low.first < low.last) do_tile(x, key, half, low.first, low.last);
-    if (high.first < high.last) do_tile(x, key + half, keys - half, high.first, high.last);
+    do_rows(x, key, half, low);
+    do_rows(x, key + half, keys - half, high);
 }
 
 static void do_queries(vjp_task *x, int64_t tile) {

@@ -104,8 +104,9 @@ static void vjp_fill(float *to, float value, int64_t n) {
     for (int64_t j = 0; j < n; j++) to[j] = value;
 }
 
-/* invar_attention_mask_row, by vectors where elements of half types stand together. */
-static bool vjp_mask_row(const invar_attention_call *call, const char *row, int64_t first, int64_t count, float *additive) {
+/* invar_attention_mask_row, by vectors where elements of half types stand together. Not inlined: it took registers from loops. */
+static __attribute__((noinline)) bool vjp_mask_row(const invar_attention_call *call, const char *row, int64_t first, int64_t count,
+                                                   float *additive) {
     const bool brain = call->mask_kind == INVAR_MASK_BF16;
     if (call->mask.column_stride != 2 || (!brain && call->mask_kind != INVAR_MASK_F16))
         return invar_attention_mask_row(call, row, first, count, additive);
