@@ -11,10 +11,25 @@ static invar_status check_pointers(const invar_tensor *tensor, const char *opera
                           tensor->ndim);
     if (tensor->ndim && !tensor->shape)
         return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected a shape, got NULL", operation, argument);
-    if (tensor->device.type != INVAR_DEVICE_CPU)
-        return invar_fail(INVAR_ERROR_DEVICE_MIX, "%s: %s: expected a tensor on the CPU, got one on device type %d",
-                          operation, argument, tensor->device.type);
     return INVAR_OK;
+}
+
+/* "the CPU", "CUDA device 0", "a device of DLPack type 10". Returns text. */
+static const char *device_text(char text[48], invar_device device) {
+    if (device.type == INVAR_DEVICE_CPU) return "the CPU";
+    snprintf(text, 48, device.type == INVAR_DEVICE_CUDA ? "CUDA device %d" : "a device of DLPack type %d",
+             device.type == INVAR_DEVICE_CUDA ? device.id : device.type);
+    return text;
+}
+
+static invar_status check_device(invar_device *device, invar_device given, const char *operation, const char *argument) {
+    char expected[48], got[48];
+    const bool known = given.type == INVAR_DEVICE_CPU || given.type == INVAR_DEVICE_CUDA;
+    if (given.type == INVAR_DEVICE_CPU) given.id = 0;
+    if (!device->type && known) *device = given;
+    if (device->type == given.type && device->id == given.id) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_DEVICE_MIX, "%s: %s: expected a tensor on %s, got one on %s", operation, argument,
+                      device->type ? device_text(expected, *device) : "the CPU or a CUDA device", device_text(got, given));
 }
 
 static invar_status check_dtype(invar_dtype dtype, const char *operation, const char *argument) {
@@ -45,8 +60,10 @@ static bool fill_layout(invar_view *view, const invar_tensor *tensor) {
     return !overflow;
 }
 
-invar_status invar_view_init(invar_view *view, const invar_tensor *tensor, const char *operation, const char *argument) {
+invar_status invar_view_init_on(invar_device *device, invar_view *view, const invar_tensor *tensor, const char *operation,
+                                const char *argument) {
     INVAR_TRY(check_pointers(tensor, operation, argument));
+    INVAR_TRY(check_device(device, tensor->device, operation, argument));
     INVAR_TRY(check_dtype(tensor->dtype, operation, argument));
     for (int d = 0; d < tensor->ndim; d++)
         if (tensor->shape[d] < 0)
@@ -68,13 +85,24 @@ invar_status invar_view_init(invar_view *view, const invar_tensor *tensor, const
     return INVAR_OK;
 }
 
-invar_status invar_view_init_float(invar_view *view, const invar_tensor *tensor, const char *operation,
-                                   const char *argument) {
-    INVAR_TRY(invar_view_init(view, tensor, operation, argument));
+invar_status invar_view_init(invar_view *view, const invar_tensor *tensor, const char *operation, const char *argument) {
+    invar_device cpu = { INVAR_DEVICE_CPU, 0 };
+    return invar_view_init_on(&cpu, view, tensor, operation, argument);
+}
+
+invar_status invar_view_init_float_on(invar_device *device, invar_view *view, const invar_tensor *tensor,
+                                      const char *operation, const char *argument) {
+    INVAR_TRY(invar_view_init_on(device, view, tensor, operation, argument));
     invar_float_type type;
     if (invar_float_type_of(tensor->dtype, &type)) return INVAR_OK;
     return invar_fail(INVAR_ERROR_DTYPE, "%s: %s: expected float32, float16, bfloat16 or float64, got %s", operation, argument,
                       invar_dtype_name(tensor->dtype));
+}
+
+invar_status invar_view_init_float(invar_view *view, const invar_tensor *tensor, const char *operation,
+                                   const char *argument) {
+    invar_device cpu = { INVAR_DEVICE_CPU, 0 };
+    return invar_view_init_float_on(&cpu, view, tensor, operation, argument);
 }
 
 char *invar_shape_text(char *text, int ndim, const int64_t *shape) {

@@ -28,6 +28,13 @@ invar_status invar_view_init(invar_view *view, const invar_tensor *tensor, const
 invar_status invar_view_init_float(invar_view *view, const invar_tensor *tensor, const char *operation,
                                    const char *argument);
 
+/* The same for operations that CUDA devices have too. *device: where the call's other tensors are; {0}: it is the first, the
+ * CPU or a CUDA device, and decides. */
+invar_status invar_view_init_on(invar_device *device, invar_view *view, const invar_tensor *tensor, const char *operation,
+                                const char *argument);
+invar_status invar_view_init_float_on(invar_device *device, invar_view *view, const invar_tensor *tensor,
+                                      const char *operation, const char *argument);
+
 static inline bool invar_view_same_shape(const invar_view *a, const invar_view *b) {
     return a->ndim == b->ndim && !memcmp(a->shape, b->shape, sizeof a->shape[0] * (size_t)a->ndim);
 }

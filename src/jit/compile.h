@@ -4,7 +4,7 @@
 
 #include "core/status.h"
 #include "jit/log.h"
-#include "jit/sha256.h"
+#include "core/sha256.h"
 
 #include <stdbool.h>
 

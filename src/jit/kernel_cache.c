@@ -1,5 +1,5 @@
 /* What can be asked of the cache and the compiler from outside. */
-#include "jit/cache.h"
+#include "core/cache.h"
 #include "jit/kernel.h"
 
 #include <stdio.h>

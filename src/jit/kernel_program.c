@@ -1,8 +1,9 @@
 /* A kernel's programs: found by what a launch compiles in, else generated, looked for in the cache, compiled and loaded. */
 #define _GNU_SOURCE
-#include "jit/cache.h"
+#include "core/cache.h"
 #include "jit/exec.h"
 #include "jit/kernel.h"
+#include "jit/load.h"
 
 #include <dlfcn.h>
 #include <stdio.h>

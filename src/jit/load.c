@@ -1,6 +1,8 @@
 /* Loading a compiled kernel: from the descriptor that was checked, or from memory where the folder forbids execution. */
 #define _GNU_SOURCE
-#include "jit/cache.h"
+#include "jit/load.h"
+
+#include "jit/process.h"
 
 #include <dlfcn.h>
 #include <errno.h>

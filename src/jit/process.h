@@ -2,10 +2,12 @@
 #ifndef INVAR_JIT_PROCESS_H
 #define INVAR_JIT_PROCESS_H
 
+#include "core/cache.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { INVAR_PATH_BYTES = 1024, INVAR_FILE_BYTES = INVAR_PATH_BYTES + 128 }; /* a folder; a file in one */
+enum { INVAR_FILE_BYTES = INVAR_PATH_BYTES + 128 }; /* of the path of a file in a folder */
 
 /* The program that word names, looked for in PATH where it holds no slash, into path. False when there is none. */
 bool invar_process_find(const char *word, char path[INVAR_PATH_BYTES]);

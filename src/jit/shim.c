@@ -1,21 +1,11 @@
 /* The shim's parts, embedded as text, and the calls that the translator marks. */
 #include "jit/shim.h"
 
+#include "core/embed.h"
+
 #include <stddef.h>
 
-/* The assembler reads the file, so no generated source is needed; it searches the folders given by -Wa,-I. */
-#ifdef __APPLE__
-#define EMBED_SECTION ".section __TEXT,__const\n"
-#define EMBED_PREFIX "_"
-#define EMBED_END ".text\n"
-#else
-#define EMBED_SECTION ".section .rodata\n"
-#define EMBED_PREFIX ""
-#define EMBED_END ".previous\n"
-#endif
-#define EMBED(symbol, file)                                                                                             \
-    extern const char invar_shim_text_##symbol[];                                                                       \
-    __asm__(EMBED_SECTION EMBED_PREFIX "invar_shim_text_" #symbol ":\n.incbin \"" file "\"\n.byte 0\n" EMBED_END)
+#define EMBED(symbol, file) INVAR_EMBED(invar_shim_text_##symbol, file)
 
 EMBED(runtime, "runtime.h");
 EMBED(base, "shim/base.h");

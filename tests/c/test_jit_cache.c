@@ -1,8 +1,9 @@
 /* Tests of the cache of compiled kernels: what is an entry and what is not, publication, size, loading; and of SHA-256. */
 #define _GNU_SOURCE
 #include "check.h"
-#include "jit/cache.h"
-#include "jit/sha256.h"
+#include "core/cache.h"
+#include "core/sha256.h"
+#include "jit/process.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,9 +1,10 @@
 /* Tests of the compiler's discovery, its running, and its log; and of loading what it made. */
 #define _GNU_SOURCE
 #include "check.h"
-#include "jit/cache.h"
 #include "jit/compile.h"
+#include "jit/load.h"
 #include "jit/log.h"
+#include "jit/process.h"
 
 #include <invar/kernel.h>
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # Lowest first. A file may include its own layer and those below; docs/architecture.md draws this.
-LAYERS = ["core", "cpu", "reference", "jit", "api"]
+LAYERS = ["core", "cpu", "reference", "cuda", "jit", "api"]
 ALLOWED_UPWARD = {("core/context.c", "cpu/dispatch.h")}  # a context holds the kernels that were chosen for it
 
 
 def sources():
-    return sorted(p for p in (ROOT / "src").rglob("*") if p.suffix in {".c", ".h", ".def"})
+    return sorted(p for p in (ROOT / "src").rglob("*") if p.suffix in {".c", ".h", ".def", ".cu", ".cuh"})
 
 
 def test_includes_point_downward():

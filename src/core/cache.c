@@ -3,9 +3,9 @@
  * No locks: two processes that compile one kernel at once both publish it, and the later rename wins. A process that dies
  * leaves at most a temporary file, which a later one removes. */
 #define _GNU_SOURCE
-#include "jit/cache.h"
+#include "core/cache.h"
 
-#include "jit/sha256.h"
+#include "core/sha256.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -256,7 +256,7 @@ void invar_cache_count(const invar_cache *cache, int64_t *entries, int64_t *byte
     listed *list = list_entries(cache, &count);
     *entries = *bytes = 0;
     for (size_t i = 0; i < count; i++)
-        if (is_entry(list[i].name) && strstr(list[i].name, ".so")) {
+        if (is_entry(list[i].name) && (strstr(list[i].name, ".so") || strstr(list[i].name, ".cubin"))) {
             *entries += 1;
             *bytes += list[i].bytes;
         }

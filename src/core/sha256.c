@@ -1,6 +1,6 @@
 /* SHA-256 as FIPS 180-4 writes it. The constants are the first 32 bits of the fractional parts of the square roots (state)
  * and cube roots (rounds) of the first primes. */
-#include "jit/sha256.h"
+#include "core/sha256.h"
 
 #include <string.h>
 

@@ -1,11 +1,13 @@
 /* The folder of compiled kernels. Its entries are executed, so each proves itself before it is loaded. */
-#ifndef INVAR_JIT_CACHE_H
-#define INVAR_JIT_CACHE_H
+#ifndef INVAR_CORE_CACHE_H
+#define INVAR_CORE_CACHE_H
 
 #include "core/status.h"
-#include "jit/process.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+
+enum { INVAR_PATH_BYTES = 1024 }; /* of a folder's path */
 
 /* Bytes above which the oldest entries are removed. */
 #define INVAR_CACHE_LIMIT ((int64_t)256 << 20)
@@ -46,12 +48,5 @@ bool invar_cache_put(const invar_cache *cache, const char *name, const char *dat
 void invar_cache_trim(const invar_cache *cache, int64_t limit);
 /* What the folder holds. */
 void invar_cache_count(const invar_cache *cache, int64_t *entries, int64_t *bytes);
-
-/* Loads a shared object, from `file` where that is not -1 and its folder allows execution, else from memory. NULL with the
- * loader's words in why. */
-void *invar_cache_load(int file, const char *data, size_t size, char *why, size_t why_size);
-
-/* A file in memory with these bytes, executable where the system allows it; -1 where there is no such thing. */
-int invar_memory_file(const char *data, size_t size);
 
 #endif

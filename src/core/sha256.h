@@ -1,6 +1,6 @@
 /* SHA-256 (FIPS 180-4): names the entries of the kernel cache and proves that they are whole. */
-#ifndef INVAR_JIT_SHA256_H
-#define INVAR_JIT_SHA256_H
+#ifndef INVAR_CORE_SHA256_H
+#define INVAR_CORE_SHA256_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,146 @@
+/* Opening the CUDA driver, and the devices that it shows. Nothing is locked, so nothing stays locked across a fork: two threads that
+ * come first both open the driver, or prepare a device, and one of the results is kept. */
+#include "cuda/driver.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_DEVICES = 64, LEAST_MAJOR = 8 };
+enum { /* CUdevice_attribute */
+    ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
+    ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
+    ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
+    ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97
+};
+enum { RESULT_OUT_OF_MEMORY = 2 };
+
+/* ---- the driver ------------------------------------------------------------------------------------ */
+
+typedef struct opened {
+    invar_cuda_driver driver;
+    int devices;
+    char reason[256]; /* why there are none; "" where there are */
+} opened;
+
+static _Atomic(opened *) the_driver;
+
+/* The object pointer that dlsym gives, as a function of whatever type `function` has. */
+static bool find(void *library, const char *name, void *function) {
+    void *symbol = dlsym(library, name);
+    memcpy(function, &symbol, sizeof symbol);
+    return symbol != NULL;
+}
+
+/* cuda.h renames some functions: what a program calls cuCtxPushCurrent is exported as cuCtxPushCurrent_v2. */
+static bool find_all(void *library, invar_cuda_driver *d) {
+#define FIND(name) find(library, #name, &d->name)
+#define FIND_V2(name) find(library, #name "_v2", &d->name)
+    return FIND(cuInit) && FIND(cuDriverGetVersion) && FIND(cuGetErrorName) && FIND(cuGetErrorString) &&
+           FIND(cuDeviceGetCount) && FIND(cuDeviceGet) && FIND(cuDeviceGetName) && FIND(cuDeviceGetAttribute) &&
+           FIND(cuDevicePrimaryCtxRetain) && FIND_V2(cuCtxPushCurrent) && FIND_V2(cuCtxPopCurrent) &&
+           FIND(cuModuleLoadData) && FIND(cuModuleGetFunction) && FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) &&
+           FIND(cuMemAllocAsync) && FIND(cuMemFreeAsync);
+#undef FIND
+#undef FIND_V2
+}
+
+static const char *words_of(const invar_cuda_driver *driver, CUresult result) {
+    const char *words = NULL;
+    if (driver->cuGetErrorString(result, &words) || !words) words = "an error without a name";
+    return words;
+}
+
+static void open_driver(opened *made) {
+    invar_cuda_driver *driver = &made->driver;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        snprintf(made->reason, sizeof made->reason, "there is no NVIDIA driver: %.200s", dlerror());
+        return;
+    }
+    if (!find_all(library, driver)) {
+        snprintf(made->reason, sizeof made->reason, "the NVIDIA driver is older than CUDA 11.2");
+        return;
+    }
+    CUresult result = driver->cuInit(0);
+    if (!result) result = driver->cuDriverGetVersion(&driver->version);
+    if (!result) result = driver->cuDeviceGetCount(&made->devices);
+    if (result)
+        snprintf(made->reason, sizeof made->reason, "the NVIDIA driver does not start: %.200s", words_of(driver, result));
+    else if (!made->devices)
+        snprintf(made->reason, sizeof made->reason, "the NVIDIA driver shows no GPU");
+}
+
+/* NULL when out of memory. */
+static const opened *get_driver(void) {
+    opened *known = atomic_load(&the_driver);
+    if (known) return known;
+    opened *made = calloc(1, sizeof *made);
+    if (!made) return NULL;
+    open_driver(made);
+    if (atomic_compare_exchange_strong(&the_driver, &known, made)) return made;
+    free(made);
+    return known;
+}
+
+int invar_cuda_count(char *reason, size_t reason_size) {
+    const opened *found = get_driver();
+    snprintf(reason, reason_size, "%s", found ? found->reason : "out of memory");
+    return found && !*found->reason ? found->devices : 0;
+}
+
+invar_status invar_cuda_check(const invar_cuda_driver *driver, CUresult result, const char *what, const char *operation) {
+    const char *name = NULL;
+    if (!result) return INVAR_OK;
+    if (driver->cuGetErrorName(result, &name) || !name) name = "unknown";
+    return invar_fail(result == RESULT_OUT_OF_MEMORY ? INVAR_ERROR_MEMORY : INVAR_ERROR_DEVICE, "%s: %s failed: %s (%s)",
+                      operation, what, words_of(driver, result), name);
+}
+
+/* ---- devices ---------------------------------------------------------------------------------------- */
+
+static _Atomic(invar_cuda_device *) devices[MAX_DEVICES];
+
+static invar_status prepare(invar_cuda_device *made, const char *operation) {
+    const invar_cuda_driver *driver = made->driver;
+    CUdevice device = 0;
+    CUresult result = driver->cuDeviceGet(&device, made->id);
+    const struct {
+        int *value, attribute;
+    } attributes[] = { { &made->major, ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR },
+                       { &made->minor, ATTRIBUTE_COMPUTE_CAPABILITY_MINOR },
+                       { &made->multiprocessors, ATTRIBUTE_MULTIPROCESSOR_COUNT },
+                       { &made->shared_most, ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN } };
+    for (size_t i = 0; i < sizeof attributes / sizeof *attributes && !result; i++)
+        result = driver->cuDeviceGetAttribute(attributes[i].value, attributes[i].attribute, device);
+    if (!result) result = driver->cuDeviceGetName(made->name, (int)sizeof made->name, device);
+    INVAR_TRY(invar_cuda_check(driver, result, "reading a CUDA device's properties", operation));
+    if (made->major < LEAST_MAJOR)
+        return invar_fail(INVAR_ERROR_DEVICE, "%s: expected a GPU of compute capability %d.0 or newer, got %s, which has %d.%d",
+                          operation, LEAST_MAJOR, made->name, made->major, made->minor);
+    return invar_cuda_check(driver, driver->cuDevicePrimaryCtxRetain(&made->context, device), "cuDevicePrimaryCtxRetain",
+                            operation);
+}
+
+invar_status invar_cuda_device_get(const invar_cuda_device **device, int id, const char *operation) {
+    char reason[256];
+    const int count = invar_cuda_count(reason, sizeof reason);
+    if (!count) return invar_fail(INVAR_ERROR_DEVICE, "%s: expected a CUDA device, got none: %s", operation, reason);
+    if (id < 0 || id >= count || id >= MAX_DEVICES)
+        return invar_fail(INVAR_ERROR_DEVICE, "%s: expected a CUDA device from 0 to %d, got %d", operation, count - 1, id);
+    invar_cuda_device *known = atomic_load_explicit(&devices[id], memory_order_acquire);
+    if (!known) {
+        invar_cuda_device *made = calloc(1, sizeof *made);
+        if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+        made->driver = &get_driver()->driver;
+        made->id = id;
+        invar_status status = prepare(made, operation);
+        if (status != INVAR_OK || !atomic_compare_exchange_strong(&devices[id], &known, made)) free(made);
+        else known = made;
+        if (status != INVAR_OK) return status;
+    }
+    *device = known;
+    return INVAR_OK;
+}

@@ -1,0 +1,61 @@
+/* The CUDA driver, opened at run time: nothing here is built with or linked to CUDA. Names and types are those of cuda.h. */
+#ifndef INVAR_CUDA_DRIVER_H
+#define INVAR_CUDA_DRIVER_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+
+typedef int CUresult;
+typedef int CUdevice;
+typedef unsigned long long CUdeviceptr;
+typedef struct CUctx_st *CUcontext;
+typedef struct CUmod_st *CUmodule;
+typedef struct CUfunc_st *CUfunction;
+typedef struct CUstream_st *CUstream;
+
+typedef struct invar_cuda_driver {
+    CUresult (*cuInit)(unsigned flags);
+    CUresult (*cuDriverGetVersion)(int *version);
+    CUresult (*cuGetErrorName)(CUresult error, const char **name);
+    CUresult (*cuGetErrorString)(CUresult error, const char **text);
+    CUresult (*cuDeviceGetCount)(int *count);
+    CUresult (*cuDeviceGet)(CUdevice *device, int ordinal);
+    CUresult (*cuDeviceGetName)(char *name, int size, CUdevice device);
+    CUresult (*cuDeviceGetAttribute)(int *value, int attribute, CUdevice device);
+    CUresult (*cuDevicePrimaryCtxRetain)(CUcontext *context, CUdevice device);
+    CUresult (*cuCtxPushCurrent)(CUcontext context);
+    CUresult (*cuCtxPopCurrent)(CUcontext *context);
+    CUresult (*cuModuleLoadData)(CUmodule *module, const void *image);
+    CUresult (*cuModuleGetFunction)(CUfunction *function, CUmodule module, const char *name);
+    CUresult (*cuFuncSetAttribute)(CUfunction function, int attribute, int value);
+    CUresult (*cuLaunchKernel)(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                               unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments,
+                               void **extra);
+    CUresult (*cuMemAllocAsync)(CUdeviceptr *memory, size_t bytes, CUstream stream);
+    CUresult (*cuMemFreeAsync)(CUdeviceptr memory, CUstream stream);
+    int version; /* as in 13000 for CUDA 13.0 */
+} invar_cuda_driver;
+
+/* A GPU whose primary context, the one that the runtime and PyTorch use, is held until the process ends. */
+typedef struct invar_cuda_device {
+    const invar_cuda_driver *driver;
+    int id;
+    CUcontext context;
+    char name[128];
+    int major, minor;      /* compute capability */
+    int multiprocessors;
+    int shared_most;       /* bytes of shared memory that a block may ask for */
+} invar_cuda_device;
+
+/* GPUs that the driver shows; 0, with the reason, where there is no driver or it does not start. */
+int invar_cuda_count(char *reason, size_t reason_size);
+
+/* Device `id`, prepared at its first use. INVAR_ERROR_DEVICE without a driver or such a device, or where the device is older
+ * than compute capability 8.0. */
+invar_status invar_cuda_device_get(const invar_cuda_device **device, int id, const char *operation);
+
+/* INVAR_ERROR_DEVICE with the driver's words, INVAR_ERROR_MEMORY where it ran out of it; OK for 0. what: as in "cuLaunchKernel". */
+invar_status invar_cuda_check(const invar_cuda_driver *driver, CUresult result, const char *what, const char *operation);
+
+#endif

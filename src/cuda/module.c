@@ -1,0 +1,166 @@
+/* From a program's text to a launch: the functions that this process has loaded, the cache on disk, NVRTC. */
+#include "cuda/module.h"
+
+#include "core/cache.h"
+#include "core/embed.h"
+#include "core/sha256.h"
+#include "cuda/nvrtc.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the programs ----------------------------------------------------------------------------------- */
+
+INVAR_EMBED(invar_cuda_text_base, "device/base.cuh");
+INVAR_EMBED(invar_cuda_text_probe, "device/probe.cu");
+
+static const invar_cuda_source probe = { "probe.cu", invar_cuda_text_probe, "invar_probe" };
+const invar_cuda_source *const invar_cuda_sources[] = { &probe, NULL };
+
+static const invar_nvrtc_header headers[] = { { "base.cuh", invar_cuda_text_base } };
+enum { HEADERS = sizeof headers / sizeof *headers };
+
+invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
+                              char **image, size_t *size) {
+    const invar_nvrtc *nvrtc;
+    INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
+    return invar_nvrtc_compile(nvrtc, source->file, source->text, headers, HEADERS, target, defines, operation, image, size);
+}
+
+/* Everything that the image depends on. */
+static void image_name(char name[INVAR_SHA256_HEX + 8], const invar_cuda_source *source, const char *defines,
+                       const char *target, int nvrtc_version) {
+    char version[16], key[INVAR_SHA256_HEX];
+    uint8_t digest[INVAR_SHA256_BYTES];
+    invar_sha256 hash;
+    snprintf(version, sizeof version, "%d", nvrtc_version);
+    invar_sha256_begin(&hash);
+    invar_sha256_add_string(&hash, invar_version());
+    invar_sha256_add_string(&hash, version);
+    invar_sha256_add_string(&hash, target);
+    invar_sha256_add_string(&hash, defines);
+    invar_sha256_add_string(&hash, source->text);
+    for (int i = 0; i < HEADERS; i++) invar_sha256_add_string(&hash, headers[i].text);
+    invar_sha256_end(&hash, digest);
+    invar_sha256_hex(digest, key);
+    snprintf(name, INVAR_SHA256_HEX + 8, "%s.cubin", key);
+}
+
+/* From the cache, else compiled and published. *image is to be freed. */
+static invar_status get_image(const invar_cuda_device *device, const invar_cuda_source *source, const char *defines,
+                              const char *operation, char **image) {
+    char name[INVAR_SHA256_HEX + 8], target[INVAR_NVRTC_TARGET];
+    const invar_nvrtc *nvrtc;
+    invar_cache cache;
+    invar_cache_entry entry;
+    size_t size = 0;
+    INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
+    INVAR_TRY(invar_nvrtc_target(nvrtc, device->major, device->minor, target, operation));
+    image_name(name, source, defines, target, invar_nvrtc_version(nvrtc));
+    invar_cache_open(&cache);
+    bool found = invar_cache_get(&cache, name, &entry);
+    invar_status status = invar_cache_require(&cache, !found, operation);
+    if (found && status == INVAR_OK) {
+        *image = entry.data;
+        entry.data = NULL;
+    } else if (status == INVAR_OK) {
+        status = invar_cuda_build(source, defines, target, operation, image, &size);
+        if (status == INVAR_OK && invar_cache_put(&cache, name, *image, size)) invar_cache_trim(&cache, INVAR_CACHE_LIMIT);
+    }
+    invar_cache_entry_close(&entry);
+    invar_cache_close(&cache);
+    return status;
+}
+
+/* ---- what is loaded ---------------------------------------------------------------------------------- */
+
+/* A function on a device. It stays until the process ends: work that is enqueued may run it at any time. */
+typedef struct loaded {
+    struct loaded *next;
+    const invar_cuda_device *device;
+    const invar_cuda_source *source;
+    CUfunction function;
+    char defines[];
+} loaded;
+
+/* Only ever grows, and has no lock that a fork could leave held. */
+static _Atomic(loaded *) all_loaded;
+
+static const loaded *find_loaded(const invar_cuda_device *device, const invar_cuda_source *source, const char *defines) {
+    const loaded *found = atomic_load_explicit(&all_loaded, memory_order_acquire);
+    while (found && (found->device != device || found->source != source || strcmp(found->defines, defines))) found = found->next;
+    return found;
+}
+
+enum { SHARED_WITHOUT_ASKING = 48 << 10, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
+
+static invar_status load(const invar_cuda_device *device, const invar_cuda_launch *launch, const char *operation,
+                         const loaded **result) {
+    const invar_cuda_driver *driver = device->driver;
+    char *image = NULL;
+    CUmodule module;
+    INVAR_TRY(get_image(device, launch->source, launch->defines, operation, &image));
+    const size_t length = strlen(launch->defines) + 1;
+    loaded *made = malloc(sizeof *made + length);
+    if (!made) {
+        free(image);
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+    }
+    CUresult error = driver->cuModuleLoadData(&module, image);
+    if (!error) error = driver->cuModuleGetFunction(&made->function, module, launch->source->entry);
+    if (!error && launch->shared > SHARED_WITHOUT_ASKING)
+        error = driver->cuFuncSetAttribute(made->function, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)launch->shared);
+    free(image);
+    if (error) {
+        free(made);
+        return invar_cuda_check(driver, error, "loading a kernel", operation);
+    }
+    made->device = device;
+    made->source = launch->source;
+    memcpy(made->defines, launch->defines, length);
+    made->next = atomic_load(&all_loaded);
+    while (!atomic_compare_exchange_weak(&all_loaded, &made->next, made)) continue;
+    *result = made;
+    return INVAR_OK;
+}
+
+/* ---- launching --------------------------------------------------------------------------------------- */
+
+static invar_status enqueue(const invar_cuda_device *device, const invar_cuda_launch *launch, void *stream, const char *operation) {
+    const loaded *found = find_loaded(device, launch->source, launch->defines);
+    if (!found) INVAR_TRY(load(device, launch, operation, &found));
+    void *job;
+    memcpy(&job, &launch->job, sizeof job); /* the driver reads the parameter, and its prototype has no const */
+    CUresult error = device->driver->cuLaunchKernel(found->function, launch->grid[0], launch->grid[1], launch->grid[2],
+                                                    launch->threads, 1, 1, launch->shared, stream, &job, NULL);
+    return invar_cuda_check(device->driver, error, "cuLaunchKernel", operation);
+}
+
+invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cuda_launch *launch, void *stream,
+                                const char *operation) {
+    CUcontext popped;
+    INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
+    invar_status status = enqueue(device, launch, stream, operation);
+    device->driver->cuCtxPopCurrent(&popped);
+    return status;
+}
+
+invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **memory, size_t bytes, void *stream,
+                                     const char *operation) {
+    CUcontext popped;
+    CUdeviceptr address = 0;
+    INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
+    CUresult error = device->driver->cuMemAllocAsync(&address, bytes, stream);
+    device->driver->cuCtxPopCurrent(&popped);
+    *memory = (void *)(uintptr_t)address;
+    return invar_cuda_check(device->driver, error, "cuMemAllocAsync", operation);
+}
+
+void invar_cuda_scratch_give(const invar_cuda_device *device, void *memory, void *stream) {
+    CUcontext popped;
+    if (device->driver->cuCtxPushCurrent(device->context)) return;
+    device->driver->cuMemFreeAsync((CUdeviceptr)(uintptr_t)memory, stream);
+    device->driver->cuCtxPopCurrent(&popped);
+}

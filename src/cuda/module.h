@@ -1,0 +1,39 @@
+/* Device kernels: compiled for the GPU at hand when first used, kept on disk and in the process, launched. */
+#ifndef INVAR_CUDA_MODULE_H
+#define INVAR_CUDA_MODULE_H
+
+#include "cuda/driver.h"
+
+/* A program of device/, embedded as text, with one __global__ function, whose one parameter is a struct by value. */
+typedef struct invar_cuda_source {
+    const char *file, *text;
+    const char *entry; /* the function's name */
+} invar_cuda_source;
+
+/* Every program; NULL behind the last. */
+extern const invar_cuda_source *const invar_cuda_sources[];
+
+typedef struct invar_cuda_launch {
+    const invar_cuda_source *source;
+    const char *defines; /* "-DNAME=VALUE …": what specialises the program; a few of them for each operation */
+    unsigned grid[3];    /* blocks */
+    unsigned threads;    /* a block */
+    unsigned shared;     /* bytes of dynamic shared memory a block */
+    const void *job;     /* the function's parameter */
+} invar_cuda_launch;
+
+/* Enqueues it on the stream (NULL: the default one). INVAR_ERROR_COMPILE without NVRTC, INVAR_ERROR_DEVICE where the driver
+ * refuses, INVAR_ERROR_ENVIRONMENT where INVAR_CACHE_DIR or INVAR_NVRTC cannot be honoured. */
+invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cuda_launch *launch, void *stream,
+                                const char *operation);
+
+/* Compiles it for `target` ("sm_90a") without a GPU: *image is to be freed. */
+invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
+                              char **image, size_t *size);
+
+/* Device memory that work on the stream may use from then on; given back, work that is enqueued may still use it. */
+invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **memory, size_t bytes, void *stream,
+                                     const char *operation);
+void invar_cuda_scratch_give(const invar_cuda_device *device, void *memory, void *stream);
+
+#endif

@@ -1,0 +1,164 @@
+/* Opening NVRTC and compiling one program with it. */
+#define _GNU_SOURCE
+#include "cuda/nvrtc.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct program *nvrtc_program;
+enum { MAX_HEADERS = 8, MAX_OPTIONS = 64, MAX_ARCHITECTURES = 64 };
+
+struct invar_nvrtc {
+    int (*nvrtcVersion)(int *major, int *minor);
+    const char *(*nvrtcGetErrorString)(int result);
+    int (*nvrtcGetNumSupportedArchs)(int *count);
+    int (*nvrtcGetSupportedArchs)(int *architectures);
+    int (*nvrtcCreateProgram)(nvrtc_program *program, const char *text, const char *name, int headers,
+                              const char *const *header_texts, const char *const *header_names);
+    int (*nvrtcDestroyProgram)(nvrtc_program *program);
+    int (*nvrtcCompileProgram)(nvrtc_program program, int options, const char *const *option_texts);
+    int (*nvrtcGetProgramLogSize)(nvrtc_program program, size_t *size);
+    int (*nvrtcGetProgramLog)(nvrtc_program program, char *log);
+    int (*nvrtcGetCUBINSize)(nvrtc_program program, size_t *size);
+    int (*nvrtcGetCUBIN)(nvrtc_program program, char *image);
+    int (*nvrtcGetPTXSize)(nvrtc_program program, size_t *size);
+    int (*nvrtcGetPTX)(nvrtc_program program, char *image);
+    int version;
+    int architectures[MAX_ARCHITECTURES], architecture_count; /* as 90, ascending */
+};
+
+/* ---- opening -------------------------------------------------------------------------------------- */
+
+static bool find(void *library, const char *name, void *function) {
+    void *symbol = dlsym(library, name);
+    memcpy(function, &symbol, sizeof symbol);
+    return symbol != NULL;
+}
+
+static bool find_all(void *library, invar_nvrtc *n) {
+#define FIND(name) find(library, #name, &n->name)
+    return FIND(nvrtcVersion) && FIND(nvrtcGetErrorString) && FIND(nvrtcGetNumSupportedArchs) && FIND(nvrtcGetSupportedArchs) &&
+           FIND(nvrtcCreateProgram) && FIND(nvrtcDestroyProgram) && FIND(nvrtcCompileProgram) && FIND(nvrtcGetProgramLogSize) &&
+           FIND(nvrtcGetProgramLog) && FIND(nvrtcGetCUBINSize) && FIND(nvrtcGetCUBIN) && FIND(nvrtcGetPTXSize) &&
+           FIND(nvrtcGetPTX);
+#undef FIND
+}
+
+static bool use(invar_nvrtc *nvrtc, void *library) {
+    int major = 0, minor = 0;
+    if (!library || !find_all(library, nvrtc) || nvrtc->nvrtcVersion(&major, &minor)) return false;
+    nvrtc->version = 1000 * major + 10 * minor;
+    int *count = &nvrtc->architecture_count;
+    return !nvrtc->nvrtcGetNumSupportedArchs(count) && *count > 0 && *count <= MAX_ARCHITECTURES &&
+           !nvrtc->nvrtcGetSupportedArchs(nvrtc->architectures);
+}
+
+static invar_status open_nvrtc(invar_nvrtc *nvrtc, const char *operation) {
+    static const char *const names[] = { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2", "libnvrtc.so" };
+    const char *chosen = getenv("INVAR_NVRTC");
+    if (chosen && *chosen) {
+        if (use(nvrtc, dlopen(chosen, RTLD_NOW | RTLD_LOCAL))) return INVAR_OK;
+        const char *words = dlerror();
+        return invar_fail(INVAR_ERROR_ENVIRONMENT, "%s: INVAR_NVRTC: expected a library of NVRTC, 11.2 or newer, got '%.200s': %.200s",
+                          operation, chosen, words ? words : "it lacks NVRTC's functions");
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (use(nvrtc, dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD))) return INVAR_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (use(nvrtc, dlopen(names[i], RTLD_NOW | RTLD_LOCAL))) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_COMPILE, "%s: expected NVRTC, CUDA's run-time compiler, got none: install the CUDA toolkit or "
+                      "the Python package nvidia-cuda-nvrtc, or name its libnvrtc.so in INVAR_NVRTC", operation);
+}
+
+invar_status invar_nvrtc_get(const invar_nvrtc **nvrtc, const char *operation) {
+    static _Atomic(invar_nvrtc *) the_nvrtc;
+    invar_nvrtc *known = atomic_load(&the_nvrtc);
+    if (!known) {
+        invar_nvrtc *made = calloc(1, sizeof *made);
+        if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+        invar_status status = open_nvrtc(made, operation);
+        if (status != INVAR_OK || !atomic_compare_exchange_strong(&the_nvrtc, &known, made)) free(made);
+        else known = made;
+        if (status != INVAR_OK) return status;
+    }
+    *nvrtc = known;
+    return INVAR_OK;
+}
+
+int invar_nvrtc_version(const invar_nvrtc *nvrtc) { return nvrtc->version; }
+
+/* ---- compiling ------------------------------------------------------------------------------------ */
+
+static const char machine_code[] = "sm_"; /* how such a target begins */
+
+invar_status invar_nvrtc_target(const invar_nvrtc *nvrtc, int major, int minor, char target[INVAR_NVRTC_TARGET],
+                                const char *operation) {
+    const int wanted = 10 * major + minor;
+    int newest = 0;
+    for (int i = 0; i < nvrtc->architecture_count; i++)
+        if (nvrtc->architectures[i] <= wanted && nvrtc->architectures[i] > newest) newest = nvrtc->architectures[i];
+    if (!newest)
+        return invar_fail(INVAR_ERROR_COMPILE, "%s: expected an NVRTC for compute capability %d.%d, got %d.%d, whose oldest is %d.%d",
+                          operation, major, minor, nvrtc->version / 1000, nvrtc->version % 1000 / 10,
+                          nvrtc->architectures[0] / 10, nvrtc->architectures[0] % 10);
+    if (newest == wanted) /* "a": with the instructions of this architecture alone, from 9.0 on */
+        snprintf(target, INVAR_NVRTC_TARGET, "%s%d%s", machine_code, newest, major >= 9 ? "a" : "");
+    else
+        snprintf(target, INVAR_NVRTC_TARGET, "compute_%d", newest);
+    return INVAR_OK;
+}
+
+/* The words of defines become options, cut in `words`, a copy of them. */
+static int fill_options(const char *options[MAX_OPTIONS], char *target, char *words) {
+    int count = 0;
+    options[count++] = target;
+    options[count++] = "--std=c++17";
+    options[count++] = "--fmad=false"; /* no multiplication is fused with an addition by the compiler */
+    for (char *rest = NULL, *word = strtok_r(words, " ", &rest); word && count < MAX_OPTIONS; word = strtok_r(NULL, " ", &rest))
+        options[count++] = word;
+    return count;
+}
+
+/* The log, or the error's own words, into the sentence. */
+static invar_status fail(const invar_nvrtc *nvrtc, nvrtc_program program, int result, const char *name, const char *operation) {
+    size_t size = 0;
+    char *log = NULL;
+    if (program && !nvrtc->nvrtcGetProgramLogSize(program, &size) && size > 1 && (log = malloc(size)))
+        if (nvrtc->nvrtcGetProgramLog(program, log)) *log = 0;
+    invar_status status = invar_fail(INVAR_ERROR_COMPILE, "%s: %s did not compile: %s%s%s", operation, name,
+                                     nvrtc->nvrtcGetErrorString(result), log ? "\n" : "", log ? log : "");
+    free(log);
+    return status;
+}
+
+static int take_image(const invar_nvrtc *nvrtc, nvrtc_program program, bool machine, char **image, size_t *size) {
+    int result = machine ? nvrtc->nvrtcGetCUBINSize(program, size) : nvrtc->nvrtcGetPTXSize(program, size);
+    if (result) return result;
+    *image = malloc(*size);
+    if (!*image) return 1; /* NVRTC_ERROR_OUT_OF_MEMORY */
+    result = machine ? nvrtc->nvrtcGetCUBIN(program, *image) : nvrtc->nvrtcGetPTX(program, *image);
+    if (result) free(*image);
+    return result;
+}
+
+invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, const char *text,
+                                 const invar_nvrtc_header *headers, int header_count, const char *target,
+                                 const char *defines, const char *operation, char **image, size_t *size) {
+    const char *texts[MAX_HEADERS], *names[MAX_HEADERS], *options[MAX_OPTIONS];
+    char architecture[INVAR_NVRTC_TARGET + 32], words[1024];
+    for (int i = 0; i < header_count; i++) texts[i] = headers[i].text, names[i] = headers[i].name;
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", target);
+    if (snprintf(words, sizeof words, "%s", defines) >= (int)sizeof words)
+        return invar_fail(INVAR_ERROR_COMPILE, "%s: %s: expected options of at most %zu characters", operation, name, sizeof words - 1);
+    int option_count = fill_options(options, architecture, words);
+    nvrtc_program program = NULL;
+    int result = nvrtc->nvrtcCreateProgram(&program, text, name, header_count, texts, names);
+    if (!result) result = nvrtc->nvrtcCompileProgram(program, option_count, options);
+    if (!result) result = take_image(nvrtc, program, !strncmp(target, machine_code, strlen(machine_code)), image, size);
+    invar_status status = result ? fail(nvrtc, program, result, name, operation) : INVAR_OK;
+    if (program) nvrtc->nvrtcDestroyProgram(&program);
+    return status;
+}
