@@ -7,6 +7,7 @@
 #include "api/attention_check.h"
 #include "core/context.h"
 #include "cpu/dispatch.h"
+#include "cuda/attention.h"
 
 #include <stdio.h>
 
@@ -269,6 +270,18 @@ static invar_status run(invar_context *context, const invar_attention_call *call
     return INVAR_OK;
 }
 
+static invar_status run_on_gpu(invar_context *context, const invar_attention_call *call, invar_device device,
+                               const invar_execution *execution) {
+    INVAR_TRY(invar_cuda_attention_run(call, device, execution, context, operation));
+    if (!execution->plan) return INVAR_OK;
+    invar_attention_call unread = *call; /* as if every batch had all keys: its lengths are on the device */
+    unread.kv_lengths.data = NULL;
+    execution->plan->flops = invar_attention_flops(&unread);
+    execution->plan->bytes = invar_attention_bytes(&unread);
+    snprintf(execution->plan->arithmetic, sizeof execution->plan->arithmetic, "%s", invar_attention_arithmetic(call));
+    return INVAR_OK;
+}
+
 invar_status invar_scaled_dot_product_attention(
     invar_context *context, const invar_tensor *out, const invar_tensor *lse, const invar_tensor *q,
     const invar_tensor *k, const invar_tensor *v, const invar_tensor *mask, const invar_tensor *sinks,
@@ -288,5 +301,6 @@ invar_status invar_scaled_dot_product_attention(
     INVAR_TRY(invar_attention_check_output(&views, &out_view, others, 1, operation, "out"));
     if (lse) INVAR_TRY(invar_attention_check_output(&views, &lse_view, NULL, 0, operation, "lse"));
     if (!out_view.count && !lse_view.count) call.query_len = 0; /* nothing to compute */
+    if (views.device.type == INVAR_DEVICE_CUDA) return run_on_gpu(context, &call, views.device, &known.execution);
     return run(context, &call, &known.execution);
 }

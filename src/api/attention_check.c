@@ -156,7 +156,7 @@ static invar_status broadcast_mask(invar_view *mask, const invar_attention_call 
 
 static invar_status check_mask(invar_attention_call *call, invar_attention_views *views, const char *operation) {
     invar_view *mask = &views->mask;
-    INVAR_TRY(invar_view_init(mask, views->mask_tensor, operation, "mask"));
+    INVAR_TRY(invar_view_init_on(&views->device, mask, views->mask_tensor, operation, "mask"));
     call->mask_kind = mask_kind_of(mask->dtype);
     if (call->mask_kind == INVAR_MASK_NONE)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: mask: expected bool, or real numbers to add, got %s", operation,
@@ -173,7 +173,7 @@ static invar_status check_mask(invar_attention_call *call, invar_attention_views
 
 static invar_status check_sinks(invar_attention_call *call, invar_attention_views *views, const char *operation) {
     invar_view *sinks = &views->sinks;
-    INVAR_TRY(invar_view_init_float(sinks, views->sinks_tensor, operation, "sinks"));
+    INVAR_TRY(invar_view_init_float_on(&views->device, sinks, views->sinks_tensor, operation, "sinks"));
     INVAR_TRY(invar_view_expect_shape(sinks, 1, &call->query_heads, operation, "sinks"));
     if (invar_promote(sinks->type, call->type) != call->type)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: sinks: expected a type that promotes to %s, got %s", operation,
@@ -185,14 +185,14 @@ static invar_status check_sinks(invar_attention_call *call, invar_attention_view
 
 static invar_status check_lengths(invar_attention_call *call, invar_attention_views *views, const char *operation) {
     invar_view *lengths = &views->kv_lengths;
-    INVAR_TRY(invar_view_init(lengths, views->kv_lengths_tensor, operation, "kv_lengths"));
+    INVAR_TRY(invar_view_init_on(&views->device, lengths, views->kv_lengths_tensor, operation, "kv_lengths"));
     const invar_dtype dtype = lengths->dtype;
     if ((dtype.code != INVAR_INT && dtype.code != INVAR_UINT) || mask_kind_of(dtype) == INVAR_MASK_NONE)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: kv_lengths: expected integers, got %s", operation,
                           invar_dtype_name(dtype));
     INVAR_TRY(invar_view_expect_shape(lengths, 1, &call->batch, operation, "kv_lengths"));
     call->kv_lengths = *lengths;
-    if (!lengths->data) return INVAR_OK;
+    if (!lengths->data || views->device.type != INVAR_DEVICE_CPU) return INVAR_OK;
     for (int64_t b = 0; b < call->batch; b++) {
         const int64_t length = invar_attention_length(call, b);
         if (length < 0 && dtype.code == INVAR_UINT) /* above INT64_MAX */
@@ -214,9 +214,9 @@ invar_status invar_attention_check(invar_attention_call *call, invar_attention_v
     views->mask_tensor = mask;
     views->sinks_tensor = sinks;
     views->kv_lengths_tensor = kv_lengths;
-    INVAR_TRY(invar_view_init_float(&views->q, q, operation, "q"));
-    INVAR_TRY(invar_view_init_float(&views->k, k, operation, "k"));
-    INVAR_TRY(invar_view_init_float(&views->v, v, operation, "v"));
+    INVAR_TRY(invar_view_init_float_on(&views->device, &views->q, q, operation, "q"));
+    INVAR_TRY(invar_view_init_float_on(&views->device, &views->k, k, operation, "k"));
+    INVAR_TRY(invar_view_init_float_on(&views->device, &views->v, v, operation, "v"));
     INVAR_TRY(check_shapes(views, operation));
     INVAR_TRY(fill_sizes(call, views, operation));
     INVAR_TRY(check_options(call, options, operation));
@@ -232,7 +232,8 @@ invar_status invar_attention_check_rows(const invar_attention_views *views, inva
     int64_t shape[INVAR_MAX_DIMS];
     memcpy(shape, views->q.shape, sizeof shape);
     shape[views->q.ndim - 1] = columns;
-    INVAR_TRY(invar_view_init_float(view, tensor, operation, argument));
+    invar_device device = views->device;
+    INVAR_TRY(invar_view_init_float_on(&device, view, tensor, operation, argument));
     INVAR_TRY(invar_view_expect_shape(view, views->q.ndim, shape, operation, argument));
     *operand = invar_attention_operand_of(view);
     return INVAR_OK;
@@ -241,7 +242,8 @@ invar_status invar_attention_check_rows(const invar_attention_views *views, inva
 invar_status invar_attention_check_lse(const invar_attention_call *call, const invar_attention_views *views,
                                        invar_attention_operand *operand, invar_view *view, const invar_tensor *tensor,
                                        const char *operation, const char *argument) {
-    INVAR_TRY(invar_view_init_float(view, tensor, operation, argument));
+    invar_device device = views->device;
+    INVAR_TRY(invar_view_init_float_on(&device, view, tensor, operation, argument));
     INVAR_TRY(invar_view_expect_shape(view, views->q.ndim - 1, views->q.shape, operation, argument));
     INVAR_TRY(invar_view_expect_type(view, call->type == INVAR_F64 ? INVAR_F64 : INVAR_F32, operation, argument));
     invar_view column = *view;

@@ -6,11 +6,13 @@
 
 /* The views a call was made from, kept for the checks that follow: overlaps, shapes of gradients. */
 typedef struct invar_attention_views {
+    invar_device device; /* of every tensor of the call */
     invar_view q, k, v, mask, sinks, kv_lengths; /* mask broadcast to (…, Hq, Tq, Tkv); absent ones have data NULL, ndim 0 */
     const invar_tensor *mask_tensor, *sinks_tensor, *kv_lengths_tensor; /* NULL: absent */
 } invar_attention_views;
 
-/* Checks every input and option and fills all of call but out and lse. mask, sinks and kv_lengths may be NULL. */
+/* Checks every input and option and fills all of call but out and lse. mask, sinks and kv_lengths may be NULL. On a CUDA device
+ * nothing is read: what kv_lengths holds is for the kernels to clamp. */
 invar_status invar_attention_check(invar_attention_call *call, invar_attention_views *views, const char *operation,
                                    const invar_tensor *q, const invar_tensor *k, const invar_tensor *v,
                                    const invar_tensor *mask, const invar_tensor *sinks, const invar_tensor *kv_lengths,

@@ -195,6 +195,9 @@ invar_status invar_scaled_dot_product_attention_vjp(
     INVAR_TRY(invar_context_resolve(&context));
     INVAR_TRY(check_required(dout, out, lse));
     INVAR_TRY(invar_attention_check(&x.call.forward, &x.views, operation, q, k, v, mask, sinks, kv_lengths, &filled));
+    if (x.views.device.type != INVAR_DEVICE_CPU)
+        return invar_fail(INVAR_ERROR_DEVICE, "%s: q: expected a tensor on the CPU, got one on CUDA device %d", operation,
+                          (int)x.views.device.id);
     x.call.forward.strong_cores = invar_kernels_strong_cores(context->kernels);
     INVAR_TRY(check_results(&x, dout, out, lse, dlse));
     INVAR_TRY(check_gradients(&x, dq, dk, dv, dsinks, dmask));

@@ -4,6 +4,7 @@
 #include "core/cache.h"
 #include "core/embed.h"
 #include "core/sha256.h"
+#include "cuda/attention.h"
 #include "cuda/nvrtc.h"
 
 #include <stdatomic.h>
@@ -15,11 +16,21 @@
 
 INVAR_EMBED(invar_cuda_text_base, "device/base.cuh");
 INVAR_EMBED(invar_cuda_text_probe, "device/probe.cu");
+INVAR_EMBED(invar_cuda_text_attention, "device/attention.cuh");
+INVAR_EMBED(invar_cuda_text_attention_job, "device/attention_job.h");
+INVAR_EMBED(invar_cuda_text_attention_float, "device/attention_float.cu");
+INVAR_EMBED(invar_cuda_text_attention_merge, "device/attention_merge.cu");
 
 static const invar_cuda_source probe = { "probe.cu", invar_cuda_text_probe, "invar_probe" };
-const invar_cuda_source *const invar_cuda_sources[] = { &probe, NULL };
+const invar_cuda_source invar_cuda_attention_float = { "attention_float.cu", invar_cuda_text_attention_float,
+                                                       "invar_attention_float" };
+const invar_cuda_source invar_cuda_attention_merge = { "attention_merge.cu", invar_cuda_text_attention_merge,
+                                                       "invar_attention_merge" };
+const invar_cuda_source *const invar_cuda_sources[] = { &probe, &invar_cuda_attention_float, &invar_cuda_attention_merge, NULL };
 
-static const invar_nvrtc_header headers[] = { { "base.cuh", invar_cuda_text_base } };
+static const invar_nvrtc_header headers[] = { { "base.cuh", invar_cuda_text_base },
+                                             { "attention_job.h", invar_cuda_text_attention_job },
+                                             { "attention.cuh", invar_cuda_text_attention } };
 enum { HEADERS = sizeof headers / sizeof *headers };
 
 invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,

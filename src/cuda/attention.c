@@ -1,0 +1,231 @@
+/* scaled_dot_product_attention on CUDA devices: which program, cut how, and its launches.
+ *
+ * A block computes a tile of a unit's rows (a unit: one batch and one kv head) against the keys that they see. Where all tiles of a
+ * batch are few, a row's keys are cut into splits, which are computed apart and merged in order. Tiles and splits follow the
+ * sizes of one batch and the types alone, so a batch's bits depend on nothing that rides along. */
+#include "cuda/attention.h"
+
+#include "core/context.h"
+
+#include <stdio.h>
+
+enum {
+    ENOUGH_BLOCKS = 512,     /* that a batch is cut into by splits: four for each multiprocessor of the largest GPUs */
+    FEW_BLOCKS = 64,         /* tiles of a batch up to which keys are split */
+    LEAST_SPLIT = 128,       /* keys */
+    TILE_KEYS = 64,
+    SCRATCH_BUDGET = 64 << 20, /* floats of parts at once, as far as whole batches allow: 256 MiB */
+    MOST_SIZE = 1 << 30,     /* rows of a unit, and queries and keys together */
+    MOST_DIM = 256,          /* features */
+    MOST_BLOCKS = 0x7fffffff /* of a grid */
+};
+
+/* ---- the call as programs read it -------------------------------------------------------------------- */
+
+static int kind_of(invar_dtype dtype) {
+    const int wide = dtype.bits == 64 ? 3 : dtype.bits == 32 ? 2 : dtype.bits == 16 ? 1 : 0;
+    switch (dtype.code) {
+    case INVAR_BOOL: return INVAR_CUDA_BOOL;
+    case INVAR_INT: return INVAR_CUDA_I8 + wide;
+    case INVAR_UINT: return INVAR_CUDA_U8 + wide;
+    case INVAR_BFLOAT: return INVAR_CUDA_BF16;
+    default: return dtype.bits == 16 ? INVAR_CUDA_F16 : INVAR_CUDA_F32;
+    }
+}
+
+invar_cuda_operand invar_cuda_operand_of(const invar_attention_operand *x) {
+    invar_cuda_operand operand = { .data = x->data, .head_stride = x->head_stride, .row_stride = x->row_stride,
+                                   .column_stride = x->column_stride, .kind = kind_of(x->dtype) };
+    for (int d = 0; d < INVAR_CUDA_BATCH_DIMS; d++) operand.batch_stride[d] = x->batch_stride[d];
+    return operand;
+}
+
+static invar_status check_limits(const invar_attention_call *call, const char *operation) {
+    if (call->type == INVAR_F64)
+        return invar_fail(INVAR_ERROR_DTYPE, "%s: q: expected float32, float16 or bfloat16 on a CUDA device, got float64 among q, k "
+                          "and v", operation);
+    if (call->key_dim > MOST_DIM || call->value_dim > MOST_DIM)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected at most %d features on a CUDA device, got %lld", operation,
+                          call->key_dim > MOST_DIM ? "q" : "v", MOST_DIM,
+                          (long long)(call->key_dim > MOST_DIM ? call->key_dim : call->value_dim));
+    if (call->query_len + call->key_len < MOST_SIZE && (!call->group || call->query_len < MOST_SIZE / call->group)) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected fewer than %d rows a kv head, and queries and keys together, on a CUDA "
+                      "device, got %lld queries of %lld heads and %lld keys", operation, MOST_SIZE, (long long)call->query_len,
+                      (long long)call->group, (long long)call->key_len);
+}
+
+invar_status invar_cuda_attention_fill(invar_cuda_attention *of, const invar_attention_call *call, const char *operation) {
+    INVAR_TRY(check_limits(call, operation));
+    *of = (invar_cuda_attention){ .q = invar_cuda_operand_of(&call->q), .k = invar_cuda_operand_of(&call->k),
+                                  .v = invar_cuda_operand_of(&call->v), .out = invar_cuda_operand_of(&call->out),
+                                  .lse = invar_cuda_operand_of(&call->lse), .mask = invar_cuda_operand_of(&call->mask),
+                                  .sinks = invar_cuda_operand_of(&call->sinks) };
+    of->lengths.data = call->kv_lengths.data;
+    if (call->kv_lengths.data) {
+        of->lengths.row_stride = call->kv_lengths.stride[0] * (int64_t)invar_view_item_size(&call->kv_lengths);
+        of->lengths.kind = kind_of(call->kv_lengths.dtype);
+    }
+    of->batch_ndim = call->batch_ndim;
+    for (int d = 0; d < call->batch_ndim; d++) of->batch_shape[d] = call->batch_shape[d];
+    of->batch = call->batch;
+    of->query_heads = call->query_heads;
+    of->kv_heads = call->kv_heads;
+    of->group = (int)call->group;
+    of->query_len = (int)call->query_len;
+    of->key_len = (int)call->key_len;
+    of->key_dim = (int)call->key_dim;
+    of->value_dim = (int)call->value_dim;
+    of->window_left = (int)call->window_left;
+    of->window_right = call->causal ? 0 : (int)call->window_right;
+    of->score_scale = call->score_scale;
+    of->cap_scale = call->cap_scale;
+    of->cap_height = call->cap_height;
+    of->scale = (float)call->scale;
+    return INVAR_OK;
+}
+
+/* ---- how it is cut ------------------------------------------------------------------------------------ */
+
+enum { MOST_DEFINES = 256 };
+
+typedef struct cut {
+    const invar_cuda_source *source;
+    char defines[MOST_DEFINES];
+    int rows;                 /* of a block */
+    unsigned threads, shared; /* of a block; bytes */
+    int64_t batches;          /* of a launch */
+    int64_t batch_floats;     /* of scratch, for one batch */
+    size_t workspace;
+} cut;
+
+static int round_up(int64_t x, int to) { return (int)((x + to - 1) / to * to); }
+
+/* Rows that 16-byte copies may take: contiguous, aligned, of whole copies. */
+static bool copies(const invar_attention_call *call, const invar_attention_operand *x, int64_t columns) {
+    const int64_t item = (int64_t)invar_float_size(x->type);
+    int64_t steps = x->head_stride | x->row_stride | columns * item | (int64_t)((uintptr_t)x->data & 15);
+    for (int d = 0; d < call->batch_ndim; d++) steps |= x->batch_stride[d];
+    return steps % 16 == 0 && (x->column_stride == item || columns <= 1);
+}
+
+static void cut_float(cut *c, const invar_attention_call *call) {
+    const int64_t unit_rows = invar_attention_unit_rows(call);
+    const int key_dim = call->key_dim > 4 ? round_up(call->key_dim, 4) : 4;
+    const int value_dim = call->value_dim > 64 ? round_up(call->value_dim, 64) : 64;
+    const int most = key_dim > 128 || value_dim > 128 ? 4 : 8, wide = key_dim > value_dim ? key_dim : value_dim;
+    const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
+                        copies(call, &call->k, call->key_dim) && copies(call, &call->v, call->value_dim);
+    int each = 1;
+    while (each < most && 8 * each < unit_rows) each *= 2;
+    c->source = &invar_cuda_attention_float;
+    c->rows = 8 * each;
+    c->threads = 128;
+    c->shared = (unsigned)(sizeof(float) * (size_t)(c->rows * (key_dim + 4) + TILE_KEYS * (wide + 4) + c->rows * (TILE_KEYS + 4)));
+    snprintf(c->defines, sizeof c->defines,
+             "-DROWS=%d -DKDIM=%d -DVDIM=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", each,
+             key_dim, value_dim, kind_of(call->q.dtype), kind_of(call->k.dtype), kind_of(call->v.dtype), vector,
+             call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0);
+}
+
+/* Splits of a row's keys, and the batches whose parts fit the budget. */
+static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call) {
+    const int64_t unit_rows = invar_attention_unit_rows(call), tiles = (unit_rows + c->rows - 1) / c->rows;
+    const int64_t blocks = tiles * call->kv_heads;
+    int64_t splits = blocks > 0 && blocks <= FEW_BLOCKS ? ENOUGH_BLOCKS / blocks : 1;
+    int64_t keys = call->key_len > 0 ? (call->key_len + splits - 1) / splits : 1;
+    keys = (keys + TILE_KEYS - 1) / TILE_KEYS * TILE_KEYS;
+    if (keys < LEAST_SPLIT) keys = LEAST_SPLIT;
+    splits = splits > 1 ? (call->key_len + keys - 1) / keys : 1;
+    job->tiles = (int)tiles;
+    job->splits = splits > 1 ? (int)splits : 1;
+    job->split_keys = (int)keys;
+    job->tiles_first = job->of.window_right < 0;
+    c->batches = call->batch;
+    if (job->splits > 1) c->batch_floats = call->kv_heads * unit_rows * splits * (call->value_dim + 2);
+    if (c->batch_floats && c->batches > SCRATCH_BUDGET / c->batch_floats) c->batches = SCRATCH_BUDGET / c->batch_floats;
+    if (c->batches < 1) c->batches = 1;
+    c->workspace = sizeof(float) * (size_t)(c->batch_floats * (c->batches < call->batch ? c->batches : call->batch));
+}
+
+static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call, const char *operation) {
+    memset(c, 0, sizeof *c);
+    memset(job, 0, sizeof *job);
+    INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
+    cut_float(c, call);
+    cut_keys(c, job, call);
+    int64_t blocks;
+    if (__builtin_mul_overflow(call->kv_heads, (int64_t)job->tiles * job->splits, &blocks) || blocks > MOST_BLOCKS)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected a batch's heads and queries within %d tiles on a CUDA device, got "
+                          "%lld heads of %lld queries", operation, MOST_BLOCKS, (long long)call->query_heads,
+                          (long long)call->query_len);
+    if (blocks && c->batches > MOST_BLOCKS / blocks) c->batches = MOST_BLOCKS / blocks;
+    return INVAR_OK;
+}
+
+static void describe(invar_plan *plan, const cut *c, const invar_cuda_attention_job *job, const invar_attention_call *call) {
+    snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda", c->source == &invar_cuda_attention_float ? "attention" : "attention_half");
+    snprintf(plan->reason, sizeof plan->reason, "%s%s",
+             job->splits > 1 ? "keys split: a batch has few tiles of rows, so pieces of keys are computed apart and merged in order"
+                             : "rows: a block takes a tile of one kv head's query rows against all the keys they see",
+             c->source == &invar_cuda_attention_float && call->type == INVAR_F32 ? "; float32 has no matrix units" : "");
+    plan->workspace = c->workspace;
+    plan->tasks = call->batch * call->kv_heads * job->tiles * job->splits;
+    plan->query_tile = c->rows;
+    plan->key_block = TILE_KEYS;
+    plan->key_splits = job->splits;
+}
+
+/* ---- launches ----------------------------------------------------------------------------------------- */
+
+static invar_status launch(const cut *c, invar_cuda_attention_job *job, const invar_cuda_device *device, void *stream,
+                           const char *operation) {
+    const int64_t units = job->batches * job->of.kv_heads, rows = units * job->of.group * job->of.query_len;
+    const invar_cuda_launch whole = { c->source, c->defines, { (unsigned)(units * job->tiles * job->splits), 1, 1 }, c->threads,
+                                      c->shared, job };
+    INVAR_TRY(invar_cuda_enqueue(device, &whole, stream, operation));
+    if (job->splits == 1) return INVAR_OK;
+    const invar_cuda_launch merge = { &invar_cuda_attention_merge, "", { (unsigned)((rows + 3) / 4), 1, 1 }, 128, 0, job };
+    return invar_cuda_enqueue(device, &merge, stream, operation);
+}
+
+static invar_status launch_all(const cut *c, invar_cuda_attention_job *job, const invar_cuda_device *device, float *scratch,
+                               void *stream, const char *operation) {
+    const int64_t batch = job->of.batch;
+    for (job->batch_first = 0; job->batch_first < batch; job->batch_first += job->batches) {
+        const int64_t left = batch - job->batch_first;
+        job->batches = left < c->batches ? left : c->batches;
+        job->parts = scratch;
+        const int64_t rows = job->batches * job->of.kv_heads * job->of.group * job->of.query_len;
+        if (scratch) job->stats = scratch + rows * job->splits * job->of.value_dim;
+        INVAR_TRY(launch(c, job, device, stream, operation));
+    }
+    return INVAR_OK;
+}
+
+invar_status invar_cuda_attention_run(const invar_attention_call *call, invar_device device, const invar_execution *execution,
+                                      invar_context *context, const char *operation) {
+    const invar_cuda_device *gpu;
+    invar_cuda_attention_job job;
+    invar_run checked; /* takes nothing: its scratch would be the CPU's */
+    invar_execution bare = *execution;
+    cut c;
+    bool planned;
+    void *scratch = execution->workspace;
+    INVAR_TRY(plan(&c, &job, call, operation));
+    bare.workspace = NULL;
+    INVAR_TRY(invar_run_begin(&checked, context, &bare, 0, 0, 0, operation, &planned));
+    if (planned) {
+        describe(execution->plan, &c, &job, call);
+        return INVAR_OK;
+    }
+    if (scratch && ((uintptr_t)scratch % 64 || execution->workspace_size < c.workspace))
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: execution.workspace: expected %zu bytes of the device, 64-byte aligned, got %zu",
+                          operation, c.workspace, execution->workspace_size);
+    INVAR_TRY(invar_cuda_device_get(&gpu, device.id, operation));
+    if (!call->batch || !call->kv_heads || !call->query_len) return INVAR_OK;
+    const bool own = c.workspace && !scratch;
+    if (own) INVAR_TRY(invar_cuda_scratch_take(gpu, &scratch, c.workspace, execution->stream, operation));
+    const invar_status status = launch_all(&c, &job, gpu, c.workspace ? scratch : NULL, execution->stream, operation);
+    if (own) invar_cuda_scratch_give(gpu, scratch, execution->stream);
+    return status;
+}
