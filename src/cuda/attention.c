@@ -86,11 +86,9 @@ invar_status invar_cuda_attention_fill(invar_cuda_attention *of, const invar_att
 
 /* ---- how it is cut ------------------------------------------------------------------------------------ */
 
-enum { MOST_DEFINES = 256 };
-
 typedef struct cut {
     const invar_cuda_source *source;
-    char defines[MOST_DEFINES];
+    char defines[INVAR_CUDA_DEFINES];
     int rows;                 /* of a block */
     unsigned threads, shared; /* of a block; bytes */
     int64_t batches;          /* of a launch */
@@ -108,6 +106,38 @@ static bool copies(const invar_attention_call *call, const invar_attention_opera
     return steps % 16 == 0 && (x->column_stride == item || columns <= 1);
 }
 
+typedef struct float_words {
+    int rows, key_dim, value_dim, q, k, v, vector, mask, softcap; /* as attention_float.cu tells */
+} float_words;
+
+static void write_float_words(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DROWS=%d -DKDIM=%d -DVDIM=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->rows,
+             w->key_dim, w->value_dim, w->q, w->k, w->v, w->vector, w->mask, w->softcap);
+}
+
+/* Every number of rows with the widest heads it serves, and each branch of the program once. */
+bool invar_cuda_attention_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    enum { F32 = INVAR_CUDA_F32, F16 = INVAR_CUDA_F16, BF16 = INVAR_CUDA_BF16, NONE = -1 };
+    static const float_words words[] = {
+        { 8, 128, 128, F32, F32, F32, 1, NONE, 0 },          { 8, 64, 64, F32, F32, F32, 1, F32, 0 },
+        { 8, 128, 128, F32, F32, F32, 1, INVAR_CUDA_BOOL, 1 }, { 8, 128, 128, F32, F32, F32, 0, BF16, 1 },
+        { 4, 256, 256, F32, F32, F32, 1, NONE, 0 },          { 4, 256, 256, BF16, BF16, BF16, 0, F32, 1 },
+        { 4, 192, 128, F16, F16, F16, 0, NONE, 0 },          { 2, 128, 128, F16, F16, F16, 0, INVAR_CUDA_BOOL, 0 },
+        { 1, 256, 256, F32, F32, F32, 1, F16, 0 },           { 1, 4, 64, F32, BF16, F16, 0, NONE, 1 },
+    };
+    (void)major, (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    write_float_words(defines, &words[i]);
+    return true;
+}
+
+bool invar_cuda_attention_merge_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    (void)major, (void)minor;
+    *defines = 0;
+    return i == 0;
+}
+
 static void cut_float(cut *c, const invar_attention_call *call) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
     const int key_dim = call->key_dim > 4 ? round_up(call->key_dim, 4) : 4;
@@ -121,10 +151,9 @@ static void cut_float(cut *c, const invar_attention_call *call) {
     c->rows = 8 * each;
     c->threads = 128;
     c->shared = (unsigned)(sizeof(float) * (size_t)(c->rows * (key_dim + 4) + TILE_KEYS * (wide + 4) + c->rows * (TILE_KEYS + 4)));
-    snprintf(c->defines, sizeof c->defines,
-             "-DROWS=%d -DKDIM=%d -DVDIM=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", each,
-             key_dim, value_dim, kind_of(call->q.dtype), kind_of(call->k.dtype), kind_of(call->v.dtype), vector,
-             call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0);
+    const float_words words = { each, key_dim, value_dim, kind_of(call->q.dtype), kind_of(call->k.dtype), kind_of(call->v.dtype),
+                                vector, call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0 };
+    write_float_words(c->defines, &words);
 }
 
 /* Splits of a row's keys, and the batches whose parts fit the budget. */

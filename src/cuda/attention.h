@@ -6,8 +6,6 @@
 #include "cuda/device/attention_job.h"
 #include "cuda/module.h"
 
-extern const invar_cuda_source invar_cuda_attention_float, invar_cuda_attention_merge; /* module.c */
-
 /* The checked call as programs read it. INVAR_ERROR_DTYPE for float64, INVAR_ERROR_VALUE for sizes that they do not take. */
 invar_status invar_cuda_attention_fill(invar_cuda_attention *of, const invar_attention_call *call, const char *operation);
 

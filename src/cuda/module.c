@@ -2,42 +2,21 @@
 #include "cuda/module.h"
 
 #include "core/cache.h"
-#include "core/embed.h"
 #include "core/sha256.h"
-#include "cuda/attention.h"
-#include "cuda/nvrtc.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the programs ----------------------------------------------------------------------------------- */
-
-INVAR_EMBED(invar_cuda_text_base, "device/base.cuh");
-INVAR_EMBED(invar_cuda_text_probe, "device/probe.cu");
-INVAR_EMBED(invar_cuda_text_attention, "device/attention.cuh");
-INVAR_EMBED(invar_cuda_text_attention_job, "device/attention_job.h");
-INVAR_EMBED(invar_cuda_text_attention_float, "device/attention_float.cu");
-INVAR_EMBED(invar_cuda_text_attention_merge, "device/attention_merge.cu");
-
-static const invar_cuda_source probe = { "probe.cu", invar_cuda_text_probe, "invar_probe" };
-const invar_cuda_source invar_cuda_attention_float = { "attention_float.cu", invar_cuda_text_attention_float,
-                                                       "invar_attention_float" };
-const invar_cuda_source invar_cuda_attention_merge = { "attention_merge.cu", invar_cuda_text_attention_merge,
-                                                       "invar_attention_merge" };
-const invar_cuda_source *const invar_cuda_sources[] = { &probe, &invar_cuda_attention_float, &invar_cuda_attention_merge, NULL };
-
-static const invar_nvrtc_header headers[] = { { "base.cuh", invar_cuda_text_base },
-                                             { "attention_job.h", invar_cuda_text_attention_job },
-                                             { "attention.cuh", invar_cuda_text_attention } };
-enum { HEADERS = sizeof headers / sizeof *headers };
+/* ---- images ----------------------------------------------------------------------------------------- */
 
 invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
-                              char **image, size_t *size) {
+                              char **image, size_t *size, char **log) {
     const invar_nvrtc *nvrtc;
     INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
-    return invar_nvrtc_compile(nvrtc, source->file, source->text, headers, HEADERS, target, defines, operation, image, size);
+    return invar_nvrtc_compile(nvrtc, source->file, source->text, invar_cuda_headers, invar_cuda_header_count, target, defines,
+                               operation, image, size, log);
 }
 
 /* Everything that the image depends on. */
@@ -53,7 +32,7 @@ static void image_name(char name[INVAR_SHA256_HEX + 8], const invar_cuda_source 
     invar_sha256_add_string(&hash, target);
     invar_sha256_add_string(&hash, defines);
     invar_sha256_add_string(&hash, source->text);
-    for (int i = 0; i < HEADERS; i++) invar_sha256_add_string(&hash, headers[i].text);
+    for (int i = 0; i < invar_cuda_header_count; i++) invar_sha256_add_string(&hash, invar_cuda_headers[i].text);
     invar_sha256_end(&hash, digest);
     invar_sha256_hex(digest, key);
     snprintf(name, INVAR_SHA256_HEX + 8, "%s.cubin", key);
@@ -77,7 +56,7 @@ static invar_status get_image(const invar_cuda_device *device, const invar_cuda_
         *image = entry.data;
         entry.data = NULL;
     } else if (status == INVAR_OK) {
-        status = invar_cuda_build(source, defines, target, operation, image, &size);
+        status = invar_cuda_build(source, defines, target, operation, image, &size, NULL);
         if (status == INVAR_OK && invar_cache_put(&cache, name, *image, size)) invar_cache_trim(&cache, INVAR_CACHE_LIMIT);
     }
     invar_cache_entry_close(&entry);

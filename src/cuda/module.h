@@ -3,15 +3,36 @@
 #define INVAR_CUDA_MODULE_H
 
 #include "cuda/driver.h"
+#include "cuda/nvrtc.h"
+
+enum { INVAR_CUDA_DEFINES = 512 }; /* bytes of the words that specialise a program, a NUL included */
+
+/* Fills in the words of specialisation i on a GPU of this compute capability, as a launch there would name them: those that differ
+ * in more than a number that registers and shared memory do not depend on. False past the last, and from 0 on where the program
+ * is not used on such a GPU. */
+typedef bool invar_cuda_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]);
 
 /* A program of device/, embedded as text, with one __global__ function, whose one parameter is a struct by value. */
 typedef struct invar_cuda_source {
     const char *file, *text;
     const char *entry; /* the function's name */
+    invar_cuda_variant *variant;
 } invar_cuda_source;
+
+/* invar_cuda_<name> of each row, and the function that lists its specialisations. */
+#define INVAR_CUDA_HEADER(name, file)
+#define INVAR_CUDA_PROGRAM(name, file, entry)            \
+    extern const invar_cuda_source invar_cuda_##name;    \
+    invar_cuda_variant invar_cuda_##name##_variant;
+#include "cuda/programs.def"
+#undef INVAR_CUDA_PROGRAM
+#undef INVAR_CUDA_HEADER
 
 /* Every program; NULL behind the last. */
 extern const invar_cuda_source *const invar_cuda_sources[];
+/* What they include. */
+extern const invar_nvrtc_header invar_cuda_headers[];
+extern const int invar_cuda_header_count;
 
 typedef struct invar_cuda_launch {
     const invar_cuda_source *source;
@@ -27,9 +48,10 @@ typedef struct invar_cuda_launch {
 invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cuda_launch *launch, void *stream,
                                 const char *operation);
 
-/* Compiles it for `target` ("sm_90a") without a GPU: *image is to be freed. */
+/* Compiles it for `target` ("sm_90a") without a GPU. *image is to be freed, and *log, what the compiler said, where it is asked for
+ * (log: NULL otherwise). */
 invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
-                              char **image, size_t *size);
+                              char **image, size_t *size, char **log);
 
 /* Device memory that work on the stream may use from then on; given back, work that is enqueued may still use it. */
 invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **memory, size_t bytes, void *stream,

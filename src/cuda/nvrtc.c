@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef struct program *nvrtc_program;
-enum { MAX_HEADERS = 8, MAX_OPTIONS = 64, MAX_ARCHITECTURES = 64 };
+enum { MAX_OPTIONS = 64, MAX_ARCHITECTURES = 64 };
 
 struct invar_nvrtc {
     int (*nvrtcVersion)(int *major, int *minor);
@@ -90,6 +90,8 @@ invar_status invar_nvrtc_get(const invar_nvrtc **nvrtc, const char *operation) {
 
 int invar_nvrtc_version(const invar_nvrtc *nvrtc) { return nvrtc->version; }
 
+int invar_nvrtc_newest(const invar_nvrtc *nvrtc) { return nvrtc->architectures[nvrtc->architecture_count - 1]; }
+
 /* ---- compiling ------------------------------------------------------------------------------------ */
 
 static const char machine_code[] = "sm_"; /* how such a target begins */
@@ -122,12 +124,18 @@ static int fill_options(const char *options[MAX_OPTIONS], char *target, char *wo
     return count;
 }
 
+/* What the compiler said, to be freed; NULL where it said nothing. */
+static char *take_log(const invar_nvrtc *nvrtc, nvrtc_program program) {
+    size_t size = 0;
+    if (!program || nvrtc->nvrtcGetProgramLogSize(program, &size) || size <= 1) return NULL;
+    char *log = malloc(size);
+    if (log && nvrtc->nvrtcGetProgramLog(program, log)) *log = 0;
+    return log;
+}
+
 /* The log, or the error's own words, into the sentence. */
 static invar_status fail(const invar_nvrtc *nvrtc, nvrtc_program program, int result, const char *name, const char *operation) {
-    size_t size = 0;
-    char *log = NULL;
-    if (program && !nvrtc->nvrtcGetProgramLogSize(program, &size) && size > 1 && (log = malloc(size)))
-        if (nvrtc->nvrtcGetProgramLog(program, log)) *log = 0;
+    char *log = take_log(nvrtc, program);
     invar_status status = invar_fail(INVAR_ERROR_COMPILE, "%s: %s did not compile: %s%s%s", operation, name,
                                      nvrtc->nvrtcGetErrorString(result), log ? "\n" : "", log ? log : "");
     free(log);
@@ -146,8 +154,8 @@ static int take_image(const invar_nvrtc *nvrtc, nvrtc_program program, bool mach
 
 invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, const char *text,
                                  const invar_nvrtc_header *headers, int header_count, const char *target,
-                                 const char *defines, const char *operation, char **image, size_t *size) {
-    const char *texts[MAX_HEADERS], *names[MAX_HEADERS], *options[MAX_OPTIONS];
+                                 const char *defines, const char *operation, char **image, size_t *size, char **log) {
+    const char *texts[INVAR_NVRTC_HEADERS], *names[INVAR_NVRTC_HEADERS], *options[MAX_OPTIONS];
     char architecture[INVAR_NVRTC_TARGET + 32], words[1024];
     for (int i = 0; i < header_count; i++) texts[i] = headers[i].text, names[i] = headers[i].name;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", target);
@@ -159,6 +167,7 @@ invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, con
     if (!result) result = nvrtc->nvrtcCompileProgram(program, option_count, options);
     if (!result) result = take_image(nvrtc, program, !strncmp(target, machine_code, strlen(machine_code)), image, size);
     invar_status status = result ? fail(nvrtc, program, result, name, operation) : INVAR_OK;
+    if (log) *log = status == INVAR_OK ? take_log(nvrtc, program) : NULL;
     if (program) nvrtc->nvrtcDestroyProgram(&program);
     return status;
 }

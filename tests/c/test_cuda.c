@@ -34,7 +34,7 @@ static void errors_carry_the_log(void) {
     size_t size = 0;
     if (!nvrtc) return;
     const char *text = "extern \"C\" __global__ void f(int *p) {\n    *p = unknown;\n}\n";
-    CHECK_FAILS(invar_nvrtc_compile(nvrtc, "wrong.cu", text, NULL, 0, "sm_90a", "", "test", &image, &size), INVAR_ERROR_COMPILE,
+    CHECK_FAILS(invar_nvrtc_compile(nvrtc, "wrong.cu", text, NULL, 0, "sm_90a", "", "test", &image, &size, NULL), INVAR_ERROR_COMPILE,
                 "wrong.cu(2): error: identifier \"unknown\" is undefined");
 }
 
