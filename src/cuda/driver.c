@@ -1,8 +1,10 @@
 /* Opening the CUDA driver, and the devices that it shows. Nothing is locked, so nothing stays locked across a fork: two threads that
- * come first both open the driver, or prepare a device, and one of the results is kept. */
+ * come first both open the driver, or prepare a device, and one of the results is kept. A forked child is told that it cannot use
+ * what it inherits. */
 #include "cuda/driver.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,7 @@ enum { /* CUdevice_attribute */
     ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
     ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97
 };
-enum { RESULT_OUT_OF_MEMORY = 2 };
+enum { RESULT_OUT_OF_MEMORY = 2, RESULT_NOT_INITIALIZED = 3 };
 
 /* ---- the driver ------------------------------------------------------------------------------------ */
 
@@ -26,6 +28,12 @@ typedef struct opened {
 } opened;
 
 static _Atomic(opened *) the_driver;
+
+static const char in_a_child[] = "this process was forked from one that had started CUDA, and cannot use it: start the other process "
+                                 "anew (in Python, multiprocessing's 'spawn')";
+static atomic_bool inherited; /* the_driver was started by a parent of this process */
+static void note_fork(void) { atomic_store(&inherited, atomic_load(&the_driver) != NULL); }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, note_fork); }
 
 /* The object pointer that dlsym gives, as a function of whatever type `function` has. */
 static bool find(void *library, const char *name, void *function) {
@@ -41,8 +49,8 @@ static bool find_all(void *library, invar_cuda_driver *d) {
     return FIND(cuInit) && FIND(cuDriverGetVersion) && FIND(cuGetErrorName) && FIND(cuGetErrorString) &&
            FIND(cuDeviceGetCount) && FIND(cuDeviceGet) && FIND(cuDeviceGetName) && FIND(cuDeviceGetAttribute) &&
            FIND(cuDevicePrimaryCtxRetain) && FIND_V2(cuCtxPushCurrent) && FIND_V2(cuCtxPopCurrent) &&
-           FIND(cuModuleLoadData) && FIND(cuModuleGetFunction) && FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) &&
-           FIND(cuMemAllocAsync) && FIND(cuMemFreeAsync);
+           FIND(cuModuleLoadData) && FIND(cuModuleUnload) && FIND(cuModuleGetFunction) && FIND(cuFuncGetAttribute) &&
+           FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) && FIND(cuMemAllocAsync) && FIND(cuMemFreeAsync);
 #undef FIND
 #undef FIND_V2
 }
@@ -67,7 +75,9 @@ static void open_driver(opened *made) {
     CUresult result = driver->cuInit(0);
     if (!result) result = driver->cuDriverGetVersion(&driver->version);
     if (!result) result = driver->cuDeviceGetCount(&made->devices);
-    if (result)
+    if (result == RESULT_NOT_INITIALIZED) /* what it tells a child whose parent started it by other means, as PyTorch */
+        snprintf(made->reason, sizeof made->reason, "%s", in_a_child);
+    else if (result)
         snprintf(made->reason, sizeof made->reason, "the NVIDIA driver does not start: %.200s", words_of(driver, result));
     else if (!made->devices)
         snprintf(made->reason, sizeof made->reason, "the NVIDIA driver shows no GPU");
@@ -75,8 +85,10 @@ static void open_driver(opened *made) {
 
 /* NULL when out of memory. */
 static const opened *get_driver(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     opened *known = atomic_load(&the_driver);
     if (known) return known;
+    pthread_once(&once, watch_forks);
     opened *made = calloc(1, sizeof *made);
     if (!made) return NULL;
     open_driver(made);
@@ -87,8 +99,9 @@ static const opened *get_driver(void) {
 
 int invar_cuda_count(char *reason, size_t reason_size) {
     const opened *found = get_driver();
-    snprintf(reason, reason_size, "%s", found ? found->reason : "out of memory");
-    return found && !*found->reason ? found->devices : 0;
+    const char *why = !found ? "out of memory" : !*found->reason && atomic_load(&inherited) ? in_a_child : found->reason;
+    snprintf(reason, reason_size, "%s", why);
+    return *why ? 0 : found->devices;
 }
 
 invar_status invar_cuda_check(const invar_cuda_driver *driver, CUresult result, const char *what, const char *operation) {

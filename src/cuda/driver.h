@@ -27,7 +27,9 @@ typedef struct invar_cuda_driver {
     CUresult (*cuCtxPushCurrent)(CUcontext context);
     CUresult (*cuCtxPopCurrent)(CUcontext *context);
     CUresult (*cuModuleLoadData)(CUmodule *module, const void *image);
+    CUresult (*cuModuleUnload)(CUmodule module);
     CUresult (*cuModuleGetFunction)(CUfunction *function, CUmodule module, const char *name);
+    CUresult (*cuFuncGetAttribute)(int *value, int attribute, CUfunction function);
     CUresult (*cuFuncSetAttribute)(CUfunction function, int attribute, int value);
     CUresult (*cuLaunchKernel)(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                                unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments,
@@ -48,7 +50,8 @@ typedef struct invar_cuda_device {
     int shared_most;       /* bytes of shared memory that a block may ask for */
 } invar_cuda_device;
 
-/* GPUs that the driver shows; 0, with the reason, where there is no driver or it does not start. */
+/* GPUs that the driver shows; 0, with the reason, where there is no driver, or it does not start, or this process was forked from
+ * one that had started it: CUDA does not live through that. */
 int invar_cuda_count(char *reason, size_t reason_size);
 
 /* Device `id`, prepared at its first use. INVAR_ERROR_DEVICE without a driver or such a device, or where the device is older

@@ -30,6 +30,7 @@ static void image_name(char name[INVAR_SHA256_HEX + 8], const invar_cuda_source 
     invar_sha256_add_string(&hash, invar_version());
     invar_sha256_add_string(&hash, version);
     invar_sha256_add_string(&hash, target);
+    invar_sha256_add_string(&hash, invar_nvrtc_options);
     invar_sha256_add_string(&hash, defines);
     invar_sha256_add_string(&hash, source->text);
     for (int i = 0; i < invar_cuda_header_count; i++) invar_sha256_add_string(&hash, invar_cuda_headers[i].text);
@@ -84,13 +85,38 @@ static const loaded *find_loaded(const invar_cuda_device *device, const invar_cu
     return found;
 }
 
-enum { SHARED_WITHOUT_ASKING = 48 << 10, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
+enum { ATTRIBUTE_SHARED_SIZE_BYTES = 1, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
+
+/* The function of an image. A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
+static CUresult load_image(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
+    const invar_cuda_driver *driver = device->driver;
+    CUmodule module;
+    int own = 0;
+    CUresult error = driver->cuModuleLoadData(&module, image);
+    if (error) return error;
+    error = driver->cuModuleGetFunction(function, module, entry);
+    if (!error) error = driver->cuFuncGetAttribute(&own, ATTRIBUTE_SHARED_SIZE_BYTES, *function);
+    if (!error)
+        error = driver->cuFuncSetAttribute(*function, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, device->shared_most - own);
+    if (error) driver->cuModuleUnload(module);
+    return error;
+}
+
+/* A driver that is older than the compiler is the usual reason. */
+static invar_status refused(const invar_cuda_device *device, CUresult error, const char *operation) {
+    const int driver = device->driver->version;
+    const invar_nvrtc *nvrtc;
+    char what[128];
+    INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
+    const int compiler = invar_nvrtc_version(nvrtc);
+    snprintf(what, sizeof what, "loading a kernel of NVRTC %d.%d into a driver for CUDA %d.%d", compiler / 1000,
+             compiler % 1000 / 10, driver / 1000, driver % 1000 / 10);
+    return invar_cuda_check(device->driver, error, what, operation);
+}
 
 static invar_status load(const invar_cuda_device *device, const invar_cuda_launch *launch, const char *operation,
                          const loaded **result) {
-    const invar_cuda_driver *driver = device->driver;
     char *image = NULL;
-    CUmodule module;
     INVAR_TRY(get_image(device, launch->source, launch->defines, operation, &image));
     const size_t length = strlen(launch->defines) + 1;
     loaded *made = malloc(sizeof *made + length);
@@ -98,14 +124,11 @@ static invar_status load(const invar_cuda_device *device, const invar_cuda_launc
         free(image);
         return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     }
-    CUresult error = driver->cuModuleLoadData(&module, image);
-    if (!error) error = driver->cuModuleGetFunction(&made->function, module, launch->source->entry);
-    if (!error && launch->shared > SHARED_WITHOUT_ASKING)
-        error = driver->cuFuncSetAttribute(made->function, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)launch->shared);
+    CUresult error = load_image(device, image, launch->source->entry, &made->function);
     free(image);
     if (error) {
         free(made);
-        return invar_cuda_check(driver, error, "loading a kernel", operation);
+        return refused(device, error, operation);
     }
     made->device = device;
     made->source = launch->source;
@@ -141,6 +164,8 @@ invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **mem
                                      const char *operation) {
     CUcontext popped;
     CUdeviceptr address = 0;
+    *memory = NULL;
+    if (!bytes) return INVAR_OK;
     INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
     CUresult error = device->driver->cuMemAllocAsync(&address, bytes, stream);
     device->driver->cuCtxPopCurrent(&popped);
@@ -150,7 +175,7 @@ invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **mem
 
 void invar_cuda_scratch_give(const invar_cuda_device *device, void *memory, void *stream) {
     CUcontext popped;
-    if (device->driver->cuCtxPushCurrent(device->context)) return;
+    if (!memory || device->driver->cuCtxPushCurrent(device->context)) return;
     device->driver->cuMemFreeAsync((CUdeviceptr)(uintptr_t)memory, stream);
     device->driver->cuCtxPopCurrent(&popped);
 }

@@ -53,7 +53,8 @@ invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cud
 invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
                               char **image, size_t *size, char **log);
 
-/* Device memory that work on the stream may use from then on; given back, work that is enqueued may still use it. */
+/* Device memory that work on the stream may use from then on, NULL for 0 bytes; given back, work that is enqueued may still use
+ * it. */
 invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **memory, size_t bytes, void *stream,
                                      const char *operation);
 void invar_cuda_scratch_give(const invar_cuda_device *device, void *memory, void *stream);

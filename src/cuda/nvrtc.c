@@ -9,7 +9,11 @@
 #include <string.h>
 
 typedef struct program *nvrtc_program;
-enum { MAX_OPTIONS = 64, MAX_ARCHITECTURES = 64 };
+enum { MAX_WORDS = 1024 /* bytes of them */, MAX_OPTIONS = MAX_WORDS / 2 + 8, MAX_ARCHITECTURES = 64 };
+enum { RESULT_OUT_OF_MEMORY = 1 };
+
+/* No multiplication is fused with an addition by the compiler. */
+const char invar_nvrtc_options[] = "--std=c++17 --fmad=false";
 
 struct invar_nvrtc {
     int (*nvrtcVersion)(int *major, int *minor);
@@ -113,14 +117,9 @@ invar_status invar_nvrtc_target(const invar_nvrtc *nvrtc, int major, int minor, 
     return INVAR_OK;
 }
 
-/* The words of defines become options, cut in `words`, a copy of them. */
-static int fill_options(const char *options[MAX_OPTIONS], char *target, char *words) {
-    int count = 0;
-    options[count++] = target;
-    options[count++] = "--std=c++17";
-    options[count++] = "--fmad=false"; /* no multiplication is fused with an addition by the compiler */
-    for (char *rest = NULL, *word = strtok_r(words, " ", &rest); word && count < MAX_OPTIONS; word = strtok_r(NULL, " ", &rest))
-        options[count++] = word;
+/* Words become options, cut in `words`. */
+static int add_options(const char *options[MAX_OPTIONS], int count, char *words) {
+    for (char *rest = NULL, *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) options[count++] = word;
     return count;
 }
 
@@ -136,6 +135,10 @@ static char *take_log(const invar_nvrtc *nvrtc, nvrtc_program program) {
 /* The log, or the error's own words, into the sentence. */
 static invar_status fail(const invar_nvrtc *nvrtc, nvrtc_program program, int result, const char *name, const char *operation) {
     char *log = take_log(nvrtc, program);
+    if (result == RESULT_OUT_OF_MEMORY) {
+        free(log);
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: NVRTC ran out of memory on %s", operation, name);
+    }
     invar_status status = invar_fail(INVAR_ERROR_COMPILE, "%s: %s did not compile: %s%s%s", operation, name,
                                      nvrtc->nvrtcGetErrorString(result), log ? "\n" : "", log ? log : "");
     free(log);
@@ -146,7 +149,7 @@ static int take_image(const invar_nvrtc *nvrtc, nvrtc_program program, bool mach
     int result = machine ? nvrtc->nvrtcGetCUBINSize(program, size) : nvrtc->nvrtcGetPTXSize(program, size);
     if (result) return result;
     *image = malloc(*size);
-    if (!*image) return 1; /* NVRTC_ERROR_OUT_OF_MEMORY */
+    if (!*image) return RESULT_OUT_OF_MEMORY;
     result = machine ? nvrtc->nvrtcGetCUBIN(program, *image) : nvrtc->nvrtcGetPTX(program, *image);
     if (result) free(*image);
     return result;
@@ -156,12 +159,14 @@ invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, con
                                  const invar_nvrtc_header *headers, int header_count, const char *target,
                                  const char *defines, const char *operation, char **image, size_t *size, char **log) {
     const char *texts[INVAR_NVRTC_HEADERS], *names[INVAR_NVRTC_HEADERS], *options[MAX_OPTIONS];
-    char architecture[INVAR_NVRTC_TARGET + 32], words[1024];
+    char architecture[INVAR_NVRTC_TARGET + 32], words[MAX_WORDS];
     for (int i = 0; i < header_count; i++) texts[i] = headers[i].text, names[i] = headers[i].name;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", target);
-    if (snprintf(words, sizeof words, "%s", defines) >= (int)sizeof words)
-        return invar_fail(INVAR_ERROR_COMPILE, "%s: %s: expected options of at most %zu characters", operation, name, sizeof words - 1);
-    int option_count = fill_options(options, architecture, words);
+    if (snprintf(words, sizeof words, "%s %s", invar_nvrtc_options, defines) >= (int)sizeof words)
+        return invar_fail(INVAR_ERROR_COMPILE, "%s: %s: expected options of at most %zu characters", operation, name,
+                          sizeof words - sizeof invar_nvrtc_options - 1);
+    options[0] = architecture;
+    const int option_count = add_options(options, 1, words);
     nvrtc_program program = NULL;
     int result = nvrtc->nvrtcCreateProgram(&program, text, name, header_count, texts, names);
     if (!result) result = nvrtc->nvrtcCompileProgram(program, option_count, options);

@@ -29,6 +29,9 @@ enum { INVAR_NVRTC_TARGET = 32, INVAR_NVRTC_HEADERS = 32 /* at most, of a progra
 invar_status invar_nvrtc_target(const invar_nvrtc *nvrtc, int major, int minor, char target[INVAR_NVRTC_TARGET],
                                 const char *operation);
 
+/* The options that every program is compiled with. */
+extern const char invar_nvrtc_options[];
+
 /* Compiles text; defines are words as in "-DTYPE=float -DCENTRED=1". *image, to be freed, is what cuModuleLoadData takes; so is
  * *log, what the compiler says of a program that it takes (log: NULL where that is not asked for; *log is NULL where it said
  * nothing). INVAR_ERROR_COMPILE with the log in the sentence. */

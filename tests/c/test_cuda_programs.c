@@ -72,7 +72,8 @@ static void compile(job *todo) {
         if (asprintf(&todo->failure, "%s %s: %.*s", target, defines, SENTENCE, invar_last_error()) < 0) abort();
         return;
     }
-    if ((wrong = wrong_in(log)) &&
+    wrong = memmem(image, size, todo->source->entry, strlen(todo->source->entry)) ? wrong_in(log) : "no function of the entry's name";
+    if (wrong &&
         asprintf(&todo->failure, "%s %s %s: %s:\n%.*s", target, todo->source->file, defines, wrong, SENTENCE, log ? log : "") < 0)
         abort();
     todo->used = (usage){ most(log ? log : "", " registers"), most(log ? log : "", " bytes smem") };
