@@ -13,6 +13,7 @@ enum {
     ENOUGH_BLOCKS = 512,     /* that a batch is cut into by splits: four for each multiprocessor of the largest GPUs */
     FEW_BLOCKS = 64,         /* tiles of a batch up to which keys are split */
     LEAST_SPLIT = 128,       /* keys */
+    SPLIT_ROWS = 64,         /* of the tiles that are counted for that */
     TILE_KEYS = 64,
     SCRATCH_BUDGET = 64 << 20, /* floats of parts at once, as far as whole batches allow: 256 MiB */
     MOST_SIZE = 1 << 30,     /* rows of a unit, and queries and keys together */
@@ -123,8 +124,8 @@ bool invar_cuda_attention_float_variant(int i, int major, int minor, char define
         { 8, 128, 128, F32, F32, F32, 1, NONE, 0 },          { 8, 64, 64, F32, F32, F32, 1, F32, 0 },
         { 8, 128, 128, F32, F32, F32, 1, INVAR_CUDA_BOOL, 1 }, { 8, 128, 128, F32, F32, F32, 0, BF16, 1 },
         { 4, 256, 256, F32, F32, F32, 1, NONE, 0 },          { 4, 256, 256, BF16, BF16, BF16, 0, F32, 1 },
-        { 4, 192, 128, F16, F16, F16, 0, NONE, 0 },          { 2, 128, 128, F16, F16, F16, 0, INVAR_CUDA_BOOL, 0 },
-        { 1, 256, 256, F32, F32, F32, 1, F16, 0 },           { 1, 4, 64, F32, BF16, F16, 0, NONE, 1 },
+        { 4, 192, 128, F16, F16, F16, 0, NONE, 0 },          { 2, 256, 256, F16, F16, F16, 0, INVAR_CUDA_BOOL, 0 },
+        { 1, 256, 256, F32, F32, F32, 1, F16, 0 },           { 1, 32, 64, F32, BF16, F16, 0, NONE, 1 },
     };
     (void)major, (void)minor;
     if (i >= (int)(sizeof words / sizeof *words)) return false;
@@ -140,7 +141,7 @@ bool invar_cuda_attention_merge_variant(int i, int major, int minor, char define
 
 static void cut_float(cut *c, const invar_attention_call *call) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    const int key_dim = call->key_dim > 4 ? round_up(call->key_dim, 4) : 4;
+    const int key_dim = call->key_dim > 32 ? round_up(call->key_dim, 32) : 32;
     const int value_dim = call->value_dim > 64 ? round_up(call->value_dim, 64) : 64;
     const int most = key_dim > 128 || value_dim > 128 ? 4 : 8, wide = key_dim > value_dim ? key_dim : value_dim;
     const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
@@ -156,10 +157,69 @@ static void cut_float(cut *c, const invar_attention_call *call) {
     write_float_words(c->defines, &words);
 }
 
+typedef struct half_words {
+    int type; /* an invar_float_type */
+    int key_dim, value_dim, warps, strips, keys, copies, mask, softcap, positive; /* as attention_half.cu tells */
+} half_words;
+
+static void write_half_words(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DWARPS=%d -DSTRIPS=%d -DKEYS=%d -DCOPIES=%d -DRESIDENT=%d -DMASK_KIND=%d -DSOFTCAP=%d "
+             "-DPOSITIVE=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->warps, w->strips, w->keys,
+             w->copies, w->warps > 1 ? 2 : 1, w->mask, w->softcap, w->positive);
+}
+
+/* Two strips of 16 rows a warp take each K and V from shared memory half as often, where the registers suffice: compilers for
+ * compute capability 10 and newer need some more of them. */
+static int most_strips(const half_words *w, int major) {
+    const int most = w->key_dim > w->value_dim ? w->key_dim : w->value_dim;
+    return w->copies && w->mask < 0 && most <= (major < 10 ? 128 : 64) ? 2 : 1;
+}
+
+/* As above: each tile with the widest heads it serves, and each branch once. */
+bool invar_cuda_attention_half_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1 };
+    static const half_words words[] = {
+        { BF16, 128, 128, 4, 2, 64, 1, NONE, 0, 1 },            { F16, 64, 64, 4, 2, 64, 1, NONE, 0, 1 },
+        { BF16, 96, 96, 4, 2, 64, 1, NONE, 1, 1 },              { F16, 128, 128, 4, 2, 64, 1, NONE, 0, 0 },
+        { BF16, 128, 128, 4, 1, 64, 1, INVAR_CUDA_BF16, 0, 1 }, { F16, 128, 128, 4, 1, 64, 0, INVAR_CUDA_BOOL, 1, 1 },
+        { BF16, 256, 256, 4, 1, 32, 1, NONE, 0, 1 },            { F16, 256, 256, 4, 1, 32, 0, INVAR_CUDA_F16, 1, 0 },
+        { BF16, 128, 128, 1, 1, 64, 1, NONE, 0, 1 },            { F16, 256, 256, 1, 1, 32, 0, INVAR_CUDA_BOOL, 1, 1 },
+    };
+    half_words chosen;
+    (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    chosen = words[i];
+    if (chosen.strips > most_strips(&chosen, major)) chosen.strips = 1;
+    write_half_words(defines, &chosen);
+    return true;
+}
+
+/* Features in shared memory, of few programs: whole 32, beyond 128 whole 64. */
+static int padded(int64_t features) { return features <= 32 ? 32 : round_up(features, features > 128 ? 64 : 32); }
+
+/* Keys a tile follow the features alone, so that a row's bits depend on nothing else. */
+static void cut_half(cut *c, const invar_attention_call *call, int major) {
+    const int64_t unit_rows = invar_attention_unit_rows(call);
+    const int key_dim = padded(call->key_dim), value_dim = padded(call->value_dim);
+    const bool wide = key_dim > 128 || value_dim > 128;
+    const bool copied = copies(call, &call->q, call->key_dim) && copies(call, &call->k, call->key_dim) &&
+                        copies(call, &call->v, call->value_dim);
+    const int warps = unit_rows <= 16 ? 1 : 4, keys = wide ? 32 : TILE_KEYS;
+    half_words words = { (int)call->type, key_dim, value_dim, warps, 1, keys, copied,
+                         call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0, call->score_scale > 0 };
+    if (unit_rows > 64) words.strips = most_strips(&words, major);
+    c->source = &invar_cuda_attention_half;
+    c->rows = 16 * warps * words.strips;
+    c->threads = 32 * (unsigned)warps;
+    c->shared = 2 * (unsigned)((c->rows + keys) * (key_dim + 8) + keys * (value_dim + 8));
+    write_half_words(c->defines, &words);
+}
+
 /* Splits of a row's keys, and the batches whose parts fit the budget. */
 static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call) {
     const int64_t unit_rows = invar_attention_unit_rows(call), tiles = (unit_rows + c->rows - 1) / c->rows;
-    const int64_t blocks = tiles * call->kv_heads;
+    const int64_t blocks = (unit_rows + SPLIT_ROWS - 1) / SPLIT_ROWS * call->kv_heads; /* c->rows may follow strides */
     int64_t splits = blocks > 0 && blocks <= FEW_BLOCKS ? ENOUGH_BLOCKS / blocks : 1;
     int64_t keys = call->key_len > 0 ? (call->key_len + splits - 1) / splits : 1;
     keys = (keys + TILE_KEYS - 1) / TILE_KEYS * TILE_KEYS;
@@ -176,11 +236,13 @@ static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attentio
     c->workspace = sizeof(float) * (size_t)(c->batch_floats * (c->batches < call->batch ? c->batches : call->batch));
 }
 
-static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call, const char *operation) {
+static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call, int major,
+                         const char *operation) {
     memset(c, 0, sizeof *c);
     memset(job, 0, sizeof *job);
     INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
-    cut_float(c, call);
+    if (call->type == INVAR_F32) cut_float(c, call); /* promoted: q, k and v may be of any types */
+    else cut_half(c, call, major);
     cut_keys(c, job, call);
     int64_t blocks;
     if (__builtin_mul_overflow(call->kv_heads, (int64_t)job->tiles * job->splits, &blocks) || blocks > MOST_BLOCKS)
@@ -240,7 +302,8 @@ invar_status invar_cuda_attention_run(const invar_attention_call *call, invar_de
     cut c;
     bool planned;
     void *scratch = execution->workspace;
-    INVAR_TRY(plan(&c, &job, call, operation));
+    INVAR_TRY(invar_cuda_device_get(&gpu, device.id, operation));
+    INVAR_TRY(plan(&c, &job, call, gpu->major, operation));
     bare.workspace = NULL;
     INVAR_TRY(invar_run_begin(&checked, context, &bare, 0, 0, 0, operation, &planned));
     if (planned) {
@@ -250,7 +313,6 @@ invar_status invar_cuda_attention_run(const invar_attention_call *call, invar_de
     if (scratch && ((uintptr_t)scratch % 64 || execution->workspace_size < c.workspace))
         return invar_fail(INVAR_ERROR_MEMORY, "%s: execution.workspace: expected %zu bytes of the device, 64-byte aligned, got %zu",
                           operation, c.workspace, execution->workspace_size);
-    INVAR_TRY(invar_cuda_device_get(&gpu, device.id, operation));
     if (!call->batch || !call->kv_heads || !call->query_len) return INVAR_OK;
     const bool own = c.workspace && !scratch;
     if (own) INVAR_TRY(invar_cuda_scratch_take(gpu, &scratch, c.workspace, execution->stream, operation));

@@ -1,7 +1,7 @@
 /* Attention in float32 arithmetic, for element types of any mix: keys in tiles of 64, softmax streamed over them (Milakov &
  * Gimelshein, 2018; Dao et al., 2022). A thread holds ROWS rows and, of S, every sixteenth key, of O four in 64 columns.
  *
- * ROWS: rows a thread, 8 · ROWS a block. KDIM, VDIM: Dk rounded up to a multiple of 4 and Dv to one of 64, at least.
+ * ROWS: rows a thread, 8 · ROWS a block. KDIM, VDIM: Dk rounded up to a multiple of 32, Dv to one of 64.
  * Q_KIND, K_KIND, V_KIND: element types. VECTOR: q, k and v are float32 with rows that 16-byte copies may take. */
 #include "attention.cuh"
 
@@ -9,28 +9,21 @@ enum { THREADS = 128, KEYS = 64, COLUMNS = VDIM / 16, BLOCK_ROWS = 8 * ROWS, WID
 enum { Q_PITCH = KDIM + 4, K_PITCH = KDIM + 4, V_PITCH = VDIM, P_PITCH = KEYS + 4 };
 #define MASKED 0x80000000u /* the bits of -0, which no p has: a key that the row masks out */
 
-struct tile_rows {
-    const char *first;
-    long long stride, column_stride;
-    int count, columns;
-};
-
-/* Rows of numbers into shared memory as float, zeros behind the columns and rows that there are. */
-template <int KIND, int PADDED, int PITCH, int ROW_COUNT>
-__device__ __forceinline__ void load_rows(float *to, const tile_rows &rows) {
+/* KEYS rows of numbers into shared memory as float, zeros behind the `count` that there are and behind the columns. */
+template <int KIND, int PADDED, int PITCH>
+__device__ __forceinline__ void load_tile(float *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
 #if VECTOR
-    for (int i = threadIdx.x; i < ROW_COUNT * (PADDED / 4); i += THREADS) {
+    for (int i = threadIdx.x; i < KEYS * (PADDED / 4); i += THREADS) {
         const int row = i / (PADDED / 4), column = i % (PADDED / 4) * 4;
-        const bool there = row < rows.count && column < rows.columns;
-        const char *from = there ? rows.first + row * rows.stride + column * 4 : rows.first;
-        copy_16(to + row * PITCH + column, from, there ? 16 : 0);
+        const bool there = row < count && column < columns;
+        copy_16(to + row * PITCH + column, there ? from + row * x.row_stride + column * 4 : from, there ? 16 : 0);
     }
     copy_commit();
 #else
-    for (int i = threadIdx.x; i < ROW_COUNT * PADDED; i += THREADS) {
+    for (int i = threadIdx.x; i < KEYS * PADDED; i += THREADS) {
         const int row = i / PADDED, column = i % PADDED;
-        const bool there = row < rows.count && column < rows.columns;
-        to[row * PITCH + column] = there ? read_number(rows.first + row * rows.stride + column * rows.column_stride, KIND) : 0.0f;
+        const bool there = row < count && column < columns;
+        to[row * PITCH + column] = there ? read_number(from + row * x.row_stride + column * x.column_stride, KIND) : 0.0f;
     }
 #endif
 }
@@ -105,8 +98,11 @@ struct row_state {
 };
 
 /* Scores in base 2, -infinity where the row sees nothing. */
-__device__ __forceinline__ void mask_row(float s[4], const invar_cuda_attention &of, int length, int row, const char *mask, int key) {
+__device__ __forceinline__ void mask_row(float s[4], const invar_cuda_attention &of, int length, int row, char *mask, int key) {
     const key_range range = range_of(of, length, row / of.group);
+#if MASK_KIND >= 0
+    mask = row_of(of, of.mask, mask, row);
+#endif
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const int at = key + 16 * j;
@@ -185,7 +181,8 @@ __device__ __forceinline__ void store_row(const invar_cuda_attention_job &job, c
         *(float *)(batch_of(of, of.lse, at.batch) + head * of.lse.head_stride + query * of.lse.row_stride) = lse;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) invar_attention_float(const __grid_constant__ invar_cuda_attention_job job) {
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS > 2 || VDIM > 128 ? 2 : 3)
+invar_attention_float(const __grid_constant__ invar_cuda_attention_job job) {
     extern __shared__ __align__(16) float shared[];
     float *q = shared, *kv = q + BLOCK_ROWS * Q_PITCH, *p = kv + KEYS * (WIDTH + 4);
     const invar_cuda_attention &of = job.of;
@@ -196,6 +193,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) invar_attention_float(c
     const int head = at.kv_head * of.group;
     const char *k = batch_of(of, of.k, at.batch) + at.kv_head * of.k.head_stride;
     const char *v = batch_of(of, of.v, at.batch) + at.kv_head * of.v.head_stride;
+    char *mask = MASK_KIND < 0 ? nullptr : batch_of(of, of.mask, at.batch) + head * of.mask.head_stride; /* the unit's */
     row_state state[ROWS];
     float o[ROWS][COLUMNS], s[ROWS][4];
 #pragma unroll
@@ -210,19 +208,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) invar_attention_float(c
         const int count = length - key < KEYS ? length - key : KEYS;
         const bool partly = MASK_KIND >= 0 || key < range.all_first || key + KEYS > range.all_last;
         __syncthreads();
-        load_rows<K_KIND, KDIM, K_PITCH, KEYS>(kv, tile_rows{ k + key * of.k.row_stride, of.k.row_stride, of.k.column_stride, count, of.key_dim });
+        load_tile<K_KIND, KDIM, K_PITCH>(kv, k + key * of.k.row_stride, of.k, count, of.key_dim);
         copy_wait<0>();
         __syncthreads();
         score(s, q + y * ROWS * Q_PITCH, kv, x);
         __syncthreads();
-        load_rows<V_KIND, VDIM, V_PITCH, KEYS>(kv, tile_rows{ v + key * of.v.row_stride, of.v.row_stride, of.v.column_stride, count, of.value_dim });
+        load_tile<V_KIND, VDIM, V_PITCH>(kv, v + key * of.v.row_stride, of.v, count, of.value_dim);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            const int row = first + y * ROWS + r;
-            if (partly) {
-                const char *mask = MASK_KIND < 0 ? NULL : row_of(of, of.mask, batch_of(of, of.mask, at.batch) + head * of.mask.head_stride, row < rows ? row : rows - 1);
-                mask_row(s[r], of, length, row < rows ? row : rows - 1, mask, key + x);
-            } else
+            const int row = first + y * ROWS + r < rows ? first + y * ROWS + r : rows - 1;
+            if (partly) mask_row(s[r], of, length, row, mask, key + x);
+            else
 #pragma unroll
                 for (int j = 0; j < 4; j++) s[r][j] = in_base_2(of, s[r][j]);
             weigh_row(s[r], state[r], o[r], p + (y * ROWS + r) * P_PITCH, x);
