@@ -13,6 +13,14 @@
 
 /* ---- what the compiler said ------------------------------------------------------------------------ */
 
+/* Where there is none, the test is skipped; one that INVAR_NVRTC names must be one. */
+static bool find_nvrtc(const invar_nvrtc **nvrtc) {
+    const invar_status status = invar_nvrtc_get(nvrtc, "test");
+    if (status == INVAR_ERROR_COMPILE) check_skip("%s", invar_last_error());
+    else CHECK_OK(status);
+    return status == INVAR_OK;
+}
+
 typedef struct usage {
     int registers, shared; /* the most of any function; bytes of static shared memory */
 } usage;
@@ -126,10 +134,7 @@ static void add_jobs(int target) {
 static void every_specialisation_compiles_without_local_memory(void) {
     const invar_nvrtc *nvrtc;
     pthread_t other;
-    if (invar_nvrtc_get(&nvrtc, "test") != INVAR_OK) {
-        check_skip("%s", invar_last_error());
-        return;
-    }
+    if (!find_nvrtc(&nvrtc)) return;
     add_target(nvrtc, 8, 0);
     add_target(nvrtc, 9, 0);
     add_target(nvrtc, 10, 0);
@@ -153,10 +158,7 @@ static void local_memory_and_warnings_are_seen(void) {
         const char *text, *word;
     } cases[] = { { array, "stack frame" }, { unused, "warning" }, { good, NULL } };
     const invar_nvrtc *nvrtc;
-    if (invar_nvrtc_get(&nvrtc, "test") != INVAR_OK) {
-        check_skip("%s", invar_last_error());
-        return;
-    }
+    if (!find_nvrtc(&nvrtc)) return;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *image = NULL, *log = NULL;
         size_t size;
