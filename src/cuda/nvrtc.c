@@ -3,6 +3,7 @@
 #include "cuda/nvrtc.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,9 +52,22 @@ static bool find_all(void *library, invar_nvrtc *n) {
 #undef FIND
 }
 
+/* NVRTC asks the loader for its other half by name alone when it first compiles. Where the loader knows neither, as with a toolkit
+ * that was only unpacked, it finds the half beside it once that is loaded. */
+static void open_builtins(void *library, int major, int minor) {
+    struct link_map *map;
+    char path[1024];
+    if (dlinfo(library, RTLD_DI_LINKMAP, &map)) return;
+    const char *slash = strrchr(map->l_name, '/');
+    if (!slash) return;
+    const int length = snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%d.%d", (int)(slash - map->l_name), map->l_name, major, minor);
+    if (length < (int)sizeof path) dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
 static bool use(invar_nvrtc *nvrtc, void *library) {
     int major = 0, minor = 0;
     if (!library || !find_all(library, nvrtc) || nvrtc->nvrtcVersion(&major, &minor)) return false;
+    open_builtins(library, major, minor);
     nvrtc->version = 1000 * major + 10 * minor;
     int *count = &nvrtc->architecture_count;
     return !nvrtc->nvrtcGetNumSupportedArchs(count) && *count > 0 && *count <= MAX_ARCHITECTURES &&
@@ -73,6 +87,7 @@ static invar_status open_nvrtc(invar_nvrtc *nvrtc, const char *operation) {
         if (use(nvrtc, dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD))) return INVAR_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (use(nvrtc, dlopen(names[i], RTLD_NOW | RTLD_LOCAL))) return INVAR_OK;
+    if (use(nvrtc, dlopen("/usr/local/cuda/lib64/libnvrtc.so", RTLD_NOW | RTLD_LOCAL))) return INVAR_OK; /* where toolkits are unpacked */
     return invar_fail(INVAR_ERROR_COMPILE, "%s: expected NVRTC, CUDA's run-time compiler, got none: install the CUDA toolkit or "
                       "the Python package nvidia-cuda-nvrtc, or name its libnvrtc.so in INVAR_NVRTC", operation);
 }

@@ -9,7 +9,8 @@
 typedef struct invar_nvrtc invar_nvrtc;
 
 /* INVAR_NVRTC's library where it is set, else libnvrtc.so of the newest version that the loader finds, the process's own first
- * (PyTorch brings one). INVAR_ERROR_ENVIRONMENT where INVAR_NVRTC cannot be opened, INVAR_ERROR_COMPILE where there is none. */
+ * (PyTorch brings one), else the toolkit's in /usr/local/cuda. INVAR_ERROR_ENVIRONMENT where INVAR_NVRTC cannot be opened,
+ * INVAR_ERROR_COMPILE where there is none. */
 invar_status invar_nvrtc_get(const invar_nvrtc **nvrtc, const char *operation);
 
 /* 13000 for CUDA 13.0. */

@@ -1,49 +1,16 @@
 /* Tests of the way to a GPU without one: a driver and a compiler that only pretend (fake/) note what they are asked for. Each test is
  * a process of its own, because what a process has opened and loaded stays, and what it compiles goes to a folder of its own. */
 #define _GNU_SOURCE
-#include "check.h"
-#include "core/cache.h"
+#include "fake_case.h"
+
 #include "cuda/module.h"
-#include "fake/cuda.h"
-#include "fake/nvrtc.h"
-#include "jit/process.h"
 
 #include <dirent.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#define STREAM ((void *)0x1234)
-
-/* Whether it is true of a child process, which inherits nothing that this one has opened. */
-static bool in_child(bool (*test)(void)) {
-    int status = 0;
-    fflush(stdout);
-    pid_t child = fork();
-    if (!child) {
-        bool good = test();
-        good = CHECK(!fake_cuda.contexts, "%d contexts are still pushed", fake_cuda.contexts) && good;
-        good = CHECK(!fake_nvrtc.programs, "%d programs were not destroyed", fake_nvrtc.programs) && good;
-        fflush(stdout);
-        _exit(!good);
-    }
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) && !WEXITSTATUS(status);
-}
-#define IN_CHILD(test) CHECK(in_child(test), "see above")
-
-static char folder[INVAR_PATH_BYTES];
-
-static void with_empty_cache(void (*test)(void)) {
-    if (!CHECK(invar_temporary_folder(folder), "no temporary folder")) return;
-    setenv("INVAR_CACHE_DIR", folder, 1);
-    test();
-    unsetenv("INVAR_CACHE_DIR");
-    invar_temporary_folder_remove(folder);
-}
 
 /* ---- launches ---------------------------------------------------------------------------------------- */
 
@@ -54,7 +21,6 @@ typedef struct probe_job {
 
 static const invar_cuda_device *device(void) {
     const invar_cuda_device *found = NULL;
-    setenv("INVAR_NVRTC", FAKE_NVRTC, 1);
     return CHECK_OK(invar_cuda_device_get(&found, 0, "test")) ? found : NULL;
 }
 
@@ -110,7 +76,6 @@ static bool from_threads(void) {
     enum { THREADS = 4 };
     pthread_t threads[THREADS];
     bool failed[THREADS] = { false };
-    setenv("INVAR_NVRTC", FAKE_NVRTC, 1);
     for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, launch_often, &failed[i]);
     bool good = true;
     for (int i = 0; i < THREADS; i++) {

@@ -1,0 +1,151 @@
+/* Attention's launches on a pretended GPU: how they are cut never depends on the batch, every path gives its scratch back. */
+#define _GNU_SOURCE
+#include "fake_case.h"
+
+#include "cuda/device/attention_job.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct sizes {
+    int64_t query_heads, kv_heads, queries, keys, features;
+} sizes;
+
+typedef struct call {
+    check_array q, k, v, out;
+    invar_attention_options options;
+} call;
+
+static void on_device(check_array *array, invar_dtype dtype, int64_t batch, int64_t heads, int64_t rows, int64_t features) {
+    check_array_init(array, dtype, CHECK_SHAPE(batch, heads, rows, features));
+    array->tensor.device = (invar_device){ INVAR_DEVICE_CUDA, 0 };
+}
+
+static void begin(call *c, invar_dtype dtype, int64_t batch, const sizes *s) {
+    on_device(&c->q, dtype, batch, s->query_heads, s->queries, s->features);
+    on_device(&c->k, dtype, batch, s->kv_heads, s->keys, s->features);
+    on_device(&c->v, dtype, batch, s->kv_heads, s->keys, s->features);
+    on_device(&c->out, dtype, batch, s->query_heads, s->queries, s->features);
+    c->options = (invar_attention_options)INVAR_ATTENTION_OPTIONS_INIT;
+    c->options.execution.stream = STREAM;
+    fake_cuda_reset();
+    fake_cuda.job_bytes = sizeof(invar_cuda_attention_job);
+}
+
+static invar_status run(call *c) {
+    return invar_scaled_dot_product_attention(NULL, &c->out.tensor, NULL, &c->q.tensor, &c->k.tensor, &c->v.tensor, NULL, NULL, NULL,
+                                              &c->options);
+}
+
+static void end(call *c) {
+    check_array_free(&c->q), check_array_free(&c->k), check_array_free(&c->v), check_array_free(&c->out);
+}
+
+static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 }, { 4, 4, 3, 17, 80 }, { 2, 1, 16, 1000, 256 } };
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* The launches of one batch and of five differ in how many blocks there are, and in nothing that a row could see. */
+static bool same_cut(invar_dtype dtype, const sizes *s) {
+    call one, many;
+    static fake_cuda_state alone;
+    begin(&one, dtype, 1, s);
+    bool good = CHECK_OK(run(&one));
+    alone = fake_cuda;
+    begin(&many, dtype, 5, s);
+    good = CHECK_OK(run(&many)) && good;
+    good = CHECK(alone.launches == fake_cuda.launches && alone.launches, "%d and %d launches", alone.launches, fake_cuda.launches) && good;
+    for (int i = 0; i < alone.launches && good; i++) {
+        const fake_launch *a = &alone.launch[i], *b = &fake_cuda.launch[i];
+        invar_cuda_attention_job x, y;
+        memcpy(&x, a->job, sizeof x), memcpy(&y, b->job, sizeof y);
+        good = CHECK(!strcmp(a->function, b->function) && a->block[0] == b->block[0] && a->shared == b->shared, "%s", b->function) &&
+               CHECK(x.tiles == y.tiles && x.splits == y.splits && x.split_keys == y.split_keys, "tiles %d and %d, splits %d and %d",
+                     x.tiles, y.tiles, x.splits, y.splits) &&
+               CHECK(y.of.batch == 5 && y.batches == 5, "%lld batches", y.batches) &&
+               CHECK(i || b->grid[0] == 5 * a->grid[0], "%u and %u blocks", a->grid[0], b->grid[0]) &&
+               CHECK(a->stream == STREAM && b->stream == STREAM, "another stream");
+    }
+    good = CHECK(!fake_cuda.allocations && (!fake_cuda.allocated || fake_cuda.memory_stream == STREAM), "%d allocations",
+                 fake_cuda.allocations) && good;
+    end(&one), end(&many);
+    return good;
+}
+
+static bool cuts(void) {
+    const invar_dtype dtypes[] = { check_f32, check_f16, check_bf16 };
+    bool good = true;
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < CASES; i++)
+            if (!CHECK(same_cut(dtypes[t], &cases[i]), "type %d, case %d", t, i)) good = false;
+    return good;
+}
+
+/* Whatever call to the driver fails, scratch and context are given back, and the next call runs. */
+static bool each_failure(void) {
+    static const char *const functions[] = { "cuMemAllocAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
+    bool good = true;
+    call c;
+    begin(&c, check_f32, 2, &cases[0]);
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 2 && fake_cuda.allocated == 1, "%d launches", fake_cuda.launches);
+    for (int f = 0; f < 3 && good; f++)
+        for (int i = 0; i < 2; i++) {
+            fake_cuda_fail(functions[f], i, FAKE_OUT_OF_MEMORY);
+            const invar_status status = run(&c);
+            const bool reached = !fake_cuda.failing[0];
+            fake_cuda.failing[0] = 0;
+            good = CHECK(status == (reached ? INVAR_ERROR_MEMORY : INVAR_OK), "%s, call %d: %s", functions[f], i,
+                         invar_status_name(status)) &&
+                   CHECK(!fake_cuda.allocations && !fake_cuda.contexts, "%s, call %d", functions[f], i) && good;
+        }
+    good = CHECK_OK(run(&c)) && good;
+    end(&c);
+    return good;
+}
+
+/* The caller's workspace is used as it is, or refused; nothing is taken then. */
+static bool workspace(void) {
+    call c;
+    invar_plan plan = { .size = sizeof plan };
+    begin(&c, check_f32, 2, &cases[0]);
+    c.options.execution.plan = &plan;
+    bool good = CHECK_OK(run(&c)) && CHECK(plan.workspace > 0 && !fake_cuda.launches, "%zu bytes", plan.workspace);
+    c.options.execution.plan = NULL;
+    void *memory = aligned_alloc(64, (plan.workspace + 63) / 64 * 64);
+    c.options.execution.workspace = memory;
+    c.options.execution.workspace_size = plan.workspace - 1;
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_MEMORY, "execution.workspace") && good;
+    c.options.execution.workspace_size = plan.workspace;
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 2 && !fake_cuda.allocated, "%d allocated", fake_cuda.allocated) && good;
+    invar_cuda_attention_job job;
+    memcpy(&job, fake_cuda.launch[0].job, sizeof job);
+    good = CHECK(job.parts == memory, "the scratch is elsewhere") && good;
+    free(memory);
+    end(&c);
+    return good;
+}
+
+/* Nothing to compute, nothing launched; what CUDA devices do not take is refused by name. */
+static bool limits(void) {
+    call c;
+    begin(&c, check_f32, 0, &cases[0]);
+    bool good = CHECK_OK(run(&c)) && CHECK(!fake_cuda.launches, "%d launches", fake_cuda.launches);
+    end(&c);
+    begin(&c, check_f64, 1, &cases[0]);
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_DTYPE, "float64") && good;
+    end(&c);
+    begin(&c, check_f32, 1, &cases[0]);
+    c.k.tensor.device.id = 1;
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_DEVICE_MIX, "k") && good;
+    end(&c);
+    return good;
+}
+
+static void all(void) {
+    IN_CHILD(cuts);
+    IN_CHILD(each_failure);
+    IN_CHILD(workspace);
+    IN_CHILD(limits);
+}
+static void attention(void) { with_empty_cache(all); }
+
+CHECK_MAIN(CHECK_TEST(attention))
