@@ -29,7 +29,7 @@ static invar_status launch(const char *defines, unsigned shared) {
     const probe_job job = { words, 8 };
     const invar_cuda_launch wanted = { &invar_cuda_probe, defines, { 3, 2, 1 }, 64, shared, &job };
     const invar_cuda_device *gpu = device();
-    fake_cuda.job_bytes = sizeof job;
+    if (!fake_cuda.job_bytes) fake_cuda.job_bytes = sizeof job;
     return gpu ? invar_cuda_enqueue(gpu, &wanted, STREAM, "test") : INVAR_ERROR_DEVICE;
 }
 
@@ -76,6 +76,7 @@ static bool from_threads(void) {
     enum { THREADS = 4 };
     pthread_t threads[THREADS];
     bool failed[THREADS] = { false };
+    fake_cuda.job_bytes = sizeof(probe_job);
     for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, launch_often, &failed[i]);
     bool good = true;
     for (int i = 0; i < THREADS; i++) {

@@ -1,11 +1,14 @@
 /* The compiler that compiles nothing: nvrtc.h says what it is. Its functions are those that src/cuda/nvrtc.c names. */
 #include "nvrtc.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 fake_nvrtc_state fake_nvrtc;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of fake_nvrtc */
 
 typedef struct program {
     char image[1024];
@@ -37,23 +40,29 @@ EXPORT(int nvrtcCreateProgram(program **made, const char *text, const char *name
     for (int i = 0; i < headers; i++)
         if (!texts[i] || !names[i]) return 3; /* NVRTC_ERROR_INVALID_INPUT */
     *made = text ? calloc(1, sizeof **made) : NULL;
+    pthread_mutex_lock(&lock);
     fake_nvrtc.programs += *made != NULL;
+    pthread_mutex_unlock(&lock);
     return *made ? 0 : 1;
 }
 EXPORT(int nvrtcDestroyProgram(program **made)) {
     free(*made);
     *made = NULL;
+    pthread_mutex_lock(&lock);
     fake_nvrtc.programs--;
+    pthread_mutex_unlock(&lock);
     return 0;
 }
 EXPORT(int nvrtcCompileProgram(program *made, int options, const char *const *texts)) {
-    const int result = fake_nvrtc.result;
     size_t length = 0;
     for (int i = 0; i < options && length < sizeof made->image; i++)
         length += (size_t)snprintf(made->image + length, sizeof made->image - length, "%s ", texts[i]);
+    pthread_mutex_lock(&lock);
+    const int result = fake_nvrtc.result;
     memcpy(fake_nvrtc.options, made->image, sizeof made->image);
     fake_nvrtc.compiled++;
     fake_nvrtc.result = 0;
+    pthread_mutex_unlock(&lock);
     return result;
 }
 EXPORT(int nvrtcGetProgramLogSize(const program *made, size_t *size)) {
