@@ -10,7 +10,8 @@
 #include <stdio.h>
 
 enum {
-    ENOUGH_BLOCKS = 512,     /* that a batch is cut into by splits: four for each multiprocessor of the largest GPUs */
+    ENOUGH_BLOCKS = 512,     /* that a batch is cut into by splits: four for each multiprocessor of the largest GPUs. A merge takes as
+                              * many parts of a row */
     FEW_BLOCKS = 64,         /* tiles of a batch up to which keys are split */
     LEAST_SPLIT = 128,       /* keys */
     SPLIT_ROWS = 64,         /* of the tiles that are counted for that */
@@ -275,7 +276,7 @@ static invar_status launch(const cut *c, invar_cuda_attention_job *job, const in
                                       c->shared, job };
     INVAR_TRY(invar_cuda_enqueue(device, &whole, stream, operation));
     if (job->splits == 1) return INVAR_OK;
-    const invar_cuda_launch merge = { &invar_cuda_attention_merge, "", { (unsigned)((rows + 3) / 4), 1, 1 }, 128, 0, job };
+    const invar_cuda_launch merge = { &invar_cuda_attention_merge, "", { (unsigned)rows, 1, 1 }, 128, 0, job };
     return invar_cuda_enqueue(device, &merge, stream, operation);
 }
 

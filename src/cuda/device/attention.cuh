@@ -120,6 +120,7 @@ __device__ inline tile_range tile_range_of(const invar_cuda_attention_job &job, 
         if (range.first < begin) range.first = (int)(begin < range.last ? begin : range.last);
         if (range.last > end) range.last = (int)(end > range.first ? end : range.first);
     }
+    if (range.first == range.last) range.first = range.last = 0; /* no tile, not even the one that `first` lies in */
     return range;
 }
 
