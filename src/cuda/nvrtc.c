@@ -60,7 +60,8 @@ static void open_builtins(void *library, int major, int minor) {
     if (dlinfo(library, RTLD_DI_LINKMAP, &map)) return;
     const char *slash = strrchr(map->l_name, '/');
     if (!slash) return;
-    const int length = snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%d.%d", (int)(slash - map->l_name), map->l_name, major, minor);
+    const int length = snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%d.%d", (int)(slash - map->l_name), map->l_name, major,
+                                minor);
     if (length < (int)sizeof path) dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 
@@ -87,7 +88,8 @@ static invar_status open_nvrtc(invar_nvrtc *nvrtc, const char *operation) {
         if (use(nvrtc, dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD))) return INVAR_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (use(nvrtc, dlopen(names[i], RTLD_NOW | RTLD_LOCAL))) return INVAR_OK;
-    if (use(nvrtc, dlopen("/usr/local/cuda/lib64/libnvrtc.so", RTLD_NOW | RTLD_LOCAL))) return INVAR_OK; /* where toolkits are unpacked */
+    /* Where toolkits are unpacked. */
+    if (use(nvrtc, dlopen("/usr/local/cuda/lib64/libnvrtc.so", RTLD_NOW | RTLD_LOCAL))) return INVAR_OK;
     return invar_fail(INVAR_ERROR_COMPILE, "%s: expected NVRTC, CUDA's run-time compiler, got none: install the CUDA toolkit or "
                       "the Python package nvidia-cuda-nvrtc, or name its libnvrtc.so in INVAR_NVRTC", operation);
 }
