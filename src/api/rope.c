@@ -144,7 +144,8 @@ static void divide(rope_call *call) {
     call->task_positions = job->block * at_least_one(TASK_ELEMENTS / (rows * call->task_slices));
     call->position_tasks = pieces(job->length, call->task_positions);
     call->slice_tasks = pieces(job->slices, call->task_slices);
-    const int64_t threads = invar_run_threads(call->context, &call->options.execution), tasks = call->position_tasks * call->slice_tasks;
+    const int64_t threads = invar_run_threads(call->context, &call->options.execution);
+    const int64_t tasks = call->position_tasks * call->slice_tasks;
     if (threads == 1 || tasks >= EVEN_TASKS * threads || call->x.count < 2 * TASK_ELEMENTS) return;
     const int64_t even = pieces(call->position_tasks, threads) * threads;
     call->task_positions = job->block = pieces(job->length, even);

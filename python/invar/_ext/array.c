@@ -108,6 +108,48 @@ static bool take_memory(output *out, const char *operation, const char *argument
     return true;
 }
 
+/* A new array on like's GPU, where its library knows the streams that memory is in use on. */
+static PyObject *empty_beside(const array *like, int ndim, const int64_t *shape, invar_dtype dtype) {
+    array_kind kind;
+    const dlpack_exchange *exchange = NULL;
+    int64_t sizes[ARRAY_MAX_DIMS];
+    for (int d = 0; d < ndim; d++) sizes[d] = shape[d];
+    invar_tensor prototype = { .device = like->tensor.device, .ndim = ndim, .dtype = dtype, .shape = sizes };
+    library_kind(Py_TYPE(like->object), &kind, &exchange);
+    return dlpack_empty(exchange, &prototype);
+}
+
+/* torch's streams have a number of that name. */
+static bool stream_number(void **stream, PyObject *given, const char *operation) {
+    PyObject *number = PyLong_Check(given) ? Py_NewRef(given) : attribute_or_null(given, "cuda_stream");
+    *stream = number ? PyLong_AsVoidPtr(number) : NULL;
+    Py_XDECREF(number);
+    if (number && !PyErr_Occurred()) return true;
+    PyErr_Clear();
+    return raise_expected(PyExc_TypeError, operation, "stream", "a CUDA stream or None", given);
+}
+
+/* NVRTC may lie where no loader looks. */
+static bool prepare_compiler(void) {
+    static bool prepared;
+    PyObject *module = prepared ? NULL : PyImport_ImportModule("invar._nvrtc");
+    PyObject *done = module ? PyObject_CallMethod(module, "prepare", NULL) : NULL;
+    prepared |= done != NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(done);
+    return prepared;
+}
+
+bool array_stream(const array *a, PyObject *given, void **stream, const char *operation) {
+    array_kind kind;
+    const dlpack_exchange *exchange = NULL;
+    if (a->tensor.device.type != INVAR_DEVICE_CUDA) return true;
+    if (!prepare_compiler()) return false;
+    if (given && given != Py_None) return stream_number(stream, given, operation);
+    library_kind(Py_TYPE(a->object), &kind, &exchange);
+    return exchange->current_stream(INVAR_DEVICE_CUDA, a->tensor.device.id, stream) >= 0;
+}
+
 bool output_begin(output *out, PyObject *destination, const array *like, int ndim, const int64_t *shape,
                   invar_dtype dtype, const char *operation, const char *argument) {
     array *a = &out->array;
@@ -118,6 +160,10 @@ bool output_begin(output *out, PyObject *destination, const array *like, int ndi
         out->result = mlx_empty(ndim, shape, dtype);
         if (!out->result) return raise_because(PyExc_ValueError, operation, argument, "MLX cannot make the result");
         return array_in(a, out->result, operation, argument);
+    }
+    if (like->tensor.device.type == INVAR_DEVICE_CUDA) {
+        out->result = empty_beside(like, ndim, shape, dtype);
+        return out->result && array_in(a, out->result, operation, argument);
     }
     a->present = true;
     a->tensor.dtype = dtype;

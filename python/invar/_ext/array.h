@@ -32,13 +32,16 @@ typedef struct array {
 #define ARRAY_EMPTY { .present = false, .keeper = NULL }
 
 /* Reads one array without copying it. Raises TypeError for what is no array, ValueError for one that cannot be viewed,
- * DeviceError for memory that the CPU does not read, each with a sentence that names operation and argument. */
+ * DeviceError for memory that is neither the CPU's nor that of a torch tensor on a GPU, each with a sentence that names operation and argument. */
 bool array_in(array *a, PyObject *object, const char *operation, const char *argument);
 /* The same; NULL and None leave it empty. */
 bool array_in_optional(array *a, PyObject *object, const char *operation, const char *argument);
 /* A number as an array of no dimensions, of the type that the other arrays decide. */
 bool array_in_number(array *a, PyObject *number, invar_dtype dtype, const char *operation, const char *argument);
 void array_release(array *a);
+
+/* Where the array is on a GPU: the stream that is given, or the one that its library works on there. */
+bool array_stream(const array *a, PyObject *given, void **stream, const char *operation);
 
 static inline const invar_tensor *given(const array *a) { return a->present ? &a->tensor : NULL; }
 

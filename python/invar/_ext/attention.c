@@ -112,7 +112,8 @@ static PyObject *run_scaled_dot_product_attention(PyObject *const *values, invar
     in.options.execution.plan = plan;
     bool ok = inputs_in(&in, values, &at, op) && flag_in(&with_lse, values[RETURN_LSE], op, "return_lse") &&
               (!with_lse || split_destinations(values[OUT], 2, destinations, op, "out")) &&
-              results_begin(outputs, with_lse, destinations, &in, op);
+              results_begin(outputs, with_lse, destinations, &in, op) &&
+              array_stream(&in.q, values[STREAM], &in.options.execution.stream, op);
     if (ok)
         INVAR_COMPUTE(ok, invar_scaled_dot_product_attention(NULL, &outputs[0].array.tensor, given(&outputs[1].array),
                                                              &in.q.tensor, &in.k.tensor, &in.v.tensor, given(&in.mask),
@@ -148,7 +149,7 @@ operation operation_scaled_dot_product_attention = {
     "return_lse: also return the logarithm of the softmax's denominator, (…, Hq, Tq), float32 or, for float64, that.\n"
     "force_fused: accepted, changes nothing.\n"
     "out: an array to write to, (…, Hq, Tq, Dv) of type promote(q, k, v); with return_lse a pair.\n"
-    "stream: a CUDA stream; arrays in CPU memory ignore it.\n\n"
+    "stream: a CUDA stream, for torch tensors on a GPU instead of torch's current one; arrays in CPU memory ignore it.\n\n"
     "Returns an array of q's kind, or (out, lse). A query that sees no key gives 0, and an lse of -inf or the sink's\n"
     "logit.\n"
     "Raises ValueError for shapes, values and types, TypeError for arguments of another kind.",

@@ -11,24 +11,26 @@ static PyTypeObject *exporter_type;
 
 /* ---- in ------------------------------------------------------------------------------------------ */
 
-static bool on_cpu(invar_device device, const char *operation, const char *argument) {
+/* Arrays with a table of C functions tell their stream and make results beside themselves, so those may be on a GPU. */
+static bool is_reached(array_kind kind, invar_device device, const char *operation, const char *argument) {
     if (device.type == DLPACK_CPU || device.type == DLPACK_CUDA_HOST) return true;
+    if (device.type == INVAR_DEVICE_CUDA && kind == ARRAY_EXCHANGE) return true;
     const char *name = device.type == INVAR_DEVICE_CUDA ? "CUDA device" : "device of DLPack type";
     int number = device.type == INVAR_DEVICE_CUDA ? device.id : device.type;
-    PyErr_Format(device_error, "%s: %s: expected an array in CPU memory, got one on %s %d, which has no kernels here",
+    PyErr_Format(device_error, "%s: %s: expected an array in CPU memory or a torch tensor, got an array on %s %d",
                  operation, argument, name, number);
     return false;
 }
 
 bool array_borrow(array *a, const invar_tensor *tensor, const char *operation, const char *argument) {
-    if (!on_cpu(tensor->device, operation, argument)) return false;
+    if (!is_reached(a->kind, tensor->device, operation, argument)) return false;
     if (tensor->ndim > ARRAY_MAX_DIMS || tensor->ndim < 0) {
         PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", operation, argument,
                      ARRAY_MAX_DIMS, (int)tensor->ndim);
         return false;
     }
     a->tensor = *tensor;
-    a->tensor.device = (invar_device){ INVAR_DEVICE_CPU, 0 };
+    if (tensor->device.type != INVAR_DEVICE_CUDA) a->tensor.device = (invar_device){ INVAR_DEVICE_CPU, 0 };
     size_t bytes = sizeof *a->shape * (size_t)tensor->ndim;
     if (bytes) memcpy(a->shape, tensor->shape, bytes);
     if (bytes && tensor->strides) memcpy(a->strides, tensor->strides, bytes);
@@ -78,7 +80,7 @@ static bool check_device(PyObject *object, const char *operation, const char *ar
     Py_XDECREF(type);
     Py_XDECREF(id);
     if (PyErr_Occurred()) return raise_no_export(object, operation, argument);
-    return on_cpu(device, operation, argument);
+    return is_reached(ARRAY_DLPACK, device, operation, argument);
 }
 
 static PyObject *export_capsule(PyObject *object) {
@@ -118,6 +120,18 @@ bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, cons
 }
 
 /* ---- out ----------------------------------------------------------------------------------------- */
+
+static void raise_allocation(void *context, const char *kind, const char *message) {
+    (void)context, (void)kind;
+    PyErr_SetString(PyExc_MemoryError, message);
+}
+
+PyObject *dlpack_empty(const dlpack_exchange *exchange, invar_tensor *prototype) {
+    dlpack_versioned *tensor = NULL;
+    void *object = NULL;
+    if (exchange->allocate(prototype, &tensor, NULL, raise_allocation) < 0) return NULL;
+    return exchange->import_owned(tensor, &object) < 0 ? NULL : object;
+}
 
 /* Memory on its way out: one of the two heads goes into a capsule or to an exchange table. */
 typedef struct parcel {

@@ -29,6 +29,8 @@ bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exc
                           const char *argument);
 /* Through object.__dlpack__; a->keeper becomes the capsule. */
 bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, const char *argument);
+/* A new array of that shape, type and device, from the library's own memory. */
+PyObject *dlpack_empty(const dlpack_exchange *exchange, invar_tensor *prototype);
 /* New arrays over memory that they then own, as the type behind `exchange`, or by from_dlpack(exporter). */
 PyObject *dlpack_wrap_exchange(const dlpack_exchange *exchange, void *data, size_t size, const invar_tensor *tensor);
 PyObject *dlpack_wrap(PyObject *from_dlpack, void *data, size_t size, const invar_tensor *tensor);
