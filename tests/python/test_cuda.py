@@ -88,11 +88,13 @@ def test_results_streams_and_graphs():
 def test_what_is_refused():
     q, k, v = inputs(torch.float32)
     attention = fast.scaled_dot_product_attention
+    double = fast.metal_kernel(name="double", input_names=["a", "b"], output_names=["o"], source="o[i] = a[i] + b[i];")
     for error, word, call in [
         (invar.DeviceError, "k: expected a tensor on CUDA device 0, got one on the CPU", lambda: attention(q, k.cpu(), v)),
         (invar.DeviceError, "rms_norm: x: expected a tensor on the CPU", lambda: fast.rms_norm(q, None, 1e-5)),
         (invar.DeviceError, "vjp: q: expected a tensor on the CPU",
          lambda: fast.scaled_dot_product_attention_vjp(q, q, k, v, q, q[..., 0])),
+        (invar.DeviceError, "a: expected an array in CPU memory, where custom kernels run", lambda: double(q, q[:, :1])),
         (ValueError, "got float64", lambda: attention(q.double(), k.double(), v.double())),
         (ValueError, "at most 256 features", lambda: attention(*(draw(1, 1, 2, 300) for _ in range(3)))),
         (TypeError, "stream: expected a CUDA stream or None", lambda: attention(q, k, v, stream=object())),

@@ -83,14 +83,21 @@ static bool expect_length(const kernel_call *call, PyObject *sequence, int32_t l
     return false;
 }
 
+static bool array_input(kernel_call *call, int32_t i, PyObject *object) {
+    array *a = &call->inputs[i];
+    if (!array_in(a, object, call->handle->operation, call->handle->names[i])) return false;
+    if (a->tensor.device.type == INVAR_DEVICE_CPU) return true;
+    PyErr_Format(device_error, "%s: %s: expected an array in CPU memory, where custom kernels run, got one on CUDA device %d",
+                 call->handle->operation, call->handle->names[i], (int)a->tensor.device.id);
+    return false;
+}
+
 bool kernel_inputs_in(kernel_call *call, PyObject *inputs) {
     const kernel_handle *handle = call->handle;
     if (!expect_length(call, inputs, handle->input_count, "inputs", "a list of arrays")) return false;
     for (int32_t i = 0; i < handle->input_count; i++) {
         PyObject *object = item_of(inputs, i);
-        bool good = is_number(call, object) ? number_input(call, i, object)
-                                      : array_in(&call->inputs[i], object, handle->operation, handle->names[i]);
-        if (!good) return false;
+        if (!(is_number(call, object) ? number_input(call, i, object) : array_input(call, i, object))) return false;
         call->input_tensors[i] = &call->inputs[i].tensor;
     }
     return true;
