@@ -6,10 +6,9 @@ for mlx.core uses. Arrays of NumPy, torch, JAX and MLX go in without copies and 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from . import _ext
+from . import _cuda, _ext
 from ._ext import CompileError, DeviceError, KernelCheckError, set_num_threads
 from ._kernels import KernelReport, cache_info
 from . import core
@@ -21,13 +20,6 @@ for _exception in (CompileError, DeviceError, KernelCheckError):
 KernelCheckError.reports = ()
 
 
-def _gpus() -> list[str]:
-    """What NVIDIA's driver tells without being started, which a process that forks later must not do."""
-    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    lines = [line for file in files for line in file.read_text().splitlines() if line.startswith("Model:")]
-    return [line.removeprefix("Model:").strip() for line in lines]
-
-
 def info() -> dict[str, Any]:
     """What was chosen for this machine, and why.
 
@@ -35,12 +27,13 @@ def info() -> dict[str, Any]:
     cpu_reason; processor; compiler, which built the library; num_threads; caches, their sizes in bytes (0 where unknown);
     kept_bytes, memory kept for the next results; kernels, where compiled custom kernels are kept (folder, or the reason why
     there is none; entries, bytes, limit) and the C++ compiler that was found (compiler, version; empty where there is none);
-    gpus, the names of those that NVIDIA's driver has.
+    gpus, a dict for each that NVIDIA's driver has (name; compute_capability, as in "9.0"), and gpus_reason, why there is none.
     Raises ValueError when an INVAR_* variable cannot be honoured.
     """
     found = _ext.context_info()
     caches = {name: found.pop(f"{name}_bytes") for name in ("l1d", "l2", "l3")}
-    return {**found, "caches": caches, "kernels": cache_info(), "gpus": _gpus()}
+    gpus, reason = _cuda.gpus()
+    return {**found, "caches": caches, "kernels": cache_info(), "gpus": gpus, "gpus_reason": reason}
 
 
 __version__: str = _ext.__version__

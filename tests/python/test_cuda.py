@@ -1,16 +1,34 @@
-"""torch tensors on a GPU: attention there, and the sentences of what is not there yet."""
+"""torch tensors on a GPU: gpu_checks.py's checks of every operation, and attention against float64."""
 
 import math
 
 import pytest
 
-import invar
 from invar.core import fast
 
-torch = pytest.importorskip("torch")
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+torch = pytest.importorskip("torch", reason="there is no torch")
+if not torch.cuda.is_available():
+    pytest.skip("torch finds no CUDA device", allow_module_level=True)
+
+import gpu_checks  # noqa: E402
+
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}  # of outputs of some 0.1 to 1: a few ulp
+
+
+@pytest.mark.parametrize("dtype", gpu_checks.TYPES)
+@pytest.mark.parametrize("name", gpu_checks.CASES)
+@pytest.mark.parametrize("check", gpu_checks.CHECKS)
+def test_operation(check, name, dtype):
+    try:
+        gpu_checks.CHECKS[check](gpu_checks.CASES[name], dtype)
+    except gpu_checks.NotThere as words:
+        pytest.skip(str(words))
+
+
+@pytest.mark.parametrize("name", gpu_checks.OTHERS)
+def test_other(name):
+    gpu_checks.OTHERS[name]()
 
 
 def draw(*shape, dtype=torch.float32, seed=0):
@@ -36,7 +54,6 @@ def assert_close(out, wanted, dtype):
     assert (out.double() - wanted).abs().max() < TOLERANCE[dtype]
 
 
-@gpu
 @pytest.mark.parametrize("dtype", TYPES)
 def test_attention_is_right(dtype):
     q, k, v = inputs(dtype)
@@ -51,7 +68,6 @@ def test_attention_is_right(dtype):
     assert_close(fast.scaled_dot_product_attention(one, k, v), exact(one, k, v), dtype)
 
 
-@gpu
 @pytest.mark.parametrize("dtype", TYPES)
 def test_bits_depend_on_neither_batch_nor_run(dtype):
     q, k, v = inputs(dtype)
@@ -61,7 +77,6 @@ def test_bits_depend_on_neither_batch_nor_run(dtype):
         assert torch.equal(whole[b:b + 1], fast.scaled_dot_product_attention(q[b:b + 1], k[b:b + 1], v[b:b + 1]))
 
 
-@gpu
 def test_results_streams_and_graphs():
     q, k, v = inputs(torch.float32)
     strided = draw(2, 100, 8, 64, seed=5).transpose(1, 2)
@@ -84,32 +99,6 @@ def test_results_streams_and_graphs():
     assert torch.equal(out, captured)
 
 
-@gpu
-def test_what_is_refused():
-    q, k, v = inputs(torch.float32)
-    attention = fast.scaled_dot_product_attention
-    double = fast.metal_kernel(name="double", input_names=["a", "b"], output_names=["o"], source="o[i] = a[i] + b[i];")
-    for error, word, call in [
-        (invar.DeviceError, "k: expected a tensor on CUDA device 0, got one on the CPU", lambda: attention(q, k.cpu(), v)),
-        (invar.DeviceError, "rms_norm: x: expected a tensor on the CPU", lambda: fast.rms_norm(q, None, 1e-5)),
-        (invar.DeviceError, "vjp: q: expected a tensor on the CPU",
-         lambda: fast.scaled_dot_product_attention_vjp(q, q, k, v, q, q[..., 0])),
-        (invar.DeviceError, "a: expected an array in CPU memory, where custom kernels run", lambda: double(q, q[:, :1])),
-        (ValueError, "got float64", lambda: attention(q.double(), k.double(), v.double())),
-        (ValueError, "at most 256 features", lambda: attention(*(draw(1, 1, 2, 300) for _ in range(3)))),
-        (TypeError, "stream: expected a CUDA stream or None", lambda: attention(q, k, v, stream=object())),
-    ]:
-        with pytest.raises(error, match=word):
-            call()
-
-
-def test_another_librarys_array_on_a_gpu_is_refused_unread():
-    class Array:
-        def __dlpack_device__(self):
-            return (2, 0)
-
-        def __dlpack__(self, **keywords):
-            raise AssertionError("exported")
-
-    with pytest.raises(invar.DeviceError, match="torch tensor, got an array on CUDA device 0"):
-        fast.rms_norm(Array(), None, 1e-5)
+def test_what_attention_refuses():
+    with pytest.raises(ValueError, match="at most 256 features"):
+        fast.scaled_dot_product_attention(*(draw(1, 1, 2, 300) for _ in range(3)))

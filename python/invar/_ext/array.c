@@ -108,50 +108,8 @@ static bool take_memory(output *out, const char *operation, const char *argument
     return true;
 }
 
-/* A new array on like's GPU, where its library knows the streams that memory is in use on. */
-static PyObject *empty_beside(const array *like, int ndim, const int64_t *shape, invar_dtype dtype) {
-    array_kind kind;
-    const dlpack_exchange *exchange = NULL;
-    int64_t sizes[ARRAY_MAX_DIMS];
-    for (int d = 0; d < ndim; d++) sizes[d] = shape[d];
-    invar_tensor prototype = { .device = like->tensor.device, .ndim = ndim, .dtype = dtype, .shape = sizes };
-    library_kind(Py_TYPE(like->object), &kind, &exchange);
-    return dlpack_empty(exchange, &prototype);
-}
-
-/* torch's streams have a number of that name. */
-static bool stream_number(void **stream, PyObject *given, const char *operation) {
-    PyObject *number = PyLong_Check(given) ? Py_NewRef(given) : attribute_or_null(given, "cuda_stream");
-    *stream = number ? PyLong_AsVoidPtr(number) : NULL;
-    Py_XDECREF(number);
-    if (number && !PyErr_Occurred()) return true;
-    PyErr_Clear();
-    return raise_expected(PyExc_TypeError, operation, "stream", "a CUDA stream or None", given);
-}
-
-/* NVRTC may lie where no loader looks. */
-static bool prepare_compiler(void) {
-    static bool prepared;
-    PyObject *module = prepared ? NULL : PyImport_ImportModule("invar._nvrtc");
-    PyObject *done = module ? PyObject_CallMethod(module, "prepare", NULL) : NULL;
-    prepared |= done != NULL;
-    Py_XDECREF(module);
-    Py_XDECREF(done);
-    return prepared;
-}
-
-bool array_stream(const array *a, PyObject *given, void **stream, const char *operation) {
-    array_kind kind;
-    const dlpack_exchange *exchange = NULL;
-    if (a->tensor.device.type != INVAR_DEVICE_CUDA) return true;
-    if (!prepare_compiler()) return false;
-    if (given && given != Py_None) return stream_number(stream, given, operation);
-    library_kind(Py_TYPE(a->object), &kind, &exchange);
-    return exchange->current_stream(INVAR_DEVICE_CUDA, a->tensor.device.id, stream) >= 0;
-}
-
 bool output_begin(output *out, PyObject *destination, const array *like, int ndim, const int64_t *shape,
-                  invar_dtype dtype, const char *operation, const char *argument) {
+                  invar_dtype dtype, void *stream, const char *operation, const char *argument) {
     array *a = &out->array;
     if (destination && destination != Py_None) return use_destination(out, destination, operation, argument);
     a->kind = like->kind;
@@ -162,7 +120,7 @@ bool output_begin(output *out, PyObject *destination, const array *like, int ndi
         return array_in(a, out->result, operation, argument);
     }
     if (like->tensor.device.type == INVAR_DEVICE_CUDA) {
-        out->result = empty_beside(like, ndim, shape, dtype);
+        out->result = array_empty_beside(like, ndim, shape, dtype, stream, operation, argument);
         return out->result && array_in(a, out->result, operation, argument);
     }
     a->present = true;
@@ -172,14 +130,16 @@ bool output_begin(output *out, PyObject *destination, const array *like, int ndi
     return take_memory(out, operation, argument);
 }
 
-bool output_like(output *out, PyObject *destination, const array *like, const char *operation, const char *argument) {
+bool output_like(output *out, PyObject *destination, const array *like, void *stream, const char *operation,
+                 const char *argument) {
     if (!like->present) {
         if (!destination || destination == Py_None) return true;
         PyErr_Format(PyExc_ValueError, "%s: %s: expected None where there is no gradient, got an array", operation,
                      argument);
         return false;
     }
-    return output_begin(out, destination, like, like->tensor.ndim, like->shape, like->tensor.dtype, operation, argument);
+    return output_begin(out, destination, like, like->tensor.ndim, like->shape, like->tensor.dtype, stream, operation,
+                        argument);
 }
 
 PyObject *output_finish(output *out) {

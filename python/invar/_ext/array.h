@@ -13,6 +13,7 @@ typedef enum array_kind {
     ARRAY_EXCHANGE, /* the type has __dlpack_c_exchange_api__: torch */
     ARRAY_JAX,
     ARRAY_MLX,
+    ARRAY_MODULE,   /* CuPy, and torch from before that table: invar._cuda calls their functions for arrays on a GPU */
     ARRAY_DLPACK,   /* anything else with __dlpack__ */
     ARRAY_FAKE,     /* what torch traces code with: a tensor of a shape, without memory */
 } array_kind;
@@ -32,7 +33,8 @@ typedef struct array {
 #define ARRAY_EMPTY { .present = false, .keeper = NULL }
 
 /* Reads one array without copying it. Raises TypeError for what is no array, ValueError for one that cannot be viewed,
- * DeviceError for memory that is neither the CPU's nor that of a torch tensor on a GPU, each with a sentence that names operation and argument. */
+ * DeviceError for memory that is neither the CPU's nor, on a GPU, that of a library whose stream and memory are known (ARRAY_EXCHANGE,
+ * ARRAY_MODULE), each with a sentence that names operation and argument. Work that is enqueued on such an array is not waited for. */
 bool array_in(array *a, PyObject *object, const char *operation, const char *argument);
 /* The same; NULL and None leave it empty. */
 bool array_in_optional(array *a, PyObject *object, const char *operation, const char *argument);
@@ -40,7 +42,8 @@ bool array_in_optional(array *a, PyObject *object, const char *operation, const 
 bool array_in_number(array *a, PyObject *number, invar_dtype dtype, const char *operation, const char *argument);
 void array_release(array *a);
 
-/* Where the array is on a GPU: the stream that is given, or the one that its library works on there. */
+/* Where the array is on a GPU: the stream that is given, or the one that its library works on there. Elsewhere no stream is needed,
+ * and any is taken. */
 bool array_stream(const array *a, PyObject *given, void **stream, const char *operation);
 
 static inline const invar_tensor *given(const array *a) { return a->present ? &a->tensor : NULL; }
@@ -59,11 +62,12 @@ typedef struct output {
 #define OUTPUT_EMPTY { .array = ARRAY_EMPTY, .result = NULL, .data = NULL }
 
 /* Prepares a result: `destination` where it is given (an array that may be written, else ValueError), otherwise new
- * memory for an array of like's kind. */
+ * memory for an array of like's kind, on like's device. stream: on a GPU, where the result is computed. */
 bool output_begin(output *out, PyObject *destination, const array *like, int ndim, const int64_t *shape,
-                  invar_dtype dtype, const char *operation, const char *argument);
+                  invar_dtype dtype, void *stream, const char *operation, const char *argument);
 /* The same with like's own shape and type; nothing where like is empty. */
-bool output_like(output *out, PyObject *destination, const array *like, const char *operation, const char *argument);
+bool output_like(output *out, PyObject *destination, const array *like, void *stream, const char *operation,
+                 const char *argument);
 /* The array to return (None for an empty output), or NULL with an exception. */
 PyObject *output_finish(output *out);
 /* One array for one output, a tuple for several. */

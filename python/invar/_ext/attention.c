@@ -76,7 +76,8 @@ static bool inputs_in(attention_inputs *in, PyObject *const *values, const atten
            mask_in(in, values[at->mask], op) && array_in_optional(&in->sinks, values[at->sinks], op, "sinks") &&
            window_in(&in->options, values[at->window], op) && softcap_in(&in->options.softcap, values[at->softcap], op) &&
            array_in_optional(&in->kv_lengths, values[at->kv_lengths], op, "kv_lengths") &&
-           flag_in(&force_fused, values[at->force_fused], op, "force_fused") && stream_in(values[at->stream], op);
+           flag_in(&force_fused, values[at->force_fused], op, "force_fused") &&
+           array_stream(&in->q, values[at->stream], &in->options.execution.stream, op);
 }
 
 static void inputs_release(attention_inputs *in) {
@@ -96,9 +97,10 @@ static bool results_begin(output *outputs, bool with_lse, PyObject *const *desti
     if (ndim > 0 && v->tensor.ndim > 0) shape[ndim - 1] = v->shape[v->tensor.ndim - 1];
     invar_dtype type = promoted((const array *[]){ q, &in->k, v }, 3);
     invar_dtype lse_type = { INVAR_FLOAT, type.bits == 64 ? 64 : 32, 1 };
-    return output_begin(&outputs[0], destinations[0], q, ndim, shape, type, op, with_lse ? "out[0]" : "out") &&
+    void *stream = in->options.execution.stream;
+    return output_begin(&outputs[0], destinations[0], q, ndim, shape, type, stream, op, with_lse ? "out[0]" : "out") &&
            (!with_lse ||
-            output_begin(&outputs[1], destinations[1], q, ndim > 0 ? ndim - 1 : 0, shape, lse_type, op, "out[1]"));
+            output_begin(&outputs[1], destinations[1], q, ndim > 0 ? ndim - 1 : 0, shape, lse_type, stream, op, "out[1]"));
 }
 
 static PyObject *run_scaled_dot_product_attention(PyObject *const *values, invar_plan *plan) {
@@ -112,8 +114,7 @@ static PyObject *run_scaled_dot_product_attention(PyObject *const *values, invar
     in.options.execution.plan = plan;
     bool ok = inputs_in(&in, values, &at, op) && flag_in(&with_lse, values[RETURN_LSE], op, "return_lse") &&
               (!with_lse || split_destinations(values[OUT], 2, destinations, op, "out")) &&
-              results_begin(outputs, with_lse, destinations, &in, op) &&
-              array_stream(&in.q, values[STREAM], &in.options.execution.stream, op);
+              results_begin(outputs, with_lse, destinations, &in, op);
     if (ok)
         INVAR_COMPUTE(ok, invar_scaled_dot_product_attention(NULL, &outputs[0].array.tensor, given(&outputs[1].array),
                                                              &in.q.tensor, &in.k.tensor, &in.v.tensor, given(&in.mask),
@@ -149,7 +150,8 @@ operation operation_scaled_dot_product_attention = {
     "return_lse: also return the logarithm of the softmax's denominator, (…, Hq, Tq), float32 or, for float64, that.\n"
     "force_fused: accepted, changes nothing.\n"
     "out: an array to write to, (…, Hq, Tq, Dv) of type promote(q, k, v); with return_lse a pair.\n"
-    "stream: a CUDA stream, for torch tensors on a GPU instead of torch's current one; arrays in CPU memory ignore it.\n\n"
+    "stream: a CUDA stream, as torch's or CuPy's object or its address, for arrays on a GPU instead of their library's current\n"
+    "  one; arrays in CPU memory ignore it.\n\n"
     "Returns an array of q's kind, or (out, lse). A query that sees no key gives 0, and an lse of -inf or the sink's\n"
     "logit.\n"
     "Raises ValueError for shapes, values and types, TypeError for arguments of another kind.",
@@ -178,7 +180,7 @@ static bool gradients_begin(attention_gradients *g, const attention_inputs *in, 
     }
     if (!split_destinations(out, 5, destinations, op, "gradients")) return false;
     for (int i = 0; i < 5; i++)
-        if (!output_like(&g->d[i], destinations[i], likes[i], op, names[i])) return false;
+        if (!output_like(&g->d[i], destinations[i], likes[i], in->options.execution.stream, op, names[i])) return false;
     return true;
 }
 

@@ -7,18 +7,24 @@
 #include <string.h>
 
 static PyObject *empty_tuple, *max_version; /* () and {"max_version": (1, 0)} */
+static PyObject *unordered, *max_version_unordered; /* the same without and with that version, and {"stream": -1} */
 static PyTypeObject *exporter_type;
 
 /* ---- in ------------------------------------------------------------------------------------------ */
 
-/* Arrays with a table of C functions tell their stream and make results beside themselves, so those may be on a GPU. */
+static bool is_cuda(invar_device device) { return device.type == INVAR_DEVICE_CUDA || device.type == DLPACK_CUDA_MANAGED; }
+
+/* On a GPU, arrays of a library whose current stream can be asked for, and which makes results beside them. */
 static bool is_reached(array_kind kind, invar_device device, const char *operation, const char *argument) {
     if (device.type == DLPACK_CPU || device.type == DLPACK_CUDA_HOST) return true;
-    if (device.type == INVAR_DEVICE_CUDA && kind == ARRAY_EXCHANGE) return true;
-    const char *name = device.type == INVAR_DEVICE_CUDA ? "CUDA device" : "device of DLPack type";
-    int number = device.type == INVAR_DEVICE_CUDA ? device.id : device.type;
-    PyErr_Format(device_error, "%s: %s: expected an array in CPU memory or a torch tensor, got an array on %s %d",
-                 operation, argument, name, number);
+    if (!is_cuda(device))
+        PyErr_Format(device_error, "%s: %s: expected an array in CPU memory or on a CUDA device, got one on a device of DLPack "
+                     "type %d", operation, argument, (int)device.type);
+    else if (kind != ARRAY_EXCHANGE && kind != ARRAY_MODULE)
+        PyErr_Format(device_error, "%s: %s: expected an array in CPU memory, or torch's or CuPy's on a GPU, got another library's "
+                     "on CUDA device %d: pass torch.from_dlpack(array)", operation, argument, (int)device.id);
+    else
+        return true;
     return false;
 }
 
@@ -30,7 +36,8 @@ bool array_borrow(array *a, const invar_tensor *tensor, const char *operation, c
         return false;
     }
     a->tensor = *tensor;
-    if (tensor->device.type != INVAR_DEVICE_CUDA) a->tensor.device = (invar_device){ INVAR_DEVICE_CPU, 0 };
+    a->tensor.device = is_cuda(tensor->device) ? (invar_device){ INVAR_DEVICE_CUDA, tensor->device.id } :
+                                                 (invar_device){ INVAR_DEVICE_CPU, 0 };
     size_t bytes = sizeof *a->shape * (size_t)tensor->ndim;
     if (bytes) memcpy(a->shape, tensor->shape, bytes);
     if (bytes && tensor->strides) memcpy(a->strides, tensor->strides, bytes);
@@ -46,6 +53,7 @@ const dlpack_exchange *dlpack_exchange_of(PyTypeObject *type) {
     const dlpack_exchange *exchange = PyCapsule_GetPointer(capsule, "dlpack_exchange_api");
     if (!exchange) PyErr_Clear();
     while (exchange && exchange->version.major != 1) exchange = exchange->previous;
+    if (exchange && !exchange->borrow) exchange = NULL; /* the one that a library may leave out */
     Py_DECREF(capsule); /* the table itself is static, as the protocol demands */
     return exchange;
 }
@@ -68,7 +76,7 @@ bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exc
 }
 
 /* Asks where the array lives before anything is exported: a CUDA array's export would wait for its stream. */
-static bool check_device(PyObject *object, const char *operation, const char *argument) {
+static bool check_device(PyObject *object, array_kind kind, bool *on_cuda, const char *operation, const char *argument) {
     PyObject *method = attribute_or_null(object, "__dlpack_device__");
     if (!method) return true;
     PyObject *pair = PyObject_CallNoArgs(method);
@@ -80,26 +88,29 @@ static bool check_device(PyObject *object, const char *operation, const char *ar
     Py_XDECREF(type);
     Py_XDECREF(id);
     if (PyErr_Occurred()) return raise_no_export(object, operation, argument);
-    return is_reached(ARRAY_DLPACK, device, operation, argument);
+    *on_cuda = is_cuda(device);
+    return is_reached(kind, device, operation, argument);
 }
 
-static PyObject *export_capsule(PyObject *object) {
+/* Of an array on a GPU without waiting for a stream: work goes where the library's own would. */
+static PyObject *export_capsule(PyObject *object, bool on_cuda) {
     PyObject *method = PyObject_GetAttrString(object, "__dlpack__");
     if (!method) return NULL;
-    PyObject *capsule = PyObject_Call(method, empty_tuple, max_version);
+    PyObject *capsule = PyObject_Call(method, empty_tuple, on_cuda ? max_version_unordered : max_version);
     if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) { /* a library from before DLPack 1.0 */
         PyErr_Clear();
-        capsule = PyObject_CallNoArgs(method);
+        capsule = PyObject_Call(method, empty_tuple, on_cuda ? unordered : NULL);
     }
     Py_DECREF(method);
     return capsule;
 }
 
 bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, const char *argument) {
-    if (!check_device(object, operation, argument) || !refuse_gradient(object, operation, argument) ||
+    bool on_cuda = false;
+    if (!check_device(object, a->kind, &on_cuda, operation, argument) || !refuse_gradient(object, operation, argument) ||
         !refuse_negative(object, operation, argument))
         return false;
-    a->keeper = export_capsule(object);
+    a->keeper = export_capsule(object, on_cuda);
     const invar_tensor *tensor = NULL;
     if (a->keeper && PyCapsule_IsValid(a->keeper, "dltensor_versioned")) {
         const dlpack_versioned *versioned = PyCapsule_GetPointer(a->keeper, "dltensor_versioned");
@@ -130,7 +141,11 @@ PyObject *dlpack_empty(const dlpack_exchange *exchange, invar_tensor *prototype)
     dlpack_versioned *tensor = NULL;
     void *object = NULL;
     if (exchange->allocate(prototype, &tensor, NULL, raise_allocation) < 0) return NULL;
-    return exchange->import_owned(tensor, &object) < 0 ? NULL : object;
+    if (exchange->import_owned(tensor, &object) < 0) {
+        tensor->deleter(tensor);
+        return NULL;
+    }
+    return object;
 }
 
 /* Memory on its way out: one of the two heads goes into a capsule or to an exchange table. */
@@ -251,5 +266,7 @@ bool dlpack_init(void) {
     exporter_type = (PyTypeObject *)PyType_FromSpec(&spec);
     empty_tuple = PyTuple_New(0);
     max_version = Py_BuildValue("{s(ii)}", "max_version", 1, 0);
-    return exporter_type && empty_tuple && max_version;
+    unordered = Py_BuildValue("{si}", "stream", -1);
+    max_version_unordered = Py_BuildValue("{sis(ii)}", "stream", -1, "max_version", 1, 0);
+    return exporter_type && empty_tuple && max_version && unordered && max_version_unordered;
 }

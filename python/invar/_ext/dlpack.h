@@ -7,6 +7,7 @@
 #include <invar/invar.h>
 
 enum { DLPACK_CPU = 1, DLPACK_CUDA_HOST = 3 }; /* the memory that a CPU reads */
+enum { DLPACK_CUDA_MANAGED = 13 };             /* beside INVAR_DEVICE_CUDA */
 enum { DLPACK_READ_ONLY = 1, DLPACK_COPIED = 2 }; /* bits of dlpack_versioned.flags */
 
 typedef struct dlpack_version {

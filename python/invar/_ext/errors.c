@@ -26,7 +26,6 @@ static PyObject *exception_of(invar_status status) {
     case INVAR_ERROR_MEMORY: return PyExc_MemoryError;
     case INVAR_ERROR_SYSTEM:
     case INVAR_ERROR_KERNEL: return PyExc_RuntimeError;
-    case INVAR_ERROR_DEVICE_MIX:
     case INVAR_ERROR_DEVICE: return device_error;
     case INVAR_ERROR_COMPILE: return compile_error;
     case INVAR_ERROR_KERNEL_CHECK: return kernel_check_error;

@@ -11,6 +11,7 @@ const char explain_doc[] =
     "tasks and threads; query_tile, key_block and key_splits (attention); workspace in bytes; flops and bytes of the work;\n"
     "bound, what bounds the call: memory or the arithmetic (float32, bfloat16, float64); bound_seconds, the least time that\n"
     "leaves, at this machine's rates beyond the caches. Those are measured at the first explain in some 0.2 s.\n"
+    "Of arrays on a GPU both are None.\n"
     "Raises whatever the call itself would raise.";
 
 static const operation *find_operation(const char *caller, PyObject *name) {
@@ -70,16 +71,27 @@ static const char *find_bound(const invar_plan *plan, const struct rates *rates,
     return memory > arithmetic ? "memory" : plan->arithmetic;
 }
 
+/* The rates are the CPU's. */
+static bool on_gpu(const invar_plan *plan) {
+    const char *end = strrchr(plan->kernel, '.');
+    return end && !strcmp(end, ".cuda");
+}
+
 static PyObject *plan_dict(const operation *op, const invar_plan *plan) {
     struct rates rates;
-    double seconds;
-    if (!measured_rates(&rates)) return NULL;
-    const char *bound = find_bound(plan, &rates, &seconds);
-    return Py_BuildValue("{s:s,s:s,s:s,s:L,s:i,s:i,s:i,s:L,s:n,s:d,s:d,s:s,s:d}", "operation", op->signature.operation, "kernel",
+    double seconds = 0;
+    const char *bound = NULL;
+    if (!on_gpu(plan)) {
+        if (!measured_rates(&rates)) return NULL;
+        bound = find_bound(plan, &rates, &seconds);
+    }
+    PyObject *least = bound ? PyFloat_FromDouble(seconds) : Py_NewRef(Py_None);
+    if (!least) return NULL;
+    return Py_BuildValue("{s:s,s:s,s:s,s:L,s:i,s:i,s:i,s:L,s:n,s:d,s:d,s:z,s:N}", "operation", op->signature.operation, "kernel",
                          plan->kernel, "reason", plan->reason, "tasks", (long long)plan->tasks, "threads",
                          (int)plan->threads, "query_tile", (int)plan->query_tile, "key_block", (int)plan->key_block,
                          "key_splits", (long long)plan->key_splits, "workspace", (Py_ssize_t)plan->workspace, "flops",
-                         plan->flops, "bytes", plan->bytes, "bound", bound, "bound_seconds", seconds);
+                         plan->flops, "bytes", plan->bytes, "bound", bound, "bound_seconds", least);
 }
 
 PyObject *explain(PyObject *module, PyObject *const *arguments, Py_ssize_t positional, PyObject *keyword_names) {

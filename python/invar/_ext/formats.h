@@ -2,6 +2,7 @@
 #ifndef INVAR_EXT_FORMATS_H
 #define INVAR_EXT_FORMATS_H
 
+#include "arguments.h"
 #include "array.h"
 #include "dlpack.h"
 #include "errors.h"
@@ -44,11 +45,20 @@ bool library_kind(PyTypeObject *type, array_kind *kind, const dlpack_exchange **
 PyObject *library_from_dlpack(PyObject *object, array_kind kind);
 /* Whether the type comes from that package: "jaxlib" for jaxlib._jax.ArrayImpl. */
 bool library_owns(PyTypeObject *type, const char *package);
+/* A type's name as torch, NumPy and MLX spell it, but for bool: "bool_". */
+const char *dtype_name(invar_dtype dtype);
+PyObject *shape_tuple(int ndim, const int64_t *shape);
 /* A new, evaluated MLX array of that shape and type. */
 PyObject *mlx_empty(int ndim, const int64_t *shape, invar_dtype dtype);
 
 /* Copies shape and strides of a foreign tensor into a, and checks rank and device. */
 bool array_borrow(array *a, const invar_tensor *tensor, const char *operation, const char *argument);
+
+/* ---- device.c ------------------------------------------------------------------------------------ */
+
+/* A new array of like's library on like's GPU, for work on that stream to fill. */
+PyObject *array_empty_beside(const array *like, int ndim, const int64_t *shape, invar_dtype dtype, void *stream,
+                             const char *operation, const char *argument);
 
 /* ---- refusals.c ---------------------------------------------------------------------------------- */
 

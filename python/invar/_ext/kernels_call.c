@@ -195,7 +195,7 @@ static const array *like_of(const kernel_call *call) {
 static bool begin_output(kernel_call *call, int32_t i, int ndim, const int64_t *shape, invar_dtype dtype) {
     const kernel_handle *handle = call->handle;
     const char *name = handle->names[handle->input_count + i];
-    if (!output_begin(&call->outputs[i], NULL, like_of(call), ndim, shape, dtype, handle->operation, name)) return false;
+    if (!output_begin(&call->outputs[i], NULL, like_of(call), ndim, shape, dtype, NULL, handle->operation, name)) return false;
     call->output_tensors[i] = &call->outputs[i].array.tensor;
     return true;
 }

@@ -41,6 +41,8 @@ static bool classify(known_type *entry, PyTypeObject *type) {
         entry->kind = ARRAY_JAX;
     else if (library_owns(type, "mlx"))
         entry->kind = ARRAY_MLX;
+    else if (library_owns(type, "torch") || library_owns(type, "cupy"))
+        entry->kind = ARRAY_MODULE;
     else
         entry->kind = ARRAY_DLPACK;
     entry->type = type;
@@ -87,7 +89,7 @@ PyObject *library_from_dlpack(PyObject *object, array_kind kind) {
     return result;
 }
 
-static const char *mlx_name(invar_dtype dtype) {
+const char *dtype_name(invar_dtype dtype) {
     if (dtype.code == INVAR_BFLOAT) return "bfloat16";
     if (dtype.code == INVAR_FLOAT) return dtype.bits == 16 ? "float16" : dtype.bits == 32 ? "float32" : "float64";
     if (dtype.code == INVAR_COMPLEX) return "complex64";
@@ -98,7 +100,7 @@ static const char *mlx_name(invar_dtype dtype) {
     return integers[dtype.code == INVAR_UINT][width];
 }
 
-static PyObject *shape_tuple(int ndim, const int64_t *shape) {
+PyObject *shape_tuple(int ndim, const int64_t *shape) {
     PyObject *tuple = PyTuple_New(ndim);
     for (int d = 0; tuple && d < ndim; d++) {
         PyObject *size = PyLong_FromLongLong(shape[d]);
@@ -115,7 +117,7 @@ PyObject *mlx_empty(int ndim, const int64_t *shape, invar_dtype dtype) {
         make = import_attribute("mlx.core", "zeros");
     }
     if (!evaluate) evaluate = import_attribute("mlx.core", "eval");
-    PyObject *type = make && evaluate ? import_attribute("mlx.core", mlx_name(dtype)) : NULL;
+    PyObject *type = make && evaluate ? import_attribute("mlx.core", dtype_name(dtype)) : NULL;
     PyObject *dims = type ? shape_tuple(ndim, shape) : NULL;
     PyObject *result = dims ? PyObject_CallFunctionObjArgs(make, dims, type, NULL) : NULL;
     Py_XDECREF(dims);

@@ -9,12 +9,14 @@ static PyObject *run_rms_norm(PyObject *const *values, invar_plan *plan) {
     array x = ARRAY_EMPTY, weight = ARRAY_EMPTY;
     output y = OUTPUT_EMPTY;
     invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
     options.execution.plan = plan;
     PyObject *result = NULL;
     bool ok = array_in(&x, values[X], op, "x") && array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              number_in(&options.eps, values[EPS], op, "eps") && stream_in(values[STREAM], op) &&
-              output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape, promoted((const array *[]){ &x, &weight }, 2), op,
-                           "out");
+              number_in(&options.eps, values[EPS], op, "eps") &&
+              array_stream(&x, values[STREAM], stream, op) &&
+              output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape, promoted((const array *[]){ &x, &weight }, 2), *stream,
+                           op, "out");
     if (ok) INVAR_COMPUTE(ok, invar_rms_norm(NULL, &y.array.tensor, &x.tensor, given(&weight), &options));
     if (ok) result = results(&y, 1, plan);
     array_release(&x);
@@ -32,7 +34,8 @@ operation operation_rms_norm = {
     "weight: (D,) or None; its type may differ from x's.\n"
     "eps: finite and not negative.\n"
     "out: an array of the result's shape and type to write to; x itself is allowed.\n"
-    "stream: a CUDA stream; arrays in CPU memory ignore it.\n\n"
+    "stream: a CUDA stream, as torch's or CuPy's object or its address, for arrays on a GPU instead of their library's current\n"
+    "  one; arrays in CPU memory ignore it.\n\n"
     "Returns an array of x's kind and shape, of type promote(x, weight). Sums are in float32, float64 for float64.\n"
     "Raises ValueError for shapes, values and types, TypeError for arguments that are no arrays or numbers.",
 };
@@ -44,13 +47,15 @@ static PyObject *run_rms_norm_vjp(PyObject *const *values, invar_plan *plan) {
     output gradients[2] = { OUTPUT_EMPTY, OUTPUT_EMPTY };
     PyObject *destinations[2], *result = NULL;
     invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
     options.execution.plan = plan;
     bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              number_in(&options.eps, values[EPS], op, "eps") && stream_in(values[STREAM], op) &&
+              number_in(&options.eps, values[EPS], op, "eps") &&
+              array_stream(&x, values[STREAM], stream, op) &&
               split_destinations(values[OUT], 2, destinations, op, "out") &&
-              output_like(&gradients[0], destinations[0], &x, op, "out[0]") &&
-              output_like(&gradients[1], destinations[1], &weight, op, "out[1]");
+              output_like(&gradients[0], destinations[0], &x, *stream, op, "out[0]") &&
+              output_like(&gradients[1], destinations[1], &weight, *stream, op, "out[1]");
     if (ok)
         INVAR_COMPUTE(ok, invar_rms_norm_vjp(NULL, given(&gradients[0].array), given(&gradients[1].array), &dy.tensor,
                                              &x.tensor, given(&weight), &options));
@@ -82,13 +87,17 @@ static PyObject *run_add_rms_norm(PyObject *const *values, invar_plan *plan) {
     output outputs[2] = { OUTPUT_EMPTY, OUTPUT_EMPTY }; /* norm, sum */
     PyObject *destinations[2], *result = NULL;
     invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
     options.execution.plan = plan;
     bool ok = array_in(&x, values[X], op, "x") && array_in(&residual, values[RESIDUAL], op, "residual") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              number_in(&options.eps, values[EPS], op, "eps") && stream_in(values[STREAM], op) &&
+              number_in(&options.eps, values[EPS], op, "eps") &&
+              array_stream(&x, values[STREAM], stream, op) &&
               split_destinations(values[OUT], 2, destinations, op, "out") &&
-              output_begin(&outputs[0], destinations[0], &x, x.tensor.ndim, x.shape, promoted(all, 3), op, "out[0]") &&
-              output_begin(&outputs[1], destinations[1], &x, x.tensor.ndim, x.shape, promoted(all, 2), op, "out[1]");
+              output_begin(&outputs[0], destinations[0], &x, x.tensor.ndim, x.shape, promoted(all, 3), *stream, op,
+                           "out[0]") &&
+              output_begin(&outputs[1], destinations[1], &x, x.tensor.ndim, x.shape, promoted(all, 2), *stream, op,
+                           "out[1]");
     if (ok)
         INVAR_COMPUTE(ok, invar_add_rms_norm(NULL, &outputs[0].array.tensor, &outputs[1].array.tensor, &x.tensor,
                                              &residual.tensor, given(&weight), &options));
@@ -120,13 +129,14 @@ static PyObject *run_layer_norm(PyObject *const *values, invar_plan *plan) {
     array x = ARRAY_EMPTY, weight = ARRAY_EMPTY, bias = ARRAY_EMPTY;
     output y = OUTPUT_EMPTY;
     invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
     options.execution.plan = plan;
     PyObject *result = NULL;
     bool ok = array_in(&x, values[X], op, "x") && array_in_optional(&weight, values[WEIGHT], op, "weight") &&
               array_in_optional(&bias, values[BIAS], op, "bias") && number_in(&options.eps, values[EPS], op, "eps") &&
-              stream_in(values[STREAM], op) &&
+              array_stream(&x, values[STREAM], stream, op) &&
               output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape,
-                           promoted((const array *[]){ &x, &weight, &bias }, weight.present ? 3 : 1), op, "out");
+                           promoted((const array *[]){ &x, &weight, &bias }, weight.present ? 3 : 1), *stream, op, "out");
     if (ok) INVAR_COMPUTE(ok, invar_layer_norm(NULL, &y.array.tensor, &x.tensor, given(&weight), given(&bias), &options));
     if (ok) result = results(&y, 1, plan);
     array_release(&x);
@@ -147,7 +157,8 @@ operation operation_layer_norm = {
     "weight, bias: (D,) or None, each on its own; their types may differ from x's.\n"
     "eps: finite and not negative.\n"
     "out: an array of the result's shape and type to write to; x itself is allowed.\n"
-    "stream: a CUDA stream; arrays in CPU memory ignore it.\n\n"
+    "stream: a CUDA stream, as torch's or CuPy's object or its address, for arrays on a GPU instead of their library's current\n"
+    "  one; arrays in CPU memory ignore it.\n\n"
     "Returns an array of x's kind and shape, of type promote(x, weight, bias), or of x's type without weight.\n"
     "Raises ValueError for shapes, values and types, TypeError for arguments that are no arrays or numbers.",
 };
@@ -159,14 +170,16 @@ static PyObject *run_layer_norm_vjp(PyObject *const *values, invar_plan *plan) {
     output gradients[3] = { OUTPUT_EMPTY, OUTPUT_EMPTY, OUTPUT_EMPTY };
     PyObject *destinations[3], *result = NULL;
     invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
     options.execution.plan = plan;
     bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
               array_in_optional(&bias, values[BIAS], op, "bias") && number_in(&options.eps, values[EPS], op, "eps") &&
-              stream_in(values[STREAM], op) && split_destinations(values[OUT], 3, destinations, op, "out") &&
-              output_like(&gradients[0], destinations[0], &x, op, "out[0]") &&
-              output_like(&gradients[1], destinations[1], &weight, op, "out[1]") &&
-              output_like(&gradients[2], destinations[2], &bias, op, "out[2]");
+              array_stream(&x, values[STREAM], stream, op) &&
+              split_destinations(values[OUT], 3, destinations, op, "out") &&
+              output_like(&gradients[0], destinations[0], &x, *stream, op, "out[0]") &&
+              output_like(&gradients[1], destinations[1], &weight, *stream, op, "out[1]") &&
+              output_like(&gradients[2], destinations[2], &bias, *stream, op, "out[2]");
     if (ok)
         INVAR_COMPUTE(ok, invar_layer_norm_vjp(NULL, given(&gradients[0].array), given(&gradients[1].array),
                                                given(&gradients[2].array), &dy.tensor, &x.tensor, given(&weight),

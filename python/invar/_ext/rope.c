@@ -41,6 +41,7 @@ static PyObject *run(PyObject *const *values, invar_plan *plan, rope_function *f
     array x = ARRAY_EMPTY, offset = ARRAY_EMPTY, freqs = ARRAY_EMPTY;
     output y = OUTPUT_EMPTY;
     invar_rope_options options = INVAR_ROPE_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
     options.execution.plan = plan;
     bool traditional = false;
     PyObject *result = NULL;
@@ -49,8 +50,9 @@ static PyObject *run(PyObject *const *values, invar_plan *plan, rope_function *f
               array_in_optional(&freqs, values[FREQS], op, "freqs") &&
               base_in(&options.base, values[BASE], freqs.present, op) &&
               number_in(&options.scale, values[SCALE], op, "scale") &&
-              offset_in(&offset, &options.offset, values[OFFSET], op) && stream_in(values[STREAM], op) &&
-              output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape, x.tensor.dtype, op, "out");
+              offset_in(&offset, &options.offset, values[OFFSET], op) &&
+              array_stream(&x, values[STREAM], stream, op) &&
+              output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape, x.tensor.dtype, *stream, op, "out");
     options.traditional = traditional;
     if (ok) INVAR_COMPUTE(ok, function(NULL, &y.array.tensor, &x.tensor, given(&offset), given(&freqs), &options));
     if (ok) result = results(&y, 1, plan);
@@ -87,7 +89,8 @@ operation operation_rope = {
     "offset: an integer, or integers of shape (), (1,) or (B,); negative ones too, 64 bits.\n"
     "freqs: (dims/2,), real numbers, read as float32. It has no gradient.\n"
     "out: an array of x's shape and type to write to; x itself is allowed.\n"
-    "stream: a CUDA stream; arrays in CPU memory ignore it.\n\n"
+    "stream: a CUDA stream, as torch's or CuPy's object or its address, for arrays on a GPU instead of their library's current\n"
+    "  one; arrays in CPU memory ignore it.\n\n"
     "Returns an array of x's kind, shape and type.\n"
     "Raises ValueError for shapes, values and types (an offset that is no integer is one), TypeError for other objects.",
 };
