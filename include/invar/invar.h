@@ -224,7 +224,9 @@ typedef struct invar_rope_options {
 } invar_rope_options;
 #define INVAR_ROPE_OPTIONS_INIT { sizeof(invar_rope_options), INVAR_EXECUTION_INIT, 0, 0, 10000.0, 1.0, 0 }
 
-/* offset: NULL, or integers of shape (), (1,) or (B,). freqs: NULL, or real numbers of shape (dims/2,). */
+/* offset: NULL, or integers of shape (), (1,) or (B,). freqs: NULL, or real numbers of shape (dims/2,). Where x is on a CUDA device,
+ * each of them may be there too, read when the device comes to it, or on the CPU, read before the call returns; float64 is the CPU's
+ * alone. On the CPU, 128 offsets or 128 freqs fit a launch, and more of them take several. */
 INVAR_API invar_status invar_rope(invar_context *context, const invar_tensor *y, const invar_tensor *x,
                                   const invar_tensor *offset, const invar_tensor *freqs,
                                   const invar_rope_options *options);

@@ -3,6 +3,7 @@
 #include "core/context.h"
 #include "core/machine.h"
 #include "cpu/dispatch.h"
+#include "cuda/rope.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ typedef struct rope_call {
     const char *operation;
     invar_context *context;
     invar_rope_options options;
+    invar_device device; /* x's and y's */
     const invar_kernels *kernels;
     invar_view x, y, offset, freqs;
     bool has_offset, has_freqs;
@@ -48,7 +50,7 @@ static invar_status check_options(rope_call *call, const invar_rope_options *opt
 }
 
 static invar_status check_x(rope_call *call, const invar_tensor *x, const char *argument) {
-    INVAR_TRY(invar_view_init_float(&call->x, x, call->operation, argument));
+    INVAR_TRY(invar_view_init_float_on(&call->device, &call->x, x, call->operation, argument));
     if (call->x.ndim < 2)
         return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected rank 2 to %d, got %d", call->operation, argument, INVAR_MAX_DIMS,
                           call->x.ndim);
@@ -59,9 +61,16 @@ static invar_status check_x(rope_call *call, const invar_tensor *x, const char *
     return INVAR_OK;
 }
 
+/* A CUDA device takes them from its own memory or from the CPU's. */
+static invar_status init_numbers(const rope_call *call, invar_view *view, const invar_tensor *tensor, const char *argument) {
+    invar_device device = call->device;
+    if (tensor->device.type == INVAR_DEVICE_CPU) device = tensor->device;
+    return invar_view_init_on(&device, view, tensor, call->operation, argument);
+}
+
 static invar_status check_offset(rope_call *call, const invar_tensor *offset) {
     if (!call->has_offset) return INVAR_OK;
-    INVAR_TRY(invar_view_init(&call->offset, offset, call->operation, "offset"));
+    INVAR_TRY(init_numbers(call, &call->offset, offset, "offset"));
     if (call->offset.dtype.code > INVAR_UINT || call->offset.dtype.bits > 64)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: offset: expected integers, got %s", call->operation,
                           invar_dtype_name(call->offset.dtype));
@@ -75,7 +84,7 @@ static invar_status check_offset(rope_call *call, const invar_tensor *offset) {
 
 static invar_status check_freqs(rope_call *call, const invar_tensor *freqs) {
     if (!call->has_freqs) return INVAR_OK;
-    INVAR_TRY(invar_view_init(&call->freqs, freqs, call->operation, "freqs"));
+    INVAR_TRY(init_numbers(call, &call->freqs, freqs, "freqs"));
     const int64_t pairs = call->options.dims / 2;
     invar_float_type type;
     bool integers = call->freqs.dtype.code <= INVAR_UINT && call->freqs.dtype.bits <= 64;
@@ -86,7 +95,7 @@ static invar_status check_freqs(rope_call *call, const invar_tensor *freqs) {
 }
 
 static invar_status check_y(rope_call *call, const invar_tensor *y, const char *argument, const char *alias) {
-    INVAR_TRY(invar_view_init_float(&call->y, y, call->operation, argument));
+    INVAR_TRY(invar_view_init_float_on(&call->device, &call->y, y, call->operation, argument));
     INVAR_TRY(invar_view_expect_shape(&call->y, call->x.ndim, call->x.shape, call->operation, argument));
     INVAR_TRY(invar_view_expect_type(&call->y, call->x.type, call->operation, argument));
     const invar_view *inputs[] = { &call->x, call->has_offset ? &call->offset : NULL, call->has_freqs ? &call->freqs : NULL };
@@ -108,6 +117,8 @@ static invar_rope_operand operand_of(const invar_view *view) {
 }
 
 static double traffic(const rope_call *call) { return 2.0 * (double)call->x.count * (double)invar_view_item_size(&call->x); }
+
+static double flops(const rope_call *call) { return 3.0 * (double)call->x.count; }
 
 static void fill_job(rope_call *call, bool inverse) {
     invar_rope_job *job = &call->job;
@@ -162,7 +173,7 @@ static void describe(const rope_call *call) {
                                                        "stores go through the caches");
     plan->query_tile = (int32_t)smaller(call->task_positions, INT32_MAX);
     plan->key_splits = 1;
-    plan->flops = 3.0 * (double)call->x.count;
+    plan->flops = flops(call);
     plan->bytes = traffic(call);
     snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", call->kernels != call->context->kernels ? "float64" : "float32");
 }
@@ -176,28 +187,51 @@ static void run_task(void *argument, int64_t index, void *scratch) {
                         smaller(call->job.slices - slice, call->task_slices), scratch);
 }
 
-static invar_status run(rope_call *call, bool inverse) {
+static size_t frequency_bytes(int64_t padded) { return 2 * sizeof(double) * (size_t)padded; }
+
+static void fill_frequencies(rope_call *call, const invar_run *run, int64_t padded) {
+    double *high = (double *)(void *)run->shared, *low = high + padded;
+    invar_rope_frequencies(high, low, call->job.dims, padded, call->job.base, call->job.scale, &call->job.freqs);
+    call->job.high = high;
+    call->job.low = low;
+}
+
+/* The caller's workspace would be the device's memory, and none of it is needed. */
+static invar_status run_cuda(rope_call *call, const char *argument, int64_t padded) {
+    const bool formed = call->x.count && !invar_cuda_rope_there(&call->job.freqs);
+    invar_execution execution = call->options.execution;
+    invar_run run;
+    bool planned;
+    execution.workspace = NULL;
+    INVAR_TRY(invar_run_begin(&run, call->context, &execution, 0, formed ? frequency_bytes(padded) : 0, 0, call->operation,
+                              &planned));
+    if (formed && !planned) fill_frequencies(call, &run, padded);
+    const invar_status status = invar_cuda_rope_run(&call->job, call->device, &execution, call->operation, argument);
+    if (!planned) invar_run_end(&run);
+    if (!planned || status != INVAR_OK) return status;
+    execution.plan->flops = flops(call);
+    execution.plan->bytes = traffic(call);
+    return INVAR_OK;
+}
+
+static invar_status run(rope_call *call, const char *argument, bool inverse) {
     call->kernels = invar_kernels_for(call->context->kernels, call->x.type);
     const bool reference = call->kernels == &invar_kernels_reference;
     fill_job(call, inverse);
+    const int64_t padded = invar_rope_padded_pairs(&call->job);
+    if (call->device.type == INVAR_DEVICE_CUDA) return run_cuda(call, argument, padded);
     divide(call);
     const int64_t tasks = call->x.count ? call->position_tasks * call->slice_tasks : 0;
-    const int64_t padded = pieces(call->job.dims / 2, INVAR_ROPE_PAD) * INVAR_ROPE_PAD;
     invar_run run;
     bool planned;
     INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, tasks,
-                              reference ? 0 : 2 * sizeof(double) * (size_t)padded, invar_rope_scratch(&call->job, reference),
+                              reference ? 0 : frequency_bytes(padded), invar_rope_scratch(&call->job, reference),
                               call->operation, &planned));
     if (planned) {
         describe(call);
         return INVAR_OK;
     }
-    if (tasks && !reference) {
-        double *high = (double *)(void *)run.shared, *low = high + padded;
-        invar_rope_frequencies(high, low, call->job.dims, padded, call->job.base, call->job.scale, &call->job.freqs);
-        call->job.high = high;
-        call->job.low = low;
-    }
+    if (tasks && !reference) fill_frequencies(call, &run, padded);
     invar_run_tasks(&run, tasks, run_task, call);
     invar_run_end(&run);
     return INVAR_OK;
@@ -213,7 +247,7 @@ static invar_status rope(const char *operation, invar_context *context, const in
     INVAR_TRY(check_offset(&call, offset));
     INVAR_TRY(check_freqs(&call, freqs));
     INVAR_TRY(check_y(&call, y, y_name, inverse ? "dy's" : "x's"));
-    return run(&call, inverse);
+    return run(&call, x_name, inverse);
 }
 
 invar_status invar_rope(invar_context *context, const invar_tensor *y, const invar_tensor *x, const invar_tensor *offset,

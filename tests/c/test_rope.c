@@ -500,7 +500,7 @@ static void every_misuse_is_one_sentence(void) {
     CHECK_FAILS(invar_rope(context, &shifted, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
     CHECK_FAILS(invar_rope(context, y, &scalar, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: x");
     CHECK_FAILS(invar_rope(context, y, &integers, NULL, NULL, &good), INVAR_ERROR_DTYPE, "rope: x");
-    CHECK_FAILS(invar_rope(context, y, &device, NULL, NULL, &good), INVAR_ERROR_DEVICE_MIX, "rope: x");
+    CHECK_FAILS(invar_rope(context, y, &device, NULL, NULL, &good), INVAR_ERROR_DEVICE_MIX, "rope: y");
     c.y.strides[1] = 0;
     CHECK_FAILS(invar_rope(context, y, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
     CHECK(check_memory_hash(&c.y) == before, "y was written");
