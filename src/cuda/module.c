@@ -11,17 +11,26 @@
 
 /* ---- images ----------------------------------------------------------------------------------------- */
 
-invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
-                              char **image, size_t *size, char **log) {
+static invar_cuda_text text_of(const invar_cuda_source *source, const char *defines) {
+    return (invar_cuda_text){ source->file, source->text, source->entry, defines, invar_cuda_headers, invar_cuda_header_count };
+}
+
+static invar_status build(const invar_cuda_text *program, const char *target, const char *operation, char **image, size_t *size,
+                          char **log) {
     const invar_nvrtc *nvrtc;
     INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
-    return invar_nvrtc_compile(nvrtc, source->file, source->text, invar_cuda_headers, invar_cuda_header_count, target, defines,
-                               operation, image, size, log);
+    return invar_nvrtc_compile(nvrtc, program->file, program->text, program->headers, program->header_count, target,
+                               program->words, operation, image, size, log);
+}
+
+invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
+                              char **image, size_t *size, char **log) {
+    const invar_cuda_text program = text_of(source, defines);
+    return build(&program, target, operation, image, size, log);
 }
 
 /* Everything that the image depends on. */
-static void image_name(char name[INVAR_SHA256_HEX + 8], const invar_cuda_source *source, const char *defines,
-                       const char *target, int nvrtc_version) {
+static void name_image(invar_cuda_image *image, const invar_cuda_text *program, int nvrtc_version) {
     char version[16], key[INVAR_SHA256_HEX];
     uint8_t digest[INVAR_SHA256_BYTES];
     invar_sha256 hash;
@@ -29,36 +38,39 @@ static void image_name(char name[INVAR_SHA256_HEX + 8], const invar_cuda_source 
     invar_sha256_begin(&hash);
     invar_sha256_add_string(&hash, invar_version());
     invar_sha256_add_string(&hash, version);
-    invar_sha256_add_string(&hash, target);
+    invar_sha256_add_string(&hash, image->target);
     invar_sha256_add_string(&hash, invar_nvrtc_options);
-    invar_sha256_add_string(&hash, defines);
-    invar_sha256_add_string(&hash, source->text);
-    for (int i = 0; i < invar_cuda_header_count; i++) invar_sha256_add_string(&hash, invar_cuda_headers[i].text);
+    invar_sha256_add_string(&hash, program->words);
+    invar_sha256_add_string(&hash, program->text);
+    for (int i = 0; i < program->header_count; i++) invar_sha256_add_string(&hash, program->headers[i].text);
     invar_sha256_end(&hash, digest);
     invar_sha256_hex(digest, key);
-    snprintf(name, INVAR_SHA256_HEX + 8, "%s.cubin", key);
+    snprintf(image->name, sizeof image->name, "%s.cubin", key);
 }
 
-/* From the cache, else compiled and published. *image is to be freed. */
-static invar_status get_image(const invar_cuda_device *device, const invar_cuda_source *source, const char *defines,
-                              const char *operation, char **image) {
-    char name[INVAR_SHA256_HEX + 8], target[INVAR_NVRTC_TARGET];
+invar_status invar_cuda_image_find(invar_cuda_image *image, const invar_cuda_device *device, const invar_cuda_text *program,
+                                   const char *operation) {
     const invar_nvrtc *nvrtc;
+    INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
+    INVAR_TRY(invar_nvrtc_target(nvrtc, device->major, device->minor, image->target, operation));
+    name_image(image, program, invar_nvrtc_version(nvrtc));
+    return INVAR_OK;
+}
+
+invar_status invar_cuda_image_get(const invar_cuda_image *image, const invar_cuda_text *program, const char *operation, char **data,
+                                  char **log) {
     invar_cache cache;
     invar_cache_entry entry;
     size_t size = 0;
-    INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
-    INVAR_TRY(invar_nvrtc_target(nvrtc, device->major, device->minor, target, operation));
-    image_name(name, source, defines, target, invar_nvrtc_version(nvrtc));
     invar_cache_open(&cache);
-    bool found = invar_cache_get(&cache, name, &entry);
+    bool found = invar_cache_get(&cache, image->name, &entry);
     invar_status status = invar_cache_require(&cache, !found, operation);
     if (found && status == INVAR_OK) {
-        *image = entry.data;
+        *data = entry.data;
         entry.data = NULL;
     } else if (status == INVAR_OK) {
-        status = invar_cuda_build(source, defines, target, operation, image, &size, NULL);
-        if (status == INVAR_OK && invar_cache_put(&cache, name, *image, size)) invar_cache_trim(&cache, INVAR_CACHE_LIMIT);
+        status = build(program, image->target, operation, data, &size, log);
+        if (status == INVAR_OK && invar_cache_put(&cache, image->name, *data, size)) invar_cache_trim(&cache, INVAR_CACHE_LIMIT);
     }
     invar_cache_entry_close(&entry);
     invar_cache_close(&cache);
@@ -87,8 +99,8 @@ static const loaded *find_loaded(const invar_cuda_device *device, const invar_cu
 
 enum { ATTRIBUTE_SHARED_SIZE_BYTES = 1, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
 
-/* The function of an image. A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
-static CUresult load_image(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
+/* A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
+CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
     const invar_cuda_driver *driver = device->driver;
     CUmodule module;
     int own = 0;
@@ -103,7 +115,7 @@ static CUresult load_image(const invar_cuda_device *device, const char *image, c
 }
 
 /* A driver that is older than the compiler is the usual reason. */
-static invar_status refused(const invar_cuda_device *device, CUresult error, const char *operation) {
+invar_status invar_cuda_image_refused(const invar_cuda_device *device, CUresult error, const char *operation) {
     const int driver = device->driver->version;
     const invar_nvrtc *nvrtc;
     char what[128];
@@ -116,19 +128,22 @@ static invar_status refused(const invar_cuda_device *device, CUresult error, con
 
 static invar_status load(const invar_cuda_device *device, const invar_cuda_launch *launch, const char *operation,
                          const loaded **result) {
+    const invar_cuda_text program = text_of(launch->source, launch->defines);
+    invar_cuda_image wanted;
     char *image = NULL;
-    INVAR_TRY(get_image(device, launch->source, launch->defines, operation, &image));
+    INVAR_TRY(invar_cuda_image_find(&wanted, device, &program, operation));
+    INVAR_TRY(invar_cuda_image_get(&wanted, &program, operation, &image, NULL));
     const size_t length = strlen(launch->defines) + 1;
     loaded *made = malloc(sizeof *made + length);
     if (!made) {
         free(image);
         return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     }
-    CUresult error = load_image(device, image, launch->source->entry, &made->function);
+    CUresult error = invar_cuda_image_load(device, image, launch->source->entry, &made->function);
     free(image);
     if (error) {
         free(made);
-        return refused(device, error, operation);
+        return invar_cuda_image_refused(device, error, operation);
     }
     made->device = device;
     made->source = launch->source;

@@ -2,6 +2,7 @@
 #ifndef INVAR_CUDA_MODULE_H
 #define INVAR_CUDA_MODULE_H
 
+#include "core/sha256.h"
 #include "cuda/driver.h"
 #include "cuda/nvrtc.h"
 
@@ -52,6 +53,30 @@ invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cud
  * (log: NULL otherwise). */
 invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
                               char **image, size_t *size, char **log);
+
+/* ---- images: what a program is compiled to ---------------------------------------------------------- */
+
+/* A program as NVRTC takes it; words: options besides invar_nvrtc_options. */
+typedef struct invar_cuda_text {
+    const char *file, *text, *entry, *words;
+    const invar_nvrtc_header *headers;
+    int header_count;
+} invar_cuda_text;
+
+/* Which image a device needs, and its name in the cache, which says everything that it depends on. */
+typedef struct invar_cuda_image {
+    char target[INVAR_NVRTC_TARGET], name[INVAR_SHA256_HEX + 8];
+} invar_cuda_image;
+
+invar_status invar_cuda_image_find(invar_cuda_image *image, const invar_cuda_device *device, const invar_cuda_text *program,
+                                   const char *operation);
+/* From the cache, else compiled and published. *data is to be freed; log: as in invar_nvrtc_compile. */
+invar_status invar_cuda_image_get(const invar_cuda_image *image, const invar_cuda_text *program, const char *operation, char **data,
+                                  char **log);
+/* The function of an image, in the context that is current; it stays until the process ends. */
+CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function);
+/* The sentence of an image that the driver refused. */
+invar_status invar_cuda_image_refused(const invar_cuda_device *device, CUresult error, const char *operation);
 
 /* Device memory that work on the stream may use from then on, NULL for 0 bytes; given back, work that is enqueued may still use
  * it. */

@@ -189,7 +189,7 @@ invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, con
     if (!result) result = nvrtc->nvrtcCompileProgram(program, option_count, options);
     if (!result) result = take_image(nvrtc, program, !strncmp(target, machine_code, strlen(machine_code)), image, size);
     invar_status status = result ? fail(nvrtc, program, result, name, operation) : INVAR_OK;
-    if (log) *log = status == INVAR_OK ? take_log(nvrtc, program) : NULL;
+    if (log) *log = take_log(nvrtc, program);
     if (program) nvrtc->nvrtcDestroyProgram(&program);
     return status;
 }

@@ -34,7 +34,7 @@ invar_status invar_nvrtc_target(const invar_nvrtc *nvrtc, int major, int minor, 
 extern const char invar_nvrtc_options[];
 
 /* Compiles text; defines are words as in "-DTYPE=float -DCENTRED=1". *image, to be freed, is what cuModuleLoadData takes; so is
- * *log, what the compiler says of a program that it takes (log: NULL where that is not asked for; *log is NULL where it said
+ * *log, what the compiler says of the program, taken or refused (log: NULL where that is not asked for; *log is NULL where it said
  * nothing). INVAR_ERROR_COMPILE with the log in the sentence. */
 invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, const char *text,
                                  const invar_nvrtc_header *headers, int header_count, const char *target,

@@ -1,8 +1,8 @@
-/* Entry points: what calls the body for each thread, on the host and on the device. */
+/* Entry points on the host: what calls the body for each thread. */
 #include "jit/program.h"
 
 /* Locals of an entry point: the arrays. */
-static void put_arrays(const invar_generator *g) {
+void invar_put_arrays(const invar_generator *g) {
     for (int32_t k = 0; k < g->source->array_count; k++) {
         const char *type = invar_array_type(g, k), *constant = invar_is_output(g, k) ? "" : "const ";
         int i = (int)k;
@@ -12,7 +12,7 @@ static void put_arrays(const invar_generator *g) {
     }
 }
 
-/* ---- entry points on the host ---- */
+/* ---- shapes, threads, tables ---- */
 
 /* Metal: pointers to what the launch holds; CUDA: arrays of their own. */
 static void put_shape(const invar_generator *g, int32_t k, const char *type, const char *element, const char *name) {
@@ -35,7 +35,7 @@ static void put_shapes(const invar_generator *g) {
     }
 }
 
-static void put_call(const invar_generator *g) {
+void invar_put_call(const invar_generator *g) {
     put(g, "invar_body");
     invar_put_template_values(g);
     invar_put_parameters(g, false);
@@ -75,7 +75,7 @@ static void put_row(const invar_generator *g) {
            "            { sx, sy, sz }, (x - x0) + sx * ((y - y0) + sy * (z - z0)) };\n"
            "        (void)invar_p;\n"
            "        ");
-    put_call(g);
+    invar_put_call(g);
     put(g, "    }\n}\n");
 }
 
@@ -83,7 +83,7 @@ static void put_block(const invar_generator *g) {
     put_row(g);
     put(g, "static void invar_run_block(const invar_launch *invar_launch_at, const invar_block *invar_b) {\n"
            "    const invar_launch &invar_l = *invar_launch_at;\n");
-    put_arrays(g);
+    invar_put_arrays(g);
     put(g, "    for (uint32_t z = invar_b->begin[2]; z < invar_b->end[2]; z++)\n"
            "        for (uint32_t y = invar_b->begin[1]; y < invar_b->end[1]; y++) invar_run_row(");
     put_row_arrays(g, false);
@@ -95,10 +95,10 @@ static void put_thread(const invar_generator *g) {
            "    const invar_launch &invar_l = *invar_lane_at->launch;\n"
            "    const invar_position &invar_p = invar_lane_at->position;\n"
            "    (void)invar_p;\n");
-    put_arrays(g);
+    invar_put_arrays(g);
     put_shapes(g);
     put(g, "    ");
-    put_call(g);
+    invar_put_call(g);
     put(g, "}\n");
 }
 
@@ -141,65 +141,4 @@ void invar_put_host_entry(const invar_generator *g) {
         (unsigned)mode, g->loop ? "user::invar_run_block" : "nullptr", g->loop ? "nullptr" : "user::invar_run_thread",
         (int)g->source->place_count);
     put(g, "}\n"); /* namespace invar_shim */
-}
-
-/* ---- the entry point on the device ---- */
-
-/* The argument of the kernel, by value: what of a launch it uses. */
-static void put_device_launch(const invar_generator *g) {
-    const invar_source *source = g->source;
-    PUT("struct invar_launch {\n    void *arrays[%d];\n    int64_t size;\n"
-        "    uint32_t grid[3], threadgroup[3], groups[3];\n", (int)source->array_count);
-    for (int32_t k = 0; k < source->array_count; k++) {
-        int ndim = g->key->arrays[k].ndim;
-        bool metal = invar_is_metal(source);
-        if (source->uses[k] & INVAR_USES_SHAPE) {
-            if (metal) PUT("    int shape_%d[%d];\n", (int)k, ndim ? ndim : 1);
-            else PUT("    Shape shape_%d;\n", (int)k);
-        }
-        if (source->uses[k] & INVAR_USES_STRIDES) {
-            if (metal) PUT("    int64_t strides_%d[%d];\n", (int)k, ndim ? ndim : 1);
-            else PUT("    Strides strides_%d;\n", (int)k);
-        }
-        if (source->uses[k] & INVAR_USES_SIZE) PUT("    int64_t size_%d;\n", (int)k);
-    }
-    put(g, "};\n");
-}
-
-static void put_device_shapes(const invar_generator *g) {
-    const invar_source *source = g->source;
-    for (int32_t k = 0; k < source->array_count; k++) {
-        int i = (int)k;
-        if (source->uses[k] & INVAR_USES_SHAPE) PUT("    const auto &invar_shape_%d = invar_l.shape_%d;\n", i, i);
-        if (source->uses[k] & INVAR_USES_STRIDES) PUT("    const auto &invar_stride_%d = invar_l.strides_%d;\n", i, i);
-        if (source->uses[k] & INVAR_USES_SIZE) PUT("    const int64_t invar_size_%d = invar_l.size_%d;\n", i, i);
-    }
-}
-
-/* Metal's edge groups have only the threads of the grid, counted by the group's own size: blocks are lines of threads. */
-static const char DEVICE_POSITION[] =
-    "    invar_position invar_p;\n"
-    "    invar_p.group[0] = blockIdx.x, invar_p.group[1] = blockIdx.y, invar_p.group[2] = blockIdx.z;\n"
-    "    invar_p.index = threadIdx.x;\n"
-    "    for (int d = 0; d < 3; d++) {\n"
-    "        const uint32_t left = invar_l.grid[d] - invar_p.group[d] * invar_l.threadgroup[d];\n"
-    "        invar_p.size[d] = left < invar_l.threadgroup[d] ? left : invar_l.threadgroup[d];\n"
-    "    }\n"
-    "    if (invar_p.index >= invar_p.size[0] * invar_p.size[1] * invar_p.size[2]) return;\n"
-    "    invar_p.local[0] = invar_p.index % invar_p.size[0];\n"
-    "    invar_p.local[1] = invar_p.index / invar_p.size[0] % invar_p.size[1];\n"
-    "    invar_p.local[2] = invar_p.index / (invar_p.size[0] * invar_p.size[1]);\n"
-    "    for (int d = 0; d < 3; d++)\n"
-    "        invar_p.grid[d] = invar_p.group[d] * invar_l.threadgroup[d] + invar_p.local[d];\n";
-
-void invar_put_device_entry(const invar_generator *g) {
-    put(g, "struct invar_position {\n    uint32_t grid[3], local[3], group[3], size[3], index;\n};\n");
-    put_device_launch(g);
-    put(g, "extern \"C\" __global__ void invar_kernel(const __grid_constant__ invar_launch invar_l) {\n");
-    put_arrays(g);
-    put_device_shapes(g);
-    if (invar_is_metal(g->source)) put(g, DEVICE_POSITION);
-    put(g, "    ");
-    put_call(g);
-    put(g, "}\n}\n}\n");
 }

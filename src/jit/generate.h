@@ -29,6 +29,7 @@
 #define INVAR_JIT_GENERATE_H
 
 #include "core/status.h"
+#include "jit/runtime.h"
 #include "jit/text.h"
 
 #include <invar/kernel.h>
@@ -71,5 +72,10 @@ invar_status invar_generate_shim(const invar_source *source, const invar_program
  * INVAR_ERROR_VALUE: a template argument that is no identifier, is there twice, or is an array's name. */
 invar_status invar_generate_kernel(const invar_source *source, const invar_program_key *key, int32_t target, bool check,
                                    invar_text *text);
+
+/* The parameter of a kernel for CUDA, as bytes: what the kernel with arrays of these types and ranks uses of the launch. Returns
+ * how many; launch NULL: only that. */
+enum { INVAR_MAX_PACKED_LAUNCH = 32 << 10 };
+size_t invar_pack_launch(const invar_source *source, const invar_array_key *arrays, const invar_launch *launch, char *bytes);
 
 #endif

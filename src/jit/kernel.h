@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 #include "core/tensor.h"
+#include "cuda/function.h"
 #include "jit/compile.h"
 #include "jit/generate.h"
 #include "jit/runtime.h"
@@ -25,13 +26,22 @@ typedef struct invar_loaded {
     int file;              /* check builds: a descriptor of the object, for its line table; else -1 */
 } invar_loaded;
 
-/* What a launch with these element types, ranks and template arguments runs. */
+/* What a launch with these element types, ranks and template arguments runs: on the CPU, or on a GPU. */
 typedef struct invar_program {
     struct invar_program *next;
     const invar_loaded *loaded;
+    const invar_cuda_function *function;
     size_t key_size;
     uint8_t key[]; /* [key_size] */
 } invar_program;
+
+/* Where a launch runs, and what is compiled in with that. */
+typedef struct invar_place {
+    const invar_context *context;
+    const invar_cuda_device *gpu; /* NULL: the CPU */
+    bool check;                   /* on the CPU: check mode */
+    bool crowded;                 /* on a GPU: few registers a thread, so that a block may have the most threads */
+} invar_place;
 
 struct invar_kernel {
     invar_kernel_description description; /* its strings are owned */
@@ -50,16 +60,29 @@ bool invar_is_identifier(const char *name);
 bool invar_is_keyword(const char *name, int32_t dialect);
 
 /* The program for these arrays (inputs, then outputs), compiled or taken from the cache where it is new. */
-invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *context, const invar_array_key *arrays,
-                                  const invar_launch_options *options, bool check, const invar_loaded **loaded);
+invar_status invar_kernel_program(invar_kernel *kernel, const invar_place *place, const invar_array_key *arrays,
+                                  const invar_launch_options *options, const invar_program **program);
+/* The function on place->gpu of such a program. */
+invar_status invar_kernel_function(const invar_kernel *kernel, const invar_place *place, const invar_program_key *key,
+                                   const invar_cuda_function **function);
 
 /* The compiler with its version, from the cache where the compiler has been asked before. */
 invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const char *operation);
 
-/* Copies every element of view, in row-major order, to memory at `to`, which may be aligned to nothing. */
-void invar_kernel_copy(invar_run *run, char *to, const invar_view *view);
+/* Who works on the memory of a launch: the threads of a run, or a GPU on a stream. */
+typedef struct invar_kernel_memory {
+    invar_run *run;
+    const invar_cuda_device *gpu; /* NULL: the CPU */
+    void *stream;
+    const char *operation;
+} invar_kernel_memory;
+
+/* Copies every element of view, in row-major order, to memory at `to`, which on the CPU may be aligned to nothing. */
+invar_status invar_kernel_copy(const invar_kernel_memory *memory, char *to, const invar_view *view);
 /* Gives every element of a row-contiguous view the value. */
-void invar_kernel_fill(invar_run *run, const invar_view *view, double value);
+invar_status invar_kernel_fill(const invar_kernel_memory *memory, const invar_view *view, double value);
+/* Gives a GPU's memory at `to` the one element of a view on the CPU, as it is now. */
+invar_status invar_kernel_send(const invar_kernel_memory *memory, char *to, const invar_view *view);
 /* Whether an element type can hold it: INVAR_ERROR_VALUE for an integer type and NaN, an infinity, or a value out of range. */
 invar_status invar_kernel_check_fill(const invar_view *view, double value, const char *operation, const char *argument);
 

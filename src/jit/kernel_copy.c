@@ -1,4 +1,5 @@
 /* Memory work around a launch: inputs made row-contiguous, outputs given their init_value. */
+#include "cuda/elements.h"
 #include "jit/kernel.h"
 
 #include <math.h>
@@ -40,11 +41,17 @@ static void copy_chunk(void *argument, int64_t index, void *scratch) {
     }
 }
 
-void invar_kernel_copy(invar_run *run, char *to, const invar_view *view) {
+invar_status invar_kernel_copy(const invar_kernel_memory *memory, char *to, const invar_view *view) {
     copy_job job = { to, view };
     int64_t chunks = (view->count + CHUNK - 1) / CHUNK;
-    if (chunks > 1) invar_run_tasks(run, chunks, copy_chunk, &job);
+    if (memory->gpu) return invar_cuda_elements_copy(memory->gpu, to, view, memory->stream, memory->operation);
+    if (chunks > 1) invar_run_tasks(memory->run, chunks, copy_chunk, &job);
     else if (chunks) copy_chunk(&job, 0, NULL);
+    return INVAR_OK;
+}
+
+invar_status invar_kernel_send(const invar_kernel_memory *memory, char *to, const invar_view *view) {
+    return invar_cuda_elements_fill(memory->gpu, to, 1, view->dtype, view->data, memory->stream, memory->operation);
 }
 
 /* ---- init_value --------------------------------------------------------------------------------------- */
@@ -90,10 +97,14 @@ static void fill_chunk(void *argument, int64_t index, void *scratch) {
     for (; done < bytes; done *= 2) memcpy(to + done, to, done < bytes - done ? done : bytes - done);
 }
 
-void invar_kernel_fill(invar_run *run, const invar_view *view, double value) {
+invar_status invar_kernel_fill(const invar_kernel_memory *memory, const invar_view *view, double value) {
     fill_job job = { .view = view };
     int64_t chunks = (view->count + CHUNK - 1) / CHUNK;
     encode(job.element, view->dtype, value);
-    if (chunks > 1) invar_run_tasks(run, chunks, fill_chunk, &job);
+    if (memory->gpu)
+        return invar_cuda_elements_fill(memory->gpu, view->data, view->count, view->dtype, job.element, memory->stream,
+                                        memory->operation);
+    if (chunks > 1) invar_run_tasks(memory->run, chunks, fill_chunk, &job);
     else if (chunks) fill_chunk(&job, 0, NULL);
+    return INVAR_OK;
 }

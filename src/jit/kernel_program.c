@@ -140,9 +140,10 @@ static invar_status get_object(const invar_kernel *kernel, const invar_compiler 
     return status;
 }
 
-static invar_status make_program(const invar_kernel *kernel, const invar_context *context, const invar_program_key *key,
-                                 bool check, invar_text *program, const invar_loaded **loaded) {
-    invar_compile_options options = { context->description.cpu, kernel->description.math_mode, check };
+static invar_status make_program(const invar_kernel *kernel, const invar_place *place, const invar_program_key *key,
+                                 invar_text *program, const invar_loaded **loaded) {
+    const bool check = place->check;
+    invar_compile_options options = { place->context->description.cpu, kernel->description.math_mode, check };
     invar_compiler compiler;
     char hex[INVAR_SHA256_HEX], name[INVAR_SHA256_HEX + 8];
     invar_cache_entry entry = { -1, NULL, 0 };
@@ -162,14 +163,15 @@ static invar_status make_program(const invar_kernel *kernel, const invar_context
 
 /* ---- the kernel's own table --------------------------------------------------------------------------- */
 
-/* Larger than any key: three bytes an array; kind, value and name of a template argument; instruction set; check. */
+/* Larger than any key: three bytes an array; kind, value and name of a template argument; instruction set or GPU; switches. */
 enum {
     KEY_BYTES = 2 * INVAR_KERNEL_MAX_ARRAYS * 3 + INVAR_KERNEL_MAX_TEMPLATES * (9 + INVAR_KERNEL_MAX_NAME) + 16
 };
 
 /* What a launch compiles in, as bytes. */
-static size_t launch_key(uint8_t *key, const invar_kernel *kernel, const invar_context *context,
-                         const invar_array_key *arrays, const invar_launch_options *options, bool check) {
+static size_t launch_key(uint8_t *key, const invar_kernel *kernel, const invar_place *place, const invar_array_key *arrays,
+                         const invar_launch_options *options) {
+    const void *machine = place->gpu ? (const void *)place->gpu : place->context->kernels; /* one table an instruction set */
     size_t size = 0;
     int32_t count = kernel->description.input_count + kernel->description.output_count;
     for (int32_t i = 0; i < count; i++) {
@@ -177,9 +179,9 @@ static size_t launch_key(uint8_t *key, const invar_kernel *kernel, const invar_c
         key[size++] = arrays[i].dtype.bits;
         key[size++] = (uint8_t)arrays[i].ndim;
     }
-    key[size++] = check;
-    memcpy(key + size, &context->kernels, sizeof context->kernels); /* one table an instruction set */
-    size += sizeof context->kernels;
+    key[size++] = (uint8_t)(place->check + 2 * place->crowded);
+    memcpy(key + size, &machine, sizeof machine);
+    size += sizeof machine;
     for (int32_t i = 0; i < options->template_count; i++) {
         const invar_template_argument *argument = &options->template_arguments[i];
         bool dtype = argument->kind == INVAR_TEMPLATE_DTYPE;
@@ -194,20 +196,22 @@ static size_t launch_key(uint8_t *key, const invar_kernel *kernel, const invar_c
     return size;
 }
 
-static const invar_loaded *find_program(invar_kernel *kernel, const uint8_t *key, size_t size) {
+static const invar_program *find_program(invar_kernel *kernel, const uint8_t *key, size_t size) {
     for (invar_program *p = atomic_load_explicit(&kernel->programs, memory_order_acquire); p; p = p->next)
-        if (p->key_size == size && !memcmp(p->key, key, size)) return p->loaded;
+        if (p->key_size == size && !memcmp(p->key, key, size)) return p;
     return NULL;
 }
 
-static invar_status add_program(invar_kernel *kernel, const uint8_t *key, size_t size, const invar_loaded *loaded) {
+static invar_status add_program(invar_kernel *kernel, const invar_program *made, const uint8_t *key, size_t size,
+                                const invar_program **result) {
     invar_program *program = malloc(sizeof *program + size);
     if (!program) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", kernel->operation);
-    program->loaded = loaded;
+    *program = *made;
     program->key_size = size;
     memcpy(program->key, key, size);
     program->next = atomic_load(&kernel->programs);
     atomic_store_explicit(&kernel->programs, program, memory_order_release);
+    *result = program;
     return INVAR_OK;
 }
 
@@ -236,22 +240,28 @@ static void unlock_programs(invar_kernel *kernel) {
     pthread_mutex_unlock(&kernel->lock);
 }
 
-invar_status invar_kernel_program(invar_kernel *kernel, const invar_context *context, const invar_array_key *arrays,
-                                  const invar_launch_options *options, bool check, const invar_loaded **loaded) {
+static invar_status make(const invar_kernel *kernel, const invar_place *place, const invar_program_key *key, invar_program *made) {
+    if (place->gpu) return invar_kernel_function(kernel, place, key, &made->function);
+    invar_text program = { 0 };
+    invar_status status = make_program(kernel, place, key, &program, &made->loaded);
+    invar_text_free(&program);
+    return status == INVAR_OK ? check_shared(kernel, made->loaded) : status;
+}
+
+invar_status invar_kernel_program(invar_kernel *kernel, const invar_place *place, const invar_array_key *arrays,
+                                  const invar_launch_options *options, const invar_program **program) {
     uint8_t bytes[KEY_BYTES];
-    size_t size = launch_key(bytes, kernel, context, arrays, options, check);
-    *loaded = find_program(kernel, bytes, size);
-    if (*loaded) return INVAR_OK;
+    size_t size = launch_key(bytes, kernel, place, arrays, options);
+    *program = find_program(kernel, bytes, size);
+    if (*program) return INVAR_OK;
     lock_programs(kernel);
     invar_status status = INVAR_OK;
-    *loaded = find_program(kernel, bytes, size); /* another thread may just have made it */
-    if (!*loaded) {
+    *program = find_program(kernel, bytes, size); /* another thread may just have made it */
+    if (!*program) {
         invar_program_key key = { arrays, options->template_arguments, options->template_count };
-        invar_text program = { 0 };
-        status = make_program(kernel, context, &key, check, &program, loaded);
-        if (status == INVAR_OK) status = check_shared(kernel, *loaded);
-        if (status == INVAR_OK) status = add_program(kernel, bytes, size, *loaded);
-        invar_text_free(&program);
+        invar_program made = { 0 };
+        status = make(kernel, place, &key, &made);
+        if (status == INVAR_OK) status = add_program(kernel, &made, bytes, size, program);
     }
     unlock_programs(kernel);
     return status;

@@ -1,4 +1,5 @@
-/* Reading gcc's and clang's diagnostics: "file:line:column: kind: message", in the order in which each gives its context. */
+/* Reading gcc's and clang's diagnostics: "file:line:column: kind: message", in the order in which each gives its context; and
+ * NVRTC's: "file(line): kind: message". */
 #include "jit/log.h"
 
 #include "jit/compile.h"
@@ -39,10 +40,28 @@ static const char *error_message(const char *rest) {
     return message ? message : skip(rest, "fatal error: ");
 }
 
+/* The user's text of that name; -1: none. */
+static int find_text(const reader *reader, const char *name, size_t length) {
+    for (int i = 0; i < reader->text_count; i++)
+        if (strlen(reader->texts[i].file) == length && !memcmp(name, reader->texts[i].file, length)) return i;
+    return -1;
+}
+
+/* Splits NVRTC's "name(12): rest". */
+static bool read_nvrtc_place(const reader *reader, const char *line, place *found) {
+    const char *open = strchr(line, '(');
+    char *end;
+    long number = open ? strtol(open + 1, &end, 10) : 0;
+    if (number < 1 || !skip(end, "): ")) return false;
+    *found = (place){ find_text(reader, line, (size_t)(open - line)), number, 0, end + 3 };
+    return true;
+}
+
 /* Splits "name:12:5: rest"; the column may be missing. */
 static place read_place(const reader *reader, const char *line) {
-    place none = { -2, 0, 0, line };
+    place none = { -2, 0, 0, line }, other;
     if (*line == ' ') return none; /* a quoted line of source */
+    if (read_nvrtc_place(reader, line, &other)) return other;
     for (const char *colon = strchr(line, ':'); colon; colon = strchr(colon + 1, ':')) {
         char *end;
         long number = strtol(colon + 1, &end, 10);
@@ -51,10 +70,7 @@ static place read_place(const reader *reader, const char *line) {
         long column = strtol(found.rest, &end, 10);
         if (end != found.rest && *end == ':' && column >= 0) found.rest = end + 1, found.column = column;
         while (*found.rest == ' ') found.rest++;
-        for (int i = 0; i < reader->text_count; i++) {
-            size_t length = strlen(reader->texts[i].file);
-            if ((size_t)(colon - line) == length && !memcmp(line, reader->texts[i].file, length)) found.text = i;
-        }
+        found.text = find_text(reader, line, (size_t)(colon - line));
         return found;
     }
     return none;
@@ -246,6 +262,20 @@ static void read_library_line(reader *reader, place at) {
     }
 }
 
+/* NVRTC's "detected during instantiation of … at line 12 of k.cu", where an error of the library's text waits for it. */
+static bool read_nvrtc_origin(reader *reader, const char *line) {
+    const char *at = *reader->pending && *line == ' ' ? strstr(line, "at line ") : NULL;
+    char *end;
+    if (!at) return false;
+    place origin = { -1, strtol(at + strlen("at line "), &end, 10), 0, "" };
+    const char *name = skip(end, " of ");
+    if (name) origin.text = find_text(reader, name, strlen(name));
+    if (origin.text < 0) return false;
+    tell_error(reader, origin, reader->pending);
+    *reader->pending = 0;
+    return true;
+}
+
 /* A line without a place: the linker's, or the driver's own. */
 static void read_bare_line(reader *reader, const char *line) {
     const char *undefined = strstr(line, "undefined reference to "), *message = error_message(line);
@@ -269,7 +299,7 @@ void invar_compiler_log(invar_text *out, const char *log, const char *program, c
         place at = read_place(&reader, copy);
         if (at.text >= 0) read_user_line(&reader, at);
         else if (at.text == -1 && !strstr(copy, "undefined reference")) read_library_line(&reader, at);
-        else read_bare_line(&reader, copy);
+        else if (!read_nvrtc_origin(&reader, copy)) read_bare_line(&reader, copy);
         line += length + (line[length] == '\n');
     }
     flush_pending(&reader);

@@ -1,5 +1,5 @@
 /* What the writers of a program share: generate.c (the user's text), signature.c (types, template arguments, the body's
- * parameters), parts.c (the shim), entry.c (the entry points). */
+ * parameters), parts.c (the shim), entry.c and device_entry.c (the entry points). */
 #ifndef INVAR_JIT_PROGRAM_H
 #define INVAR_JIT_PROGRAM_H
 
@@ -51,7 +51,14 @@ void invar_put_overloads(const invar_generator *g);
 
 /* ---- entry.c ---- */
 
+/* Locals of an entry point: the arrays. */
+void invar_put_arrays(const invar_generator *g);
+/* The call of the body. */
+void invar_put_call(const invar_generator *g);
 void invar_put_host_entry(const invar_generator *g);
+
+/* ---- device_entry.c ---- */
+
 void invar_put_device_entry(const invar_generator *g);
 
 #endif

@@ -79,6 +79,7 @@ static void compile(job *todo) {
     snprintf(options, sizeof options, "%s --ptxas-options=-v", defines);
     if (invar_cuda_build(todo->source, options, target, "test", &image, &size, &log) != INVAR_OK) {
         if (asprintf(&todo->failure, "%s %s: %.*s", target, defines, SENTENCE, invar_last_error()) < 0) abort();
+        free(log);
         return;
     }
     wrong = memmem(image, size, todo->source->entry, strlen(todo->source->entry)) ? wrong_in(log) : "no function of the entry's name";

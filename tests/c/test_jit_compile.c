@@ -162,6 +162,27 @@ static void marks_and_noise(void) {
     invar_text_free(&out);
 }
 
+/* NVRTC's, of the same: its lines of source and notes are left out, an error of the library's is told where the user led to it. */
+static void nvrtc_logs(void) {
+    static const char user[] = "float x = foo(p[0]);\nS s; s += 1;\n", header[] = "int h;\n";
+    static const char log[] = "k.cu(1): error: identifier \"foo\" is undefined\n  float x = foo(p[0]);\n            ^\n\n"
+                              "k.cu(2): error: no operator \"+=\" matches these operands\n"
+                              "            operand types are: invar_shim::user::S += int\n  S s; s += 1;\n         ^\n"
+                              "k.cu(2): note #3328-D: built-in operator+= does not match\n  S s; s += 1;\n         ^\n\n"
+                              "k.header(1): warning #177-D: variable \"h\" was declared but never referenced\n\n"
+                              "invar/cuda_half.h(7): error: no suitable conversion\n  T x;\n    ^\n"
+                              "          detected during instantiation of \"T f(T)\" at line 2 of k.cu\n\n"
+                              "3 errors detected in the compilation of \"k.cu\".\n";
+    static const char expected[] = "k.cu:1: error: identifier \"foo\" is undefined\n    1 | float x = foo(p[0]);\n"
+                                   "k.cu:2: error: no operator \"+=\" matches these operands\n    2 | S s; s += 1;\n"
+                                   "k.cu:2: error: no suitable conversion\n    2 | S s; s += 1;";
+    const invar_user_text texts[] = { { "k.cu", user }, { "k.header", header } };
+    invar_text out = { 0 };
+    invar_compiler_log(&out, log, NULL, texts, 2);
+    CHECK(!strcmp(out.data, expected), "%s", out.data);
+    invar_text_free(&out);
+}
+
 static void undefined_names(void) {
     for (int c = 0; c < COMPILERS; c++) {
         char *object;
@@ -261,7 +282,7 @@ static void flags(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(compile_and_load), CHECK_TEST(load_checks_nothing_into_a_crash), CHECK_TEST(load_from_noexec),
-           CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(undefined_names),
+           CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(nvrtc_logs), CHECK_TEST(undefined_names),
            CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback),
            CHECK_TEST(signals_of_the_caller),
            CHECK_TEST(flags))

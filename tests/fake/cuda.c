@@ -36,6 +36,7 @@ __attribute__((constructor)) void fake_cuda_reset(void) {
     memset(&fake_cuda, 0, sizeof fake_cuda);
     fake_cuda.modules = modules, fake_cuda.retained = retained;
     fake_cuda.devices = 1;
+    fake_cuda.most_threads = MOST_THREADS;
     if (!capability || sscanf(capability, "%d.%d", &fake_cuda.major, &fake_cuda.minor) != 2)
         fake_cuda.major = 9, fake_cuda.minor = 0;
 }
@@ -127,8 +128,8 @@ DRIVER(cuModuleGetFunction, (CUfunction *function, CUmodule module, const char *
     }
 })
 DRIVER(cuFuncGetAttribute, (int *value, int attribute, CUfunction function), {
-    if (!function || attribute != 1) result = INVALID_VALUE; /* bytes of static shared memory */
-    else *value = 0;
+    if (!function || attribute < 0 || attribute > 1) result = INVALID_VALUE;
+    else *value = attribute ? 0 : fake_cuda.most_threads; /* bytes of static shared memory; threads a block */
 })
 DRIVER(cuFuncSetAttribute, (CUfunction function, int attribute, int value), {
     if (attribute != 8 || value < 0 || value > shared_most()) result = INVALID_VALUE; /* most bytes of dynamic shared memory */

@@ -24,6 +24,7 @@ typedef struct fake_cuda_state {
     char failing[FAKE_FAILING]; /* the function whose call number `fails_at`, from 0 on, gives `result` instead; "" for none */
     int fails_at;
     CUresult result;
+    int most_threads;           /* a block, as a function's registers allow */
     size_t job_bytes;           /* of a launch's parameter, whose size a driver is not told */
     /* What happened. */
     int launches;               /* launch[i % FAKE_LAUNCHES] */
