@@ -17,8 +17,8 @@ enum {
     SPLIT_ROWS = 64,         /* of the tiles that are counted for that */
     TILE_KEYS = 64,
     SCRATCH_BUDGET = 64 << 20, /* floats of parts at once, as far as whole batches allow: 256 MiB */
-    MOST_SIZE = 1 << 30,     /* rows of a unit, and queries and keys together */
-    MOST_DIM = 256,          /* features */
+    MOST_SIZE = 1 << 30,     /* rows of a unit, queries and keys together, features */
+    SLAB = 256,              /* features at once: of q and k in turn, and of v and out in a launch each */
     MOST_BLOCKS = 0x7fffffff /* of a grid */
 };
 
@@ -46,10 +46,10 @@ static invar_status check_limits(const invar_attention_call *call, const char *o
     if (call->type == INVAR_F64)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: q: expected float32, float16 or bfloat16 on a CUDA device, got float64 among q, k "
                           "and v", operation);
-    if (call->key_dim > MOST_DIM || call->value_dim > MOST_DIM)
+    if (call->key_dim > MOST_SIZE || call->value_dim > MOST_SIZE)
         return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected at most %d features on a CUDA device, got %lld", operation,
-                          call->key_dim > MOST_DIM ? "q" : "v", MOST_DIM,
-                          (long long)(call->key_dim > MOST_DIM ? call->key_dim : call->value_dim));
+                          call->key_dim > MOST_SIZE ? "q" : "v", MOST_SIZE,
+                          (long long)(call->key_dim > MOST_SIZE ? call->key_dim : call->value_dim));
     if (call->query_len + call->key_len < MOST_SIZE && (!call->group || call->query_len < MOST_SIZE / call->group)) return INVAR_OK;
     return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected fewer than %d rows a kv head, and queries and keys together, on a CUDA "
                       "device, got %lld queries of %lld heads and %lld keys", operation, MOST_SIZE, (long long)call->query_len,
@@ -99,6 +99,7 @@ typedef struct cut {
 } cut;
 
 static int round_up(int64_t x, int to) { return (int)((x + to - 1) / to * to); }
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Rows that 16-byte copies may take: contiguous, aligned, of whole copies. */
 static bool copies(const invar_attention_call *call, const invar_attention_operand *x, int64_t columns) {
@@ -109,24 +110,24 @@ static bool copies(const invar_attention_call *call, const invar_attention_opera
 }
 
 typedef struct float_words {
-    int rows, key_dim, value_dim, q, k, v, vector, mask, softcap; /* as attention_float.cu tells */
+    int rows, key_dim, value_dim, slabs, q, k, v, vector, mask, softcap; /* as attention_float.cu tells */
 } float_words;
 
 static void write_float_words(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
-             "-DROWS=%d -DKDIM=%d -DVDIM=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->rows,
-             w->key_dim, w->value_dim, w->q, w->k, w->v, w->vector, w->mask, w->softcap);
+             "-DROWS=%d -DKDIM=%d -DVDIM=%d -DSLABS=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d",
+             w->rows, w->key_dim, w->value_dim, w->slabs, w->q, w->k, w->v, w->vector, w->mask, w->softcap);
 }
 
 /* Every number of rows with the widest heads it serves, and each branch of the program once. */
 bool invar_cuda_attention_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     enum { F32 = INVAR_CUDA_F32, F16 = INVAR_CUDA_F16, BF16 = INVAR_CUDA_BF16, NONE = -1 };
     static const float_words words[] = {
-        { 8, 128, 128, F32, F32, F32, 1, NONE, 0 },          { 8, 64, 64, F32, F32, F32, 1, F32, 0 },
-        { 8, 128, 128, F32, F32, F32, 1, INVAR_CUDA_BOOL, 1 }, { 8, 128, 128, F32, F32, F32, 0, BF16, 1 },
-        { 4, 256, 256, F32, F32, F32, 1, NONE, 0 },          { 4, 256, 256, BF16, BF16, BF16, 0, F32, 1 },
-        { 4, 192, 128, F16, F16, F16, 0, NONE, 0 },          { 2, 256, 256, F16, F16, F16, 0, INVAR_CUDA_BOOL, 0 },
-        { 1, 256, 256, F32, F32, F32, 1, F16, 0 },           { 1, 32, 64, F32, BF16, F16, 0, NONE, 1 },
+        { 8, 128, 128, 0, F32, F32, F32, 1, NONE, 0 },          { 8, 64, 64, 0, F32, F32, F32, 1, F32, 0 },
+        { 8, 128, 128, 0, F32, F32, F32, 1, INVAR_CUDA_BOOL, 1 }, { 8, 128, 128, 0, F32, F32, F32, 0, BF16, 1 },
+        { 4, 256, 256, 0, F32, F32, F32, 1, NONE, 0 },          { 4, 256, 256, 1, BF16, BF16, BF16, 0, F32, 1 },
+        { 4, 192, 128, 0, F16, F16, F16, 0, NONE, 0 },          { 2, 256, 256, 0, F16, F16, F16, 0, INVAR_CUDA_BOOL, 0 },
+        { 1, 256, 256, 1, F32, F32, F32, 1, F16, 0 },           { 1, 32, 64, 0, F32, BF16, F16, 0, NONE, 1 },
     };
     (void)major, (void)minor;
     if (i >= (int)(sizeof words / sizeof *words)) return false;
@@ -140,34 +141,41 @@ bool invar_cuda_attention_merge_variant(int i, int major, int minor, char define
     return i == 0;
 }
 
-static void cut_float(cut *c, const invar_attention_call *call) {
+static size_t float_shared(int rows, int key_dim, int value_dim) {
+    const int wide = key_dim > value_dim ? key_dim : value_dim;
+    return sizeof(float) * (size_t)(rows * (key_dim + 4) + TILE_KEYS * (wide + 4) + rows * (TILE_KEYS + 4));
+}
+
+/* Rows a thread change no bits. */
+static void cut_float(cut *c, const invar_attention_call *call, size_t shared_most) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    const int key_dim = call->key_dim > 32 ? round_up(call->key_dim, 32) : 32;
-    const int value_dim = call->value_dim > 64 ? round_up(call->value_dim, 64) : 64;
-    const int most = key_dim > 128 || value_dim > 128 ? 4 : 8, wide = key_dim > value_dim ? key_dim : value_dim;
+    const int key_dim = call->key_dim > 32 ? round_up(smaller(call->key_dim, SLAB), 32) : 32;
+    const int value_dim = call->value_dim > 64 ? round_up(smaller(call->value_dim, SLAB), 64) : 64;
+    const int most = key_dim > 128 || value_dim > 128 ? 4 : 8;
     const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
                         copies(call, &call->k, call->key_dim) && copies(call, &call->v, call->value_dim);
     int each = 1;
-    while (each < most && 8 * each < unit_rows) each *= 2;
+    while (each < most && 8 * each < unit_rows && float_shared(16 * each, key_dim, value_dim) <= shared_most) each *= 2;
     c->source = &invar_cuda_attention_float;
     c->rows = 8 * each;
     c->threads = 128;
-    c->shared = (unsigned)(sizeof(float) * (size_t)(c->rows * (key_dim + 4) + TILE_KEYS * (wide + 4) + c->rows * (TILE_KEYS + 4)));
-    const float_words words = { each, key_dim, value_dim, kind_of(call->q.dtype), kind_of(call->k.dtype), kind_of(call->v.dtype),
-                                vector, call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0 };
+    c->shared = (unsigned)float_shared(c->rows, key_dim, value_dim);
+    const float_words words = { each, key_dim, value_dim, call->key_dim > SLAB, kind_of(call->q.dtype), kind_of(call->k.dtype),
+                                kind_of(call->v.dtype), vector, call->mask.data ? kind_of(call->mask.dtype) : -1,
+                                call->softcap > 0 };
     write_float_words(c->defines, &words);
 }
 
 typedef struct half_words {
     int type; /* an invar_float_type */
-    int key_dim, value_dim, warps, strips, keys, copies, mask, softcap, positive; /* as attention_half.cu tells */
+    int key_dim, value_dim, slabs, warps, strips, keys, copies, mask, softcap, positive; /* as attention_half.cu tells */
 } half_words;
 
 static void write_half_words(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
-             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DWARPS=%d -DSTRIPS=%d -DKEYS=%d -DCOPIES=%d -DRESIDENT=%d -DMASK_KIND=%d -DSOFTCAP=%d "
-             "-DPOSITIVE=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->warps, w->strips, w->keys,
-             w->copies, w->warps > 1 ? 2 : 1, w->mask, w->softcap, w->positive);
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DSLABS=%d -DWARPS=%d -DSTRIPS=%d -DKEYS=%d -DCOPIES=%d -DRESIDENT=%d -DMASK_KIND=%d "
+             "-DSOFTCAP=%d -DPOSITIVE=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->slabs, w->warps, w->strips,
+             w->keys, w->copies, w->warps > 1 ? 2 : 1, w->mask, w->softcap, w->positive);
 }
 
 /* Two strips of 16 rows a warp take each K and V from shared memory half as often, where the registers suffice: compilers for
@@ -181,11 +189,11 @@ static int most_strips(const half_words *w, int major) {
 bool invar_cuda_attention_half_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1 };
     static const half_words words[] = {
-        { BF16, 128, 128, 4, 2, 64, 1, NONE, 0, 1 },            { F16, 64, 64, 4, 2, 64, 1, NONE, 0, 1 },
-        { BF16, 96, 96, 4, 2, 64, 1, NONE, 1, 1 },              { F16, 128, 128, 4, 2, 64, 1, NONE, 0, 0 },
-        { BF16, 128, 128, 4, 1, 64, 1, INVAR_CUDA_BF16, 0, 1 }, { F16, 128, 128, 4, 1, 64, 0, INVAR_CUDA_BOOL, 1, 1 },
-        { BF16, 256, 256, 4, 1, 32, 1, NONE, 0, 1 },            { F16, 256, 256, 4, 1, 32, 0, INVAR_CUDA_F16, 1, 0 },
-        { BF16, 128, 128, 1, 1, 64, 1, NONE, 0, 1 },            { F16, 256, 256, 1, 1, 32, 0, INVAR_CUDA_BOOL, 1, 1 },
+        { BF16, 128, 128, 0, 4, 2, 64, 1, NONE, 0, 1 },            { F16, 64, 64, 0, 4, 2, 64, 1, NONE, 0, 1 },
+        { BF16, 96, 96, 0, 4, 2, 64, 1, NONE, 1, 1 },              { F16, 128, 128, 0, 4, 2, 64, 1, NONE, 0, 0 },
+        { BF16, 128, 128, 0, 4, 1, 64, 1, INVAR_CUDA_BF16, 0, 1 }, { F16, 128, 128, 0, 4, 1, 64, 0, INVAR_CUDA_BOOL, 1, 1 },
+        { BF16, 256, 256, 1, 4, 1, 32, 1, NONE, 0, 1 },            { F16, 256, 256, 0, 4, 1, 32, 0, INVAR_CUDA_F16, 1, 0 },
+        { BF16, 128, 128, 0, 1, 1, 64, 1, NONE, 0, 1 },            { F16, 256, 256, 1, 1, 1, 32, 0, INVAR_CUDA_BOOL, 1, 1 },
     };
     half_words chosen;
     (void)minor;
@@ -202,12 +210,12 @@ static int padded(int64_t features) { return features <= 32 ? 32 : round_up(feat
 /* Keys a tile follow the features alone, so that a row's bits depend on nothing else. */
 static void cut_half(cut *c, const invar_attention_call *call, int major) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    const int key_dim = padded(call->key_dim), value_dim = padded(call->value_dim);
+    const int key_dim = padded(smaller(call->key_dim, SLAB)), value_dim = padded(smaller(call->value_dim, SLAB));
     const bool wide = key_dim > 128 || value_dim > 128;
     const bool copied = copies(call, &call->q, call->key_dim) && copies(call, &call->k, call->key_dim) &&
                         copies(call, &call->v, call->value_dim);
     const int warps = unit_rows <= 16 ? 1 : 4, keys = wide ? 32 : TILE_KEYS;
-    half_words words = { (int)call->type, key_dim, value_dim, warps, 1, keys, copied,
+    half_words words = { (int)call->type, key_dim, value_dim, call->key_dim > SLAB, warps, 1, keys, copied,
                          call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0, call->score_scale > 0 };
     if (unit_rows > 64) words.strips = most_strips(&words, major);
     c->source = &invar_cuda_attention_half;
@@ -231,19 +239,19 @@ static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attentio
     job->split_keys = (int)keys;
     job->tiles_first = job->of.window_right < 0;
     c->batches = call->batch;
-    if (job->splits > 1) c->batch_floats = call->kv_heads * unit_rows * splits * (call->value_dim + 2);
+    if (job->splits > 1) c->batch_floats = call->kv_heads * unit_rows * splits * (smaller(call->value_dim, SLAB) + 2);
     if (c->batch_floats && c->batches > SCRATCH_BUDGET / c->batch_floats) c->batches = SCRATCH_BUDGET / c->batch_floats;
     if (c->batches < 1) c->batches = 1;
     c->workspace = sizeof(float) * (size_t)(c->batch_floats * (c->batches < call->batch ? c->batches : call->batch));
 }
 
-static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call, int major,
-                         const char *operation) {
+static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call,
+                         const invar_cuda_device *gpu, const char *operation) {
     memset(c, 0, sizeof *c);
     memset(job, 0, sizeof *job);
     INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
-    if (call->type == INVAR_F32) cut_float(c, call); /* promoted: q, k and v may be of any types */
-    else cut_half(c, call, major);
+    if (call->type == INVAR_F32) cut_float(c, call, (size_t)gpu->shared_most); /* promoted: q, k and v may be of any types */
+    else cut_half(c, call, gpu->major);
     cut_keys(c, job, call);
     int64_t blocks;
     if (__builtin_mul_overflow(call->kv_heads, (int64_t)job->tiles * job->splits, &blocks) || blocks > MOST_BLOCKS)
@@ -280,7 +288,7 @@ static invar_status launch(const cut *c, invar_cuda_attention_job *job, const in
     return invar_cuda_enqueue(device, &merge, stream, operation);
 }
 
-static invar_status launch_all(const cut *c, invar_cuda_attention_job *job, const invar_cuda_device *device, float *scratch,
+static invar_status launch_batches(const cut *c, invar_cuda_attention_job *job, const invar_cuda_device *device, float *scratch,
                                void *stream, const char *operation) {
     const int64_t batch = job->of.batch;
     for (job->batch_first = 0; job->batch_first < batch; job->batch_first += job->batches) {
@@ -294,6 +302,23 @@ static invar_status launch_all(const cut *c, invar_cuda_attention_job *job, cons
     return INVAR_OK;
 }
 
+/* Where values have more features than a block holds, those of each slab apart, from the same weights, formed anew. */
+static invar_status launch_all(const cut *c, invar_cuda_attention_job *job, const invar_cuda_device *device, float *scratch,
+                               void *stream, const char *operation) {
+    invar_cuda_attention *of = &job->of;
+    const int columns = of->value_dim;
+    int first = 0;
+    do {
+        of->value_dim = (int)smaller(columns - first, SLAB);
+        INVAR_TRY(launch_batches(c, job, device, scratch, stream, operation));
+        first += of->value_dim;
+        of->v.data += of->value_dim * of->v.column_stride;
+        if (of->out.data) of->out.data += of->value_dim * of->out.column_stride;
+        of->lse.data = NULL; /* it is written */
+    } while (first < columns);
+    return INVAR_OK;
+}
+
 invar_status invar_cuda_attention_run(const invar_attention_call *call, invar_device device, const invar_execution *execution,
                                       invar_context *context, const char *operation) {
     const invar_cuda_device *gpu;
@@ -304,7 +329,7 @@ invar_status invar_cuda_attention_run(const invar_attention_call *call, invar_de
     bool planned;
     void *scratch = execution->workspace;
     INVAR_TRY(invar_cuda_device_get(&gpu, device.id, operation));
-    INVAR_TRY(plan(&c, &job, call, gpu->major, operation));
+    INVAR_TRY(plan(&c, &job, call, gpu, operation));
     bare.workspace = NULL;
     INVAR_TRY(invar_run_begin(&checked, context, &bare, 0, 0, 0, operation, &planned));
     if (planned) {

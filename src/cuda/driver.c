@@ -50,7 +50,8 @@ static bool find_all(void *library, invar_cuda_driver *d) {
            FIND(cuDeviceGetCount) && FIND(cuDeviceGet) && FIND(cuDeviceGetName) && FIND(cuDeviceGetAttribute) &&
            FIND(cuDevicePrimaryCtxRetain) && FIND_V2(cuCtxPushCurrent) && FIND_V2(cuCtxPopCurrent) &&
            FIND(cuModuleLoadData) && FIND(cuModuleUnload) && FIND(cuModuleGetFunction) && FIND(cuFuncGetAttribute) &&
-           FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) && FIND(cuMemAllocAsync) && FIND(cuMemFreeAsync);
+           FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) && FIND(cuThreadExchangeStreamCaptureMode) &&
+           FIND(cuMemAllocAsync) && FIND(cuMemFreeAsync);
 #undef FIND
 #undef FIND_V2
 }

@@ -34,6 +34,7 @@ typedef struct invar_cuda_driver {
     CUresult (*cuLaunchKernel)(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                                unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments,
                                void **extra);
+    CUresult (*cuThreadExchangeStreamCaptureMode)(int *mode);
     CUresult (*cuMemAllocAsync)(CUdeviceptr *memory, size_t bytes, CUstream stream);
     CUresult (*cuMemFreeAsync)(CUdeviceptr memory, CUstream stream);
     int version; /* as in 13000 for CUDA 13.0 */

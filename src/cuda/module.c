@@ -99,8 +99,10 @@ static const loaded *find_loaded(const invar_cuda_device *device, const invar_cu
 
 enum { ATTRIBUTE_SHARED_SIZE_BYTES = 1, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
 
-/* A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
-CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
+enum { CAPTURE_MODE_RELAXED = 2 };
+
+/* The function of an image. A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
+static CUresult load_function(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
     const invar_cuda_driver *driver = device->driver;
     CUmodule module;
     int own = 0;
@@ -111,6 +113,16 @@ CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *imag
     if (!error)
         error = driver->cuFuncSetAttribute(*function, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, device->shared_most - own);
     if (error) driver->cuModuleUnload(module);
+    return error;
+}
+
+/* The same where this thread captures a graph, too: loading is no work on its stream. */
+CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
+    int mode = CAPTURE_MODE_RELAXED;
+    CUresult error = device->driver->cuThreadExchangeStreamCaptureMode(&mode);
+    if (error) return error;
+    error = load_function(device, image, entry, function);
+    device->driver->cuThreadExchangeStreamCaptureMode(&mode);
     return error;
 }
 

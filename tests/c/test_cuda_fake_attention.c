@@ -41,7 +41,8 @@ static void end(call *c) {
     check_array_free(&c->q), check_array_free(&c->k), check_array_free(&c->v), check_array_free(&c->out);
 }
 
-static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 }, { 4, 4, 3, 17, 80 }, { 2, 1, 16, 1000, 256 } };
+static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 }, { 4, 4, 3, 17, 80 }, { 2, 1, 16, 1000, 256 },
+                               { 2, 2, 3, 5000, 600 } };
 enum { CASES = sizeof cases / sizeof *cases };
 
 /* The launches of one batch and of five differ in how many blocks there are, and in nothing that a row could see. */
@@ -77,6 +78,44 @@ static bool cuts(void) {
     for (int t = 0; t < 3; t++)
         for (int i = 0; i < CASES; i++)
             if (!CHECK(same_cut(dtypes[t], &cases[i]), "type %d, case %d", t, i)) good = false;
+    return good;
+}
+
+/* Features beyond what a block holds: those of v and out in a launch for each slab, of which the first writes lse. */
+static bool slabs(invar_dtype dtype) {
+    static const sizes wide = { 2, 2, 70, 80, 600 };
+    check_array lse;
+    call c;
+    begin(&c, dtype, 3, &wide);
+    check_array_init(&lse, check_f32, CHECK_SHAPE(3, 2, 70));
+    lse.tensor.device = c.q.tensor.device;
+    bool good = CHECK_OK(invar_scaled_dot_product_attention(NULL, &c.out.tensor, &lse.tensor, &c.q.tensor, &c.k.tensor, &c.v.tensor,
+                                                            NULL, NULL, NULL, &c.options)) &&
+                CHECK(fake_cuda.launches == 3, "%d launches", fake_cuda.launches);
+    const int64_t item = dtype.bits / 8;
+    for (int i = 0; i < 3 && good; i++) {
+        invar_cuda_attention_job job;
+        memcpy(&job, fake_cuda.launch[i].job, sizeof job);
+        good = CHECK(job.of.key_dim == 600 && job.of.value_dim == (i < 2 ? 256 : 88), "slab %d: %d features", i, job.of.value_dim) &&
+               CHECK(job.of.v.data == (char *)c.v.tensor.data + 256 * i * item, "slab %d: v", i) &&
+               CHECK(job.of.out.data == (char *)c.out.tensor.data + 256 * i * item, "slab %d: out", i) &&
+               CHECK(!job.of.lse.data == (i > 0), "slab %d: lse", i);
+    }
+    check_array_free(&lse);
+    end(&c);
+    return good;
+}
+
+static bool wide_heads(void) { return slabs(check_f32) & slabs(check_bf16); }
+
+/* Blocks of GPUs with less shared memory take fewer rows. */
+static bool little_shared_memory(void) {
+    static const sizes wide = { 2, 2, 70, 80, 256 };
+    call c;
+    begin(&c, check_f32, 1, &wide);
+    fake_cuda.major = 8, fake_cuda.minor = 6;
+    const bool good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launch[0].shared <= 99 << 10, "%u bytes", fake_cuda.launch[0].shared);
+    end(&c);
     return good;
 }
 
@@ -142,6 +181,8 @@ static bool limits(void) {
 
 static void all(void) {
     IN_CHILD(cuts);
+    IN_CHILD(wide_heads);
+    IN_CHILD(little_shared_memory);
     IN_CHILD(each_failure);
     IN_CHILD(workspace);
     IN_CHILD(limits);

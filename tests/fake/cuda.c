@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+enum { INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500,
+       CAPTURE_UNSUPPORTED = 900 };
 enum { MOST_THREADS = 1024, MOST_GRID_YZ = 65535, SHARED_WITHOUT_ASKING = 48 << 10 };
 
 fake_cuda_state fake_cuda;
@@ -27,7 +28,8 @@ struct CUfunc_st {
 };
 static struct CUctx_st primary;
 static struct CUfunc_st *all_functions;
-static _Thread_local int pushed;
+enum { CAPTURE_RELAXED = 2 };
+static _Thread_local int pushed, capture_mode;
 static pid_t started_by;
 
 __attribute__((constructor)) void fake_cuda_reset(void) {
@@ -107,9 +109,15 @@ DRIVER(cuCtxPopCurrent_v2, (CUcontext *context), {
     if (!pushed) result = INVALID_CONTEXT;
     else pushed--, fake_cuda.contexts--, *context = &primary;
 })
+DRIVER(cuThreadExchangeStreamCaptureMode, (int *mode), {
+    const int before = capture_mode;
+    capture_mode = *mode;
+    *mode = before;
+})
 DRIVER(cuModuleLoadData, (CUmodule *module, const void *image), {
     *module = NULL;
     if (!pushed) result = INVALID_CONTEXT;
+    else if (capture_mode != CAPTURE_RELAXED) result = CAPTURE_UNSUPPORTED; /* as if the thread captured a graph */
     else if (!image || !(*module = calloc(1, sizeof **module))) result = FAKE_OUT_OF_MEMORY;
     else fake_cuda.modules++;
 })

@@ -8,7 +8,7 @@
 
 #define FAKE __attribute__((visibility("default")))
 
-enum { FAKE_LAUNCHES = 64, FAKE_JOB = 4096, FAKE_FAILING = 32 };
+enum { FAKE_LAUNCHES = 64, FAKE_JOB = 4096, FAKE_FAILING = 64 };
 enum { FAKE_OUT_OF_MEMORY = 2, FAKE_NOT_INITIALIZED = 3, FAKE_LAUNCH_FAILED = 719 }; /* results, as cuda.h numbers them */
 
 typedef struct fake_launch {

@@ -76,6 +76,8 @@ CASES = {
     "attention, window and mask": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], 0.2, t["m"], window=(40, 9), sinks=t["s"],
                                                                 softcap=20.0, **k),
                                        {**QKV, "m": (3, 1, 33, 70), "s": (8,)}, "q k v m"),
+    "attention of wide heads": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], **k),
+                                    {"q": (3, 4, 33, 320), "k": (3, 2, 70, 320), "v": (3, 2, 70, 300)}, "q k v"),
     "attention_vjp": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal", **k),
                           {**QKV, "dout": QKV["q"]}, "q k v dout out lse", own=3, made=forward, out="gradients"),
 }
@@ -270,6 +272,26 @@ def plans():
     return plan["kernel"]
 
 
+def first_use_in_a_capture():
+    """In a process of its own: what the program compiles and loads is no work of the graph's."""
+    import subprocess
+    done = subprocess.run([sys.executable, "-c", FIRST_USE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+FIRST_USE = """
+import torch
+from invar.core import fast
+x = torch.randn(1, 4, 16, 64, device="cuda")
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    out = fast.scaled_dot_product_attention(x, x, x)
+out.zero_()
+graph.replay()
+assert torch.equal(out, fast.scaled_dot_product_attention(x, x, x)) and out.any()
+"""
+
+
 def fork():
     """Last: a process that forks with CUDA started. The child must be told, not die."""
     q = torch.randn(1, 2, 3, 64).cuda()
@@ -287,7 +309,7 @@ def fork():
     assert status == 0, f"the child ended with {status}"
 
 
-OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, fork)}
+OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, first_use_in_a_capture, fork)}
 
 
 # ---- without pytest ------------------------------------------------------------------------------------------------------

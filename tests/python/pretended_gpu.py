@@ -192,7 +192,7 @@ class Launch(ctypes.Structure):
 
 class Driver(ctypes.Structure):
     """The beginning of tests/fake/cuda.h's fake_cuda_state."""
-    _fields_ = [("devices", ctypes.c_int), ("major", ctypes.c_int), ("minor", ctypes.c_int), ("failing", ctypes.c_char * 32),
+    _fields_ = [("devices", ctypes.c_int), ("major", ctypes.c_int), ("minor", ctypes.c_int), ("failing", ctypes.c_char * 64),
                 ("fails_at", ctypes.c_int), ("result", ctypes.c_int), ("job_bytes", ctypes.c_size_t), ("launches", ctypes.c_int),
                 ("launch", Launch * 64)]
 

@@ -2,6 +2,7 @@
  * Gimelshein, 2018; Dao et al., 2022). A thread holds ROWS rows and, of S, every sixteenth key, of O four in 64 columns.
  *
  * ROWS: rows a thread, 8 · ROWS a block. KDIM, VDIM: Dk rounded up to a multiple of 32, Dv to one of 64.
+ * SLABS: Dk is greater than KDIM, and Q and K come in slabs of KDIM features, again for each tile of keys.
  * Q_KIND, K_KIND, V_KIND: element types. VECTOR: q, k and v are float32 with rows that 16-byte copies may take. */
 #include "attention.cuh"
 
@@ -28,22 +29,26 @@ __device__ __forceinline__ void load_tile(float *to, const char *from, const inv
 #endif
 }
 
-/* The block's rows of q, which lie apart where a group shares them. */
-__device__ __forceinline__ void load_queries(float *to, const invar_cuda_attention &of, char *unit, int first, int count) {
+/* The block's rows of q, which lie apart where a group shares them: features from `unit` on. */
+__device__ __forceinline__ void load_queries(float *to, const invar_cuda_attention &of, char *unit, int first, int count,
+                                             int columns) {
     for (int i = threadIdx.x; i < BLOCK_ROWS * KDIM; i += THREADS) {
         const int row = i / KDIM, column = i % KDIM;
-        const bool there = row < count && column < of.key_dim;
+        const bool there = row < count && column < columns;
         to[row * Q_PITCH + column] =
             there ? read_number(row_of(of, of.q, unit, first + row) + column * of.q.column_stride, Q_KIND) : 0.0f;
     }
 }
 
-/* S of a tile: this thread's rows by keys x, x + 16, x + 32, x + 48. */
-__device__ __forceinline__ void score(float s[ROWS][4], const float *q, const float *k, int x) {
+__device__ __forceinline__ void clear_scores(float s[ROWS][4]) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
 #pragma unroll
         for (int j = 0; j < 4; j++) s[r][j] = 0.0f;
+}
+
+/* S of a tile, more of it: this thread's rows by keys x, x + 16, x + 32, x + 48. */
+__device__ __forceinline__ void score(float s[ROWS][4], const float *q, const float *k, int x) {
 #pragma unroll 4
     for (int d = 0; d < KDIM; d += 4) {
         float4 a[ROWS], b[4];
@@ -203,15 +208,20 @@ invar_attention_float(const __grid_constant__ invar_cuda_attention_job job) {
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) o[r][c] = 0.0f;
     }
-    load_queries(q, of, batch_of(of, of.q, at.batch) + head * of.q.head_stride, first, last - first);
+    char *unit = batch_of(of, of.q, at.batch) + head * of.q.head_stride;
+    if (!SLABS) load_queries(q, of, unit, first, last - first, of.key_dim);
     for (int key = range.first / KEYS * KEYS; key < range.last; key += KEYS) {
         const int count = length - key < KEYS ? length - key : KEYS;
         const bool partly = MASK_KIND >= 0 || key < range.all_first || key + KEYS > range.all_last;
-        __syncthreads();
-        load_tile<K_KIND, KDIM, K_PITCH>(kv, k + key * of.k.row_stride, of.k, count, of.key_dim);
-        copy_wait<0>();
-        __syncthreads();
-        score(s, q + y * ROWS * Q_PITCH, kv, x);
+        clear_scores(s);
+        for (int d = 0; d < (SLABS ? of.key_dim : 1); d += KDIM) {
+            __syncthreads();
+            if (SLABS) load_queries(q, of, unit + d * of.q.column_stride, first, last - first, of.key_dim - d);
+            load_tile<K_KIND, KDIM, K_PITCH>(kv, k + key * of.k.row_stride + d * of.k.column_stride, of.k, count, of.key_dim - d);
+            copy_wait<0>();
+            __syncthreads();
+            score(s, q + y * ROWS * Q_PITCH, kv, x);
+        }
         __syncthreads();
         load_tile<V_KIND, VDIM, V_PITCH>(kv, v + key * of.v.row_stride, of.v, count, of.value_dim);
 #pragma unroll

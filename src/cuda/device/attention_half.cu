@@ -2,7 +2,8 @@
  * stays in registers, rounded to TYPE as P for its product with V; K and V come through shared memory, each loaded while the
  * other is multiplied.
  *
- * KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block. KEYS: a tile. COPIES: rows
+ * KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. SLABS: Dk is greater than KDIM, and Q and K come in slabs of KDIM features,
+ * again for each tile of keys. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block. KEYS: a tile. COPIES: rows
  * of q, k and v are such that 16-byte copies may take them. POSITIVE: so is scale. RESIDENT: blocks a multiprocessor is to hold. */
 #include "attention_mma.cuh"
 
@@ -47,18 +48,19 @@ __device__ __forceinline__ void load_tile(bits16 *to, const char *from, const in
     copy_commit();
 }
 
-/* The block's rows of q, which lie apart where a group shares them. */
-__device__ __forceinline__ void load_queries(bits16 *to, const invar_cuda_attention &of, char *unit, int first, int count) {
+/* The block's rows of q, which lie apart where a group shares them: features from `unit` on. */
+__device__ __forceinline__ void load_queries(bits16 *to, const invar_cuda_attention &of, char *unit, int first, int count,
+                                             int columns) {
 #if COPIES
     for (int i = threadIdx.x; i < BLOCK_ROWS * (KDIM / 8); i += THREADS) {
         const int row = i / (KDIM / 8), column = i % (KDIM / 8) * 8;
-        const bool there = row < count && column < of.key_dim;
+        const bool there = row < count && column < columns;
         copy_16(to + row * K_PITCH + column, there ? row_of(of, of.q, unit, first + row) + column * 2 : unit, there ? 16 : 0);
     }
 #else
     for (int i = threadIdx.x; i < BLOCK_ROWS * KDIM; i += THREADS) {
         const int row = i / KDIM, column = i % KDIM;
-        const bool there = row < count && column < of.key_dim;
+        const bool there = row < count && column < columns;
         const char *from = there ? row_of(of, of.q, unit, first + row) + column * of.q.column_stride : 0;
         to[row * K_PITCH + column] = there ? *(const bits16 *)from : 0;
     }
@@ -71,14 +73,17 @@ struct warp_state {
     float m[STRIPS][2], l[STRIPS][2]; /* l: of this thread's keys */
 };
 
-/* S = Q Kᵀ. q, k: shared addresses of this thread's share of the first fragments. */
-__device__ __forceinline__ void score(warp_state &w, unsigned q, unsigned k) {
+__device__ __forceinline__ void clear_scores(warp_state &w) {
 #pragma unroll
     for (int i = 0; i < STRIPS; i++)
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) w.s[i][n][e] = 0.0f;
+}
+
+/* S += Q Kᵀ. q, k: shared addresses of this thread's share of the first fragments. */
+__device__ __forceinline__ void score(warp_state &w, unsigned q, unsigned k) {
 #pragma unroll
     for (int d = 0; d < KDIM; d += 16) {
         unsigned a[STRIPS][4], b[4];
@@ -350,20 +355,30 @@ invar_attention_half(const __grid_constant__ invar_cuda_attention_job job) {
     warp_state w;
     begin(w);
     int key = range.first / KEYS * KEYS;
-    if (key < range.last) {
-        load_queries(q, of, batch_of(of, of.q, at.batch) + head * of.q.head_stride, first, last - first);
+    char *unit = batch_of(of, of.q, at.batch) + head * of.q.head_stride;
+    if (!SLABS && key < range.last) {
+        load_queries(q, of, unit, first, last - first, of.key_dim);
         load_tile<KDIM, K_PITCH>(k_tile, k + key * of.k.row_stride, of.k, length - key, of.key_dim);
     }
     for (; key < range.last; key += KEYS) {
         const bool partly = MASK_KIND >= 0 || key < range.all_first || key + KEYS > range.all_last;
         float base[STRIPS][2];
+        clear_scores(w);
+        for (int d = 0; SLABS && d < of.key_dim; d += KDIM) {
+            __syncthreads();
+            load_queries(q, of, unit + d * of.q.column_stride, first, last - first, of.key_dim - d);
+            load_tile<KDIM, K_PITCH>(k_tile, k + key * of.k.row_stride + d * of.k.column_stride, of.k, length - key, of.key_dim - d);
+            copy_wait<0>();
+            __syncthreads();
+            score(w, q_at, k_at);
+        }
         copy_wait<0>();
         __syncthreads();
         load_tile<VDIM, V_PITCH>(v_tile, v + key * of.v.row_stride, of.v, length - key, of.value_dim);
-        score(w, q_at, k_at);
+        if (!SLABS) score(w, q_at, k_at);
         copy_wait<0>();
         __syncthreads();
-        if (key + KEYS < range.last)
+        if (!SLABS && key + KEYS < range.last)
             load_tile<KDIM, K_PITCH>(k_tile, k + (key + KEYS) * of.k.row_stride, of.k, length - key - KEYS, of.key_dim);
         prepare(w, by, partly, key);
         raise(w, base, scale);
