@@ -249,6 +249,65 @@ static void heads_may_share_a_mask(void) {
         }
 }
 
+/* Whether a pattern of holes lets query i see key j. */
+static bool pattern_sees(int pattern, int64_t h, int64_t i, int64_t j, int64_t keys, check_random *random) {
+    switch (pattern) {
+    case 0: return true;
+    case 1: return j < keys - 150 || h > 1;                          /* padding behind */
+    case 2: return j >= 290 - 3 * h;                                 /* and before */
+    case 3: return j <= i + keys - 131;                              /* causal */
+    case 4: return j != 300 || i != 70;                              /* one pair hidden */
+    case 5: return check_uniform(random, 0, 1) < 0.8;
+    case 6: return check_uniform(random, 0, 1) < 0.02;
+    case 7: return i % 5 != 0 && i < 120;                            /* whole rows hidden */
+    default: return (i / 32 + j / 32 + h) % 3 == 0;                  /* blocks */
+    }
+}
+
+/* A boolean mask and the additive one of 0 and -inf say the same. */
+static void booleans_on(const char *cpu, attention_case c, int pattern, int threads) {
+    attention_data boolean, additive;
+    check_random random = { 3 + (uint64_t)pattern };
+    c.mask_type = check_bool;
+    attention_init(&boolean, &c);
+    c.mask_type = c.type;
+    attention_init(&additive, &c);
+    const int64_t *shape = boolean.mask.tensor.shape;
+    for (int64_t n = 0, count = check_count(&boolean.mask.tensor); n < count; n++) {
+        const bool sees = pattern_sees(pattern, n / (shape[3] * shape[2]) % shape[1], n / shape[3] % shape[2], n % shape[3],
+                                       c.keys, &random);
+        check_set(&boolean.mask.tensor, n, sees);
+        check_set(&additive.mask.tensor, n, sees ? 0 : -INFINITY);
+    }
+    for (int64_t e = 0; e < c.value_dim; e++) { /* of a key that some rows do not see */
+        check_set(&boolean.v.tensor, 300 * c.value_dim + e, pattern == 4 ? INFINITY : 1);
+        check_set(&additive.v.tensor, 300 * c.value_dim + e, pattern == 4 ? INFINITY : 1);
+    }
+    invar_context *context = check_context(cpu, threads);
+    attention_run(&boolean, context);
+    attention_run(&additive, context);
+    CHECK(check_hash(&boolean.out.tensor) == check_hash(&additive.out.tensor) &&
+          check_hash(&boolean.lse.tensor) == check_hash(&additive.lse.tensor),
+          "%s: %d bits, pattern %d, %d heads' masks, %d queries", cpu, c.type.bits, pattern, (int)shape[1], (int)c.queries);
+    invar_context_destroy(context);
+    attention_free(&boolean);
+    attention_free(&additive);
+}
+
+static void booleans_are_additive(void) {
+    const char *cpu;
+    for (int i = 1; (cpu = check_cpu(i)); i++)
+        for (int n = 0; strcmp(cpu, "baseline") && n < 54; n++) {
+            attention_case c = wide_case(types[n % 3], false);
+            c.batch = 1;
+            c.heads = c.kv_heads = 4;
+            c.mask_broadcast = n / 3 % 2 << 1;
+            c.options.causal = n % 7 == 3;
+            c.options.softcap = n % 7 == 5 ? 4 : 0;
+            booleans_on(cpu, c, n / 6, 1 + n % 2);
+        }
+}
+
 /* One example whose bits are known, so that instruction sets of different machines can be compared. */
 static void known_bits(void) {
     attention_case c = wide_case(check_f32, true);
@@ -268,4 +327,5 @@ static void known_bits(void) {
 
 CHECK_MAIN(CHECK_TEST(a_row_does_not_depend_on_what_rides_with_it), CHECK_TEST(threads_change_nothing),
            CHECK_TEST(trailing_keys_change_nothing), CHECK_TEST(a_prompt_in_chunks_has_the_same_bits),
-           CHECK_TEST(instruction_sets_agree), CHECK_TEST(heads_may_share_a_mask), CHECK_TEST(known_bits))
+           CHECK_TEST(instruction_sets_agree), CHECK_TEST(heads_may_share_a_mask), CHECK_TEST(booleans_are_additive),
+           CHECK_TEST(known_bits))

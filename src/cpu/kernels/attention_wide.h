@@ -81,8 +81,8 @@ static __attribute__((noinline)) void wide_add(const kernel_state *s, const wide
  * keys; without one a block's first tile calls K a register tile ahead, and V. */
 static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, const element_rows *k, const element_rows *v) {
     const int low = tile->rows.low, high = tile->rows.high;
-    const bool first = tile->rows.row == 0 && (tile->adds || !tile->next_rows);
-    const bool often = first || tile->adds || (tile->finishes && !s->fold.only) || (tile->next_rows && s->call->strong_cores);
+    const bool hides = tile->bits && tile->open, first = tile->rows.row == 0 && (tile->adds || !tile->next_rows);
+    const bool often = first || tile->adds || hides || (tile->finishes && !s->fold.only) || (tile->next_rows && s->call->strong_cores);
     const int step = often ? CALLED : tile->next_rows ? TOGETHER : high - low;
     for (int from = low; from < high; from += step) {
         const int to = from + step < high ? from + step : high;
@@ -90,6 +90,7 @@ static void wide_scores_of_all(const kernel_state *s, const wide_tile *tile, con
         if (first) wide_call_rows(v, s->width, from / NUMBERS, to / NUMBERS);
         wide_product(s, tile, k, from, to, 0, tile->width / VW);
         if (tile->adds) wide_add(s, tile, from, to);
+        if (hides) bits_hide(s, tile, from, to);
         wide_call_mask(s, tile, tile->next_rows * (from - low) / (high - low), tile->next_rows * (to - low) / (high - low));
         wide_call_out(s, tile, tile->rows.rows * (from - low) / (high - low), tile->rows.rows * (to - low) / (high - low));
     }
@@ -186,9 +187,9 @@ VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, const b
 }
 
 /* One vector's weights where some keys are masked or the logits capped. The flags are constants where this is inlined: whether
- * rows see different keys, whether values are added, whether masked keys' weights are marked. */
+ * rows see different keys, whether values are added, whether bits tell of these keys, whether masked keys' weights are marked. */
 VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int vector, const bool limits, const bool add,
-                            const bool mark) {
+                            const bool bits, const bool mark) {
     float *grid = s->scores + vector * VW;
     const float *added = tile->turned + vector * VW;
     const int64_t step = tile->width;
@@ -199,6 +200,7 @@ VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int ve
         vf t = softmax_scaled(s->call, vf_load(grid + j * step));
         if (add) t = softmax_added(t, vf_load(added + j * step));
         if (limits) t = vf_select(vm_and(vf_le(first, key), vf_lt(key, last)), t, vf_set1(-INFINITY));
+        if (bits) t = vf_select(vm_load_bit(bits_of_key(tile, vector, j), bits_mark(j)), t, vf_set1(-INFINITY));
         vf_store(grid + j * step, t);
         most = vf_max(t, most); /* a NaN does not enter */
     }
@@ -253,7 +255,6 @@ VEC_INLINE bool wide_biased_tile(const kernel_state *s, const wide_tile *tile, c
         switch (mask_form(s->call)) {
         case INVAR_MASK_F16: some |= wide_biased(s, INVAR_MASK_F16, tile, vector, add); break;
         case INVAR_MASK_BF16: some |= wide_biased(s, INVAR_MASK_BF16, tile, vector, add); break;
-        case INVAR_MASK_BOOL: some |= wide_biased(s, INVAR_MASK_BOOL, tile, vector, add); break;
         default: some |= wide_biased(s, INVAR_MASK_F32, tile, vector, add);
         }
     }
@@ -269,14 +270,16 @@ static __attribute__((noinline)) bool wide_turn(const kernel_state *s, const wid
 }
 
 static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
-    const bool add = s->call->mask.data != NULL;
+    const bool bits = tile->bits, add = s->call->mask.data && !bits;
     for (int vector = 0; vector < tile->width / VW; vector++) {
         if (mark) {
-            if (add) wide_masked(s, tile, vector, true, true, true);
-            else wide_masked(s, tile, vector, true, false, true);
-        } else if (!add) wide_masked(s, tile, vector, true, false, false);
-        else if (tile->apart[vector]) wide_masked(s, tile, vector, true, true, false);
-        else wide_masked(s, tile, vector, false, true, false);
+            if (bits) wide_masked(s, tile, vector, false, false, true, true);
+            else if (add) wide_masked(s, tile, vector, true, true, false, true);
+            else wide_masked(s, tile, vector, true, false, false, true);
+        } else if (bits) wide_masked(s, tile, vector, false, false, true, false);
+        else if (!add) wide_masked(s, tile, vector, true, false, false, false);
+        else if (tile->apart[vector]) wide_masked(s, tile, vector, true, true, false, false);
+        else wide_masked(s, tile, vector, false, true, false, false);
     }
 }
 
@@ -303,8 +306,8 @@ static __attribute__((noinline)) void wide_biased_links(const kernel_state *s, c
 /* The weights again, with the masked ones marked. */
 static void wide_mark(const kernel_state *s, wide_tile *tile, const element_rows *k, const element_rows *v) {
     if (tile->open) { /* which did without these */
-        tile->adds = false;
-        wide_turn(s, tile);
+        tile->adds = tile->open = false;
+        if (!tile->bits) wide_turn(s, tile);
         wide_limits(tile);
     }
     wide_scores(s, tile, k, v);
@@ -324,33 +327,46 @@ static void wide_repair(const kernel_state *s, wide_tile *tile, const element_ro
     }
 }
 
-static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, const element_rows *k, const element_rows *v,
-                        wide_turned *turned) {
-    const int64_t start = index * s->call->key_block;
-    const int rows = tile->rows.rows;
-    tile->start = start;
-    open_tile(s, &tile->rows, start, tile->rows.row, rows);
+/* The tile's rows and the keys that they see. False: none. */
+static bool wide_look(const kernel_state *s, wide_tile *tile, wide_turned *turned) {
+    open_tile(s, &tile->rows, tile->start, tile->rows.row, tile->rows.rows);
+    tile->open = tile->adds = tile->limits = false;
     if (s->call->mask.data) wide_mask_rows(s, tile);
-    tile->open = wide_open(s, tile);
-    tile->adds = tile->open && turned;
-    for (int vector = 0; s->call->mask.data && !tile->open && vector < tile->width / VW; vector++) wide_mask(s, tile, vector);
-    if (!close_tile(s, &tile->rows)) {
-        fold_nothing(&s->fold, index, tile->rows.row, rows);
-        return;
+    if (tile->bits) {
+        bool own, *hides = turned ? &turned->hides[tile->rows.row / PANEL] : &own;
+        if (!turned || turned->head == 0) *hides = bits_of_tile(s, tile);
+        if (*hides) bits_narrow(s, tile);
+        if (!close_tile(s, &tile->rows)) return false;
+        tile->rows.masked = !bits_idle(tile);
+        tile->open = tile->rows.masked && bits_open(s, tile);
+    } else {
+        tile->open = wide_open(s, tile);
+        tile->adds = tile->open && turned;
+        for (int vector = 0; s->call->mask.data && !tile->open && vector < tile->width / VW; vector++) wide_mask(s, tile, vector);
+        if (!close_tile(s, &tile->rows)) return false;
     }
     tile->whole = !tile->rows.masked && wide_plain(s->call);
-    tile->limits = false;
     if (!tile->whole && !tile->open) wide_limits(tile);
+    return true;
+}
+
+static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, const element_rows *k, const element_rows *v,
+                        wide_turned *turned) {
+    tile->start = index * s->call->key_block;
+    if (!wide_look(s, tile, turned)) {
+        fold_nothing(&s->fold, index, tile->rows.row, tile->rows.rows);
+        return;
+    }
     for (int r = 0; r < tile->width; r += VW) {
         vf_store(s->fold.part_m + r, vf_set1(-INFINITY));
         vf_store(s->fold.part_l + r, vf_zero());
     }
     if (tile->adds && turned->head == 0) turned->hides[tile->rows.row / PANEL] = wide_turn(s, tile);
     wide_scores(s, tile, k, v);
-    if (tile->open) {
+    if (tile->open && !tile->bits) {
         tile->rows.masked = tile->adds ? turned->hides[tile->rows.row / PANEL] : wide_bias(s, tile);
         wide_biased_links(s, tile, v);
-    } else if (tile->whole) {
+    } else if (tile->whole || tile->open) {
         wide_links(s, tile, v);
     } else {
         wide_weights(s, tile, false);
@@ -413,6 +429,7 @@ static void wide_key_block(const kernel_state *s, int64_t index, wide_turned *tu
         tile.width = (int)pack_width(tile.rows.rows);
         tile.queries = s->queries + row * s->depth;
         tile.turned = s->mask + (turned ? row * s->call->key_block : 0);
+        tile.bits = mask_form(s->call) == INVAR_MASK_BOOL ? (uint32_t *)(void *)tile.turned : NULL;
         const int64_t end = row_end(s, row + tile.rows.rows - 1);
         tile.finishes = !s->work->parts && (index + 1 == s->work->block_last || end <= start + s->call->key_block);
         if (!s->work->parts && index > s->work->block_first && end <= start) continue; /* it is finished */

@@ -5,7 +5,7 @@
 #ifndef INVAR_CPU_KERNELS_ATTENTION_WIDE_OUT_H
 #define INVAR_CPU_KERNELS_ATTENTION_WIDE_OUT_H
 
-#include "cpu/kernels/attention_wide_tile.h"
+#include "cpu/kernels/attention_wide_bits.h"
 
 /* Oᵀ = Vᵀ Pᵀ for keys from … to-1, all of one link. */
 static product wide_sum_of(const kernel_state *s, const wide_tile *tile, const element_rows *v, int from, int to, bool join) {

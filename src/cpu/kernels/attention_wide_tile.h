@@ -1,11 +1,11 @@
-/* A tile of many query rows: which keys they see, and their masks as columns. */
+/* A tile of many query rows: which keys they see, and their masks as columns, or as bits. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_WIDE_TILE_H
 #define INVAR_CPU_KERNELS_ATTENTION_WIDE_TILE_H
 
 #include "cpu/kernels/attention_state.h"
 
-/* Vectors of rows that are worked on together, with a few registers for each. Floats of a line. */
-enum { PANEL_VECTORS = PANEL / VW, WIDE_VECTORS = VEC_REGISTERS == 32 ? 4 : 1, CALL_LINE = 16 };
+/* Vectors of rows that are worked on together, with a few registers for each. Floats of a line. Keys at a corner of a mask. */
+enum { PANEL_VECTORS = PANEL / VW, WIDE_VECTORS = VEC_REGISTERS == 32 ? 4 : 1, CALL_LINE = 16, WIDE_CORNER = 16 };
 
 /* do(…, N, first) for all vectors of a tile so wide, N from `first` on together; N is a constant. */
 #define WIDE_TOGETHER(do_, width, ...)                                                                    \
@@ -15,7 +15,7 @@ enum { PANEL_VECTORS = PANEL / VW, WIDE_VECTORS = VEC_REGISTERS == 32 ? 4 : 1, C
         for (; vector_ < (width) / VW; vector_++) do_(__VA_ARGS__, 1, vector_);                           \
     } while (0)
 
-/* A block of a mask that several heads share, of whose tiles the first head turns those that are open. */
+/* A block of a mask that several heads share, of whose tiles the first head turns those that are open, or makes bits. */
 typedef struct wide_turned {
     bool hides[INVAR_ATTENTION_TILES]; /* the mask hides some keys of the tile */
     int head, heads;                   /* that works on the block */
@@ -29,6 +29,7 @@ typedef struct wide_tile {
     bool open;                                 /* by wide_open */
     bool adds;                                 /* a mask that heads share is added to scores right behind their product */
     float *turned;                             /* the tile's mask as columns: [keys][width] */
+    uint32_t *bits;                            /* or as bits: attention_wide_bits.h; NULL: it is not */
     int width;                                 /* rows rounded up to whole vectors: the stride of the panel's grids */
     const float *queries;                      /* [depth][width] */
     float first[PANEL], last[PANEL];           /* rows.first and last, for vectors; columns without a row see no key */
@@ -91,7 +92,6 @@ static vm wide_mask_any(const kernel_state *s, const char *const *rows, float *g
     case INVAR_MASK_F32: return wide_mask_columns(s, INVAR_MASK_F32, rows, grid, width, range);
     case INVAR_MASK_F16: return wide_mask_columns(s, INVAR_MASK_F16, rows, grid, width, range);
     case INVAR_MASK_BF16: return wide_mask_columns(s, INVAR_MASK_BF16, rows, grid, width, range);
-    case INVAR_MASK_BOOL: return wide_mask_columns(s, INVAR_MASK_BOOL, rows, grid, width, range);
     default: return wide_mask_columns(s, INVAR_MASK_NONE, rows, grid, width, range);
     }
 }
@@ -102,16 +102,11 @@ static void wide_mask_rows(const kernel_state *s, wide_tile *tile) {
         tile->mask[r] = r < tile->rows.rows ? mask_of_row(s, tile->rows.row + r) + tile->start * s->call->mask.column_stride : NULL;
 }
 
-/* The additive masks of a vector of rows; rows that the mask hides wholly see no key, nor do others see the keys at either end
- * that it hides from all of them. */
-static void wide_mask(const kernel_state *s, wide_tile *tile, int vector) {
-    const int left = tile->rows.rows - vector * VW, rows = left < VW ? left : VW;
-    float lane[VW];
-    wide_range range;
-    if (!rows_span(&tile->rows, vector * VW, rows, &range.low, &range.high)) return;
-    const vm seen = wide_mask_any(s, tile->mask + vector * VW, tile->turned + vector * VW, tile->width, &range);
-    vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
-    for (int i = 0; i < rows; i++) {
+/* Of a vector of rows those that the mask hides wholly, whose lane is 0, see no key, nor do others see the keys outside of range,
+ * which it hides from all of them. */
+static void wide_narrow(wide_tile *tile, int vector, wide_range range, const float *lane) {
+    const int left = tile->rows.rows - vector * VW;
+    for (int i = 0; i < VW && i < left; i++) {
         int *first = &tile->rows.first[vector * VW + i], *last = &tile->rows.last[vector * VW + i];
         if (*first < range.low) *first = range.low;
         if (*last > range.high) *last = range.high;
@@ -119,20 +114,40 @@ static void wide_mask(const kernel_state *s, wide_tile *tile, int vector) {
     }
 }
 
+/* The additive masks of a vector of rows. */
+static void wide_mask(const kernel_state *s, wide_tile *tile, int vector) {
+    const int left = tile->rows.rows - vector * VW, rows = left < VW ? left : VW;
+    float lane[VW];
+    wide_range range;
+    if (!rows_span(&tile->rows, vector * VW, rows, &range.low, &range.high)) return;
+    const vm seen = wide_mask_any(s, tile->mask + vector * VW, tile->turned + vector * VW, tile->width, &range);
+    vf_store(lane, vf_select(seen, vf_set1(1), vf_zero()));
+    wide_narrow(tile, vector, range, lane);
+}
+
 /* Logits are scores times a positive number. */
 static bool wide_plain(const invar_attention_call *call) {
     return call->softcap == 0 && call->score_scale > 0 && call->score_scale < INFINITY;
 }
 
-/* True when the tile's rows see the same keys and none of the four corners of its mask is hidden: then few of its keys are, as
- * a rule, if not none, and nothing is gained by leaving some out. */
+/* True when the mask hides all of `count` keys, the first one's value at p, the next one's `step` bytes on. */
+static bool wide_hidden(const kernel_state *s, const char *p, int64_t step, int count) {
+    for (int i = 0; i < count; i++)
+        if (invar_attention_mask_value(s->call->mask_kind, p + i * step) != -(double)INFINITY) return false;
+    return true;
+}
+
+/* True when the tile's rows see the same keys and at none of the four corners of its mask a row's 16 keys are hidden: then few of
+ * its keys are, as a rule, if not none, and nothing is gained by leaving some out. */
 static bool wide_open(const kernel_state *s, const wide_tile *tile) {
     const int last = tile->rows.rows - 1, keys[2] = { tile->rows.first[0], tile->rows.last[0] - 1 };
     if (!s->call->mask.data || !wide_plain(s->call) || mask_form(s->call) == INVAR_MASK_NONE || keys[0] > keys[1]) return false;
     if (tile->rows.first[last] != keys[0] || tile->rows.last[last] - 1 != keys[1]) return false; /* both grow with the row */
+    const int64_t step = s->call->mask.column_stride;
+    const int count = keys[1] - keys[0] < WIDE_CORNER ? keys[1] - keys[0] + 1 : WIDE_CORNER;
     for (int i = 0; i < 4; i++) {
-        const char *corner = tile->mask[i % 2 * last] + keys[i / 2] * s->call->mask.column_stride;
-        if (invar_attention_mask_value(s->call->mask_kind, corner) == -(double)INFINITY) return false;
+        const char *corner = tile->mask[i % 2 * last] + keys[i / 2] * step;
+        if (wide_hidden(s, corner, i / 2 ? -step : step, count)) return false;
     }
     return true;
 }

@@ -47,6 +47,14 @@ VEC_INLINE vm vm_load_bytes(const void *p) {
     __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()));
 }
+VEC_INLINE uint32_t bits_of_bytes(const void *p) {
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)p);
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256()));
+}
+VEC_INLINE vm vm_load_bit(const uint32_t *p, uint32_t bit) {
+    __m256i lane = _mm256_set1_epi32((int)bit), words = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(words, lane), lane));
+}
 VEC_INLINE bool vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
 VEC_INLINE bool vm_all(vm a) { return _mm256_movemask_ps(a) == 0xff; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }

@@ -50,6 +50,13 @@ VEC_INLINE vm vm_load_bytes(const void *p) {
     __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
     return _mm512_test_epi32_mask(wide, wide);
 }
+VEC_INLINE uint32_t bits_of_bytes(const void *p) {
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)p);
+    return _mm256_test_epi8_mask(bytes, bytes);
+}
+VEC_INLINE vm vm_load_bit(const uint32_t *p, uint32_t bit) {
+    return _mm512_test_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32((int)bit));
+}
 VEC_INLINE bool vm_any(vm a) { return a != 0; }
 VEC_INLINE bool vm_all(vm a) { return a == 0xffff; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }

@@ -85,6 +85,15 @@ VEC_INLINE vm vm_load_bytes(const void *p) {
     __m128i zero = _mm_setzero_si128(), wide = _mm_unpacklo_epi8(_mm_cvtsi32_si128(bytes), zero);
     return _mm_castsi128_ps(_mm_cmpgt_epi32(_mm_unpacklo_epi16(wide, zero), zero));
 }
+VEC_INLINE uint32_t bits_of_bytes(const void *p) {
+    const __m128i *bytes = (const __m128i *)p, zero = _mm_setzero_si128();
+    uint32_t low = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128(bytes), zero));
+    return ~(low | (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128(bytes + 1), zero)) << 16);
+}
+VEC_INLINE vm vm_load_bit(const uint32_t *p, uint32_t bit) {
+    __m128i lane = _mm_set1_epi32((int)bit), words = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_and_si128(words, lane), lane));
+}
 VEC_INLINE bool vm_any(vm a) { return _mm_movemask_ps(a) != 0; }
 VEC_INLINE bool vm_all(vm a) { return _mm_movemask_ps(a) == 0xf; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b)); }

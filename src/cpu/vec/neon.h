@@ -57,6 +57,16 @@ VEC_INLINE vm vm_load_bytes(const void *p) {
     uint32x4_t wide = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
     return vtstq_u32(wide, wide);
 }
+VEC_INLINE uint32_t bits_of_bytes(const void *p) {
+    const uint8x8_t bit = vcreate_u8(0x8040201008040201u);
+    uint32_t bits = 0;
+    for (int i = 0; i < 4; i++) {
+        uint8x8_t bytes = vld1_u8((const uint8_t *)p + 8 * i);
+        bits |= (uint32_t)vaddv_u8(vand_u8(vtst_u8(bytes, bytes), bit)) << 8 * i;
+    }
+    return bits;
+}
+VEC_INLINE vm vm_load_bit(const uint32_t *p, uint32_t bit) { return vtstq_u32(vld1q_u32(p), vdupq_n_u32(bit)); }
 VEC_INLINE bool vm_any(vm a) { return vmaxvq_u32(a) != 0; }
 VEC_INLINE bool vm_all(vm a) { return vminvq_u32(a) != 0; }
 VEC_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }

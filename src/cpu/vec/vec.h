@@ -17,6 +17,8 @@
  *   vf_lt vf_le vf_eq                                      false on NaN; vf_nlt is "not less": true on NaN
  *   vm_first(n) vm_and vm_or vm_not vm_any vm_all          masks
  *   vm_load_bytes(p)                                       lanes whose byte, of VW, is not 0
+ *   bits_of_bytes(p)                                       bit i of 32: byte i is not 0
+ *   vm_load_bit(p, bit)                                    lanes whose word, of VW, has that bit
  *   vf_select(m, a, b) = m ? a : b
  *   vf_hsum(v)                                             lanes l and l + h added, h = VW/2 … 1
  *   vf_hmax(v)                                             the largest lane; no lane may be NaN
