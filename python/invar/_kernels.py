@@ -1,4 +1,4 @@
-"""Custom kernels: the body of a GPU kernel, in Metal Shading Language or CUDA C, compiled for the CPU and run there.
+"""Custom kernels: the body of a GPU kernel, in Metal Shading Language or CUDA C, compiled for where its arrays are and run there.
 
 docs/custom-kernels.md tells what is predefined, what is refused, and what check mode finds.
 """
@@ -123,29 +123,29 @@ class Kernel:
         grid: threads, not groups; threadgroup: threads a group, at most 1024 in all.
         template: (name, value) pairs; a value is a bool, an int or a dtype.
         init_value: what every element of every output is before the kernel starts; left out, outputs start undefined.
-        verbose: print the text that is compiled. stream: ignored for arrays in CPU memory.
+        verbose: print the text that is compiled.
+        stream: a CUDA stream, for arrays on a GPU instead of their library's current one; ignored for arrays in CPU memory.
         check: True runs the kernel in check mode, "strict" reports equal values stored to one place by several threads
-        too; None leaves it to INVAR_KERNEL_CHECK.
+        too; None leaves it to INVAR_KERNEL_CHECK. It runs on the CPU.
 
-        Returns outputs of the first input array's kind (NumPy where there is none). Raises ValueError and TypeError for
+        Returns outputs of the first input array's kind (NumPy where there is none). Arrays of torch or CuPy on a GPU run the
+        kernel there, and so do numbers and arrays of one element in CPU memory beside them; nothing is waited for. Raises ValueError and TypeError for
         wrong arguments before anything is compiled, CompileError with the compiler's words, KernelCheckError with all
         defects (and .reports), RuntimeError for threads that wait for ever.
         """
-        if stream is not None:
-            self._check_stream(stream)
         short = bool(arrays)
         self._check_form(short, {"inputs": inputs, "output_shapes": output_shapes, "output_dtypes": output_dtypes,
                                  "grid": grid, "threadgroup": threadgroup})
         if short:
             inputs = arrays
         if verbose:
-            print(_ext.kernel_generate(self._handle, 1, inputs, output_shapes, output_dtypes, template, check))
+            print(_ext.kernel_generate(self._handle, 0, inputs, output_shapes, output_dtypes, template, check))
 
         def run(given: Sequence[Any]) -> list[Any]:
             if short:
-                return _ext.kernel_elementwise(self._handle, given, template, init_value, check)
+                return _ext.kernel_elementwise(self._handle, given, template, init_value, check, stream)
             return _ext.kernel_launch(self._handle, given, output_shapes, output_dtypes, grid, threadgroup, template, init_value,
-                                      check)
+                                      check, stream)
 
         try:
             if "mlx.core" in sys.modules and isinstance(inputs, (list, tuple)) and is_mlx(inputs):
@@ -209,10 +209,6 @@ class Kernel:
         if missing and not short:
             raise TypeError(f"{self._operation}: expected arrays by position, or the keywords inputs, output_shapes, "
                             f"output_dtypes, grid and threadgroup, got no {', '.join(missing)}")
-
-    def _check_stream(self, stream: Any) -> None:
-        if isinstance(stream, (str, bytes, float, list, dict)):
-            raise TypeError(f"{self._operation}: stream: expected a stream or None, got {type(stream).__name__}")
 
 
 def metal_kernel(

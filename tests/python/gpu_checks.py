@@ -224,8 +224,38 @@ def refusals():
     for wrong in ("cuda", 1.5, [], object(), True):
         raises(TypeError, "stream: expected a CUDA stream or None", lambda: attention(q, k, v, stream=wrong))
     raises(ValueError, "stream: expected the address of a CUDA stream, got -1", lambda: attention(q, k, v, stream=-1))
-    kernel = fast.metal_kernel(name="one", input_names=["a"], output_names=["out"], source="out[0] = a[0];")
-    raises(invar.DeviceError, "expected an array in CPU memory, where custom kernels run", lambda: kernel(q))
+
+
+def kernels():
+    """Custom kernels: what eager operations of torch give, bit for bit."""
+    x, row = torch.randn(37, 200, device="cuda"), torch.randn(200, device="cuda")
+    expected = x * 2.5 + row
+    metal = "uint i = thread_position_in_grid.x; out[i] = a[i] * s + row[i % 200];"
+    cuda = "unsigned i = blockIdx.x * blockDim.x + threadIdx.x; if (i < size) out[i] = a[i] * s[0] + row[i % 200];"
+    for create, body in ((fast.metal_kernel, metal), (fast.cuda_kernel, cuda)):
+        kernel = create("scaled", ["a", "s", "row"], ["out"], body)
+        call = {"output_shapes": [x.shape], "output_dtypes": [x.dtype], "grid": (x.numel(), 1, 1), "threadgroup": (256, 1, 1)}
+        for a, s in ((x, 2.5), (x.t().contiguous().t(), torch.tensor(2.5, device="cuda")), (x, np.float32(2.5))):
+            (out,) = kernel(inputs=[a, s, row], **call)
+            assert out.device == x.device and torch.equal(out, expected)
+        side = torch.cuda.Stream()
+        torch.cuda.synchronize()
+        (out,) = kernel(inputs=[x, 2.5, row], **call, stream=side)
+        side.synchronize()
+        assert torch.equal(out, expected)
+        raises(ValueError, "check: expected arrays in CPU memory", lambda: kernel(inputs=[x, 2.5, row], **call, check=True))
+        raises(ValueError, "row: expected a tensor on CUDA device 0", lambda: kernel(inputs=[x, 2.5, row.cpu()], **call))
+    for contiguous in (True, False):
+        body = "uint i = thread_position_in_grid.x; out[i] = a[i] * b[i] + c[i];"
+        kernel = fast.metal_kernel("short", ["a", "b", "c"], ["out"], body, ensure_row_contiguous=contiguous)
+        assert torch.equal(kernel(x, 2.5, row), expected) and torch.equal(kernel(x, x[:, :1], row), x * x[:, :1] + row)
+
+    square = fast.metal_kernel("square", ["a"], ["out"], "uint i = thread_position_in_grid.x; out[i] = a[i] * a[i];",
+                               vjp=lambda primals, cotangents, outputs: 2 * primals[0] * cotangents[0])
+    leaf = x.clone().requires_grad_()
+    square(leaf).sum().backward()
+    assert torch.equal(leaf.grad, 2 * x)
+    raises(invar.CompileError, "k.metal:1: error", lambda: fast.metal_kernel("k", ["a"], ["out"], "out[0] = a[0] + no;")(x))
 
 
 def table():
@@ -309,7 +339,7 @@ def fork():
     assert status == 0, f"the child ended with {status}"
 
 
-OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, first_use_in_a_capture, fork)}
+OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, kernels, first_use_in_a_capture, fork)}
 
 
 # ---- without pytest ------------------------------------------------------------------------------------------------------

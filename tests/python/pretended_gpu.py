@@ -305,11 +305,6 @@ def check_refusals():
     Tensor.failure = "CUDA error: initialization error\nand more lines"
     raises(invar.DeviceError, cannot + ": CUDA error: initialization error", attention, q, k, v, stream=0x3000)
     Tensor.failure = None
-    kernel = fast.metal_kernel(name="one", input_names=["a"], output_names=["out"], source="out[0] = a[0];")
-    for call in (lambda: kernel(q), lambda: kernel(inputs=[q], output_shapes=[(1,)], output_dtypes=["float32"],
-                                                   grid=(1, 1, 1), threadgroup=(1, 1, 1))):
-        raises(invar.DeviceError, "metal_kernel: a: expected an array in CPU memory, where custom kernels run, got one on CUDA "
-               "device 0", call)
     raises(invar.DeviceError, "expected a CUDA device from 0 to 0, got 7", attention,
            *(Tensor(a.values, (CUDA, 7)) for a in (q, k, v)), out=Tensor(q.values.copy(), (CUDA, 7)), stream=0)
 
@@ -336,6 +331,31 @@ def check_operations():
         assert stream == Tensor.current
         for one in result if isinstance(result, tuple) else (result,):
             assert one is None or type(one) is Tensor
+
+
+def check_kernels():
+    """Custom kernels: both forms, and numbers and arrays of one element from CPU memory beside those on the GPU."""
+    pretend_torch()
+    x, row = Tensor(np.ones((3, 4), np.float32)), Tensor(np.ones(4, np.float32))
+    for create, text in ((fast.metal_kernel, "a[0] + b;"), (fast.cuda_kernel, "a[0] + b[0];")):
+        short = create("add", ["a", "b"], ["out"], "out[0] = a[0] + b[0];")
+        out, stream = launched_on(lambda: short(x, row))
+        assert type(out) is Tensor and out.values.shape == (3, 4) and stream == Tensor.current
+        for number in (2.5, True, 7, np.float32(1), np.ones((), np.float32), np.ones((1, 1), np.float32)):
+            out, stream = launched_on(lambda: short(number, x))
+            assert type(out) is Tensor and out.values.shape == (3, 4) and stream == Tensor.current
+        loose = create("add", ["a", "b"], ["out"], "out[0] = a[0] + b[0];", ensure_row_contiguous=False)
+        for other in (row, 2.5):
+            assert launched_on(lambda: loose(x, other))[0].values.shape == (3, 4)
+        whole = create("add", ["a", "b"], ["out", "more"], "out[0] = " + text)
+        keywords = {"inputs": [x, 3], "output_shapes": [(2, 2), (5,)], "output_dtypes": [np.float32, "int32"], "grid": (4, 1, 1),
+                    "threadgroup": (2, 1, 1)}
+        (out, more), stream = launched_on(lambda: whole(**keywords, init_value=1, stream=0x3000))
+        assert out.values.shape == (2, 2) and more.values.dtype == np.int32 and stream == 0x3000
+        assert "__global__" in whole.generate(**{key: keywords[key] for key in list(keywords)[:3]}, target="cuda")
+        raises(ValueError, "check: expected arrays in CPU memory", whole, **keywords, check=True)
+        raises(ValueError, "b: expected a tensor on CUDA device 0, got one on the CPU", short, x, row.values)
+        raises(TypeError, "stream: expected a CUDA stream or None", whole, **keywords, stream="cuda")
 
 
 def check_explain():

@@ -135,26 +135,26 @@ static bool expect_arguments(Py_ssize_t got, Py_ssize_t expected) {
     return got == expected;
 }
 
-/* kernel_launch(kernel, inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value, check) */
+/* kernel_launch(kernel, inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value, check, stream) */
 static PyObject *kernel_launch(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    kernel_handle *handle = expect_arguments(count, 9) ? kernel_of(arguments[0]) : NULL;
+    kernel_handle *handle = expect_arguments(count, 10) ? kernel_of(arguments[0]) : NULL;
     if (!handle) return NULL;
     kernel_call call;
     kernel_call_begin(&call, handle);
     PyObject *result = NULL;
     if (kernel_inputs_in(&call, arguments[1]) &&
         kernel_options_in(&call, arguments[4], arguments[5], arguments[6], arguments[7], arguments[8]) &&
-        kernel_outputs_in(&call, arguments[2], arguments[3]) && launch(&call))
+        kernel_stream_in(&call, arguments[9]) && kernel_outputs_in(&call, arguments[2], arguments[3]) && launch(&call))
         result = results_list(&call);
     kernel_call_release(&call);
     return result;
 }
 
-/* kernel_elementwise(kernel, inputs, template, init_value, check): the short form; always a list. */
+/* kernel_elementwise(kernel, inputs, template, init_value, check, stream): the short form; always a list. */
 static PyObject *kernel_elementwise(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    kernel_handle *handle = expect_arguments(count, 5) ? kernel_of(arguments[0]) : NULL;
+    kernel_handle *handle = expect_arguments(count, 6) ? kernel_of(arguments[0]) : NULL;
     if (!handle) return NULL;
     kernel_call call;
     kernel_call_begin(&call, handle);
@@ -162,7 +162,7 @@ static PyObject *kernel_elementwise(PyObject *module, PyObject *const *arguments
     int64_t threads;
     if (kernel_inputs_in(&call, arguments[1]) &&
         kernel_options_in(&call, Py_None, Py_None, arguments[2], arguments[3], arguments[4]) &&
-        kernel_broadcast(&call, &threads) && (!threads || launch(&call)))
+        kernel_stream_in(&call, arguments[5]) && kernel_broadcast(&call, &threads) && (!threads || launch(&call)))
         result = results_list(&call);
     kernel_call_release(&call);
     return result;
@@ -192,8 +192,8 @@ static PyObject *generated_text(kernel_call *call, int target) {
     return result;
 }
 
-/* kernel_generate(kernel, target, inputs, output_shapes, output_dtypes, template, check); None for shapes and dtypes: the
- * short form's. */
+/* kernel_generate(kernel, target, inputs, output_shapes, output_dtypes, template, check); target 0: where the inputs are; None for
+ * shapes and dtypes: the short form's. */
 static PyObject *kernel_generate(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     kernel_handle *handle = expect_arguments(count, 7) ? kernel_of(arguments[0]) : NULL;
@@ -205,9 +205,11 @@ static PyObject *kernel_generate(PyObject *module, PyObject *const *arguments, P
     int64_t threads = 1;
     bool ok = kernel_inputs_in(&call, arguments[2]) &&
               kernel_options_in(&call, Py_None, Py_None, arguments[5], Py_None, arguments[6]) &&
+              kernel_stream_in(&call, Py_None) &&
               (arguments[3] == Py_None ? kernel_broadcast(&call, &threads)
                                        : kernel_outputs_in(&call, arguments[3], arguments[4]));
     if (!threads) call.options.grid[0] = 1;
+    if (ok && !target) target = kernel_on_gpu(&call) ? INVAR_TARGET_CUDA : INVAR_TARGET_CPU;
     if (ok) result = generated_text(&call, (int)target);
     kernel_call_release(&call);
     return result;

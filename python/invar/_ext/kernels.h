@@ -29,6 +29,7 @@ typedef struct kernel_call {
     int64_t numbers[KERNEL_MAX_ARRAYS]; /* the bytes of Python numbers given as inputs */
     void *expanded[KERNEL_MAX_ARRAYS];  /* memory of inputs that were expanded here */
     size_t expanded_size[KERNEL_MAX_ARRAYS];
+    output copies[KERNEL_MAX_ARRAYS]; /* the same on a GPU */
     output outputs[KERNEL_MAX_ARRAYS];
     const invar_tensor *input_tensors[KERNEL_MAX_ARRAYS], *output_tensors[KERNEL_MAX_ARRAYS];
     invar_template_argument templates[KERNEL_MAX_TEMPLATES];
@@ -43,6 +44,9 @@ void kernel_call_release(kernel_call *call);
 bool kernel_inputs_in(kernel_call *call, PyObject *inputs);
 bool kernel_options_in(kernel_call *call, PyObject *grid, PyObject *threadgroup, PyObject *templates, PyObject *init_value,
                        PyObject *check);
+/* Whether the call's arrays are on a GPU; and the stream there that is given, or that their library works on, after the options. */
+bool kernel_on_gpu(const kernel_call *call);
+bool kernel_stream_in(kernel_call *call, PyObject *given);
 bool kernel_outputs_in(kernel_call *call, PyObject *shapes, PyObject *dtypes);
 /* The short form: expands inputs to their broadcast shape, gives outputs that shape and the promoted type, and one thread to
  * each element. *threads is how many that is. */

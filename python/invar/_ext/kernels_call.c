@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "memory.h"
+#include "operations.h"
 
 #include <string.h>
 
@@ -83,21 +84,14 @@ static bool expect_length(const kernel_call *call, PyObject *sequence, int32_t l
     return false;
 }
 
-static bool array_input(kernel_call *call, int32_t i, PyObject *object) {
-    array *a = &call->inputs[i];
-    if (!array_in(a, object, call->handle->operation, call->handle->names[i])) return false;
-    if (a->tensor.device.type == INVAR_DEVICE_CPU) return true;
-    PyErr_Format(device_error, "%s: %s: expected an array in CPU memory, where custom kernels run, got one on CUDA device %d",
-                 call->handle->operation, call->handle->names[i], (int)a->tensor.device.id);
-    return false;
-}
-
 bool kernel_inputs_in(kernel_call *call, PyObject *inputs) {
     const kernel_handle *handle = call->handle;
     if (!expect_length(call, inputs, handle->input_count, "inputs", "a list of arrays")) return false;
     for (int32_t i = 0; i < handle->input_count; i++) {
         PyObject *object = item_of(inputs, i);
-        if (!(is_number(call, object) ? number_input(call, i, object) : array_input(call, i, object))) return false;
+        if (!(is_number(call, object) ? number_input(call, i, object)
+                                      : array_in(&call->inputs[i], object, handle->operation, handle->names[i])))
+            return false;
         call->input_tensors[i] = &call->inputs[i].tensor;
     }
     return true;
@@ -184,18 +178,30 @@ bool kernel_options_in(kernel_call *call, PyObject *grid, PyObject *threadgroup,
 
 /* ---- outputs ------------------------------------------------------------------------------------------ */
 
-/* The array whose kind the outputs take: the first input that is no Python number. */
+/* The array whose kind and device the outputs take: the first on a GPU, else the first input that is no Python number. */
 static const array *like_of(const kernel_call *call) {
     static const array numpy = { .kind = ARRAY_NUMPY };
-    for (int32_t i = 0; i < call->handle->input_count; i++)
-        if (!call->inputs[i].converted) return &call->inputs[i];
-    return &numpy;
+    const array *first = NULL;
+    for (int32_t i = 0; i < call->handle->input_count; i++) {
+        const array *input = &call->inputs[i];
+        if (input->tensor.device.type == INVAR_DEVICE_CUDA) return input;
+        if (!first && !input->converted) first = input;
+    }
+    return first ? first : &numpy;
+}
+
+bool kernel_on_gpu(const kernel_call *call) { return like_of(call)->tensor.device.type == INVAR_DEVICE_CUDA; }
+
+bool kernel_stream_in(kernel_call *call, PyObject *given) {
+    return array_stream(like_of(call), given, &call->options.execution.stream, call->handle->operation);
 }
 
 static bool begin_output(kernel_call *call, int32_t i, int ndim, const int64_t *shape, invar_dtype dtype) {
     const kernel_handle *handle = call->handle;
     const char *name = handle->names[handle->input_count + i];
-    if (!output_begin(&call->outputs[i], NULL, like_of(call), ndim, shape, dtype, NULL, handle->operation, name)) return false;
+    if (!output_begin(&call->outputs[i], NULL, like_of(call), ndim, shape, dtype, call->options.execution.stream, handle->operation,
+                      name))
+        return false;
     call->output_tensors[i] = &call->outputs[i].array.tensor;
     return true;
 }
@@ -309,12 +315,45 @@ static bool expand(array *input, int ndim, const int64_t *shape) {
     return changed;
 }
 
+/* Copies by a kernel that has its input made row-contiguous. */
+static invar_status copy_on_gpu(const invar_tensor *to, const invar_tensor *from, int64_t count, void *stream) {
+    static const char *const input_names[] = { "from" }, *const output_names[] = { "to" };
+    invar_kernel_description d = INVAR_KERNEL_DESCRIPTION_INIT;
+    invar_launch_options options = INVAR_LAUNCH_OPTIONS_INIT;
+    invar_kernel *kernel;
+    d.dialect = INVAR_DIALECT_METAL, d.name = "expand"; /* whose grid is no larger than it is told */
+    d.source = "size_t i = thread_position_in_grid.x; to[i] = from[i];";
+    d.input_names = input_names, d.input_count = 1, d.output_names = output_names, d.output_count = 1;
+    options.grid[0] = count, options.threadgroup[0] = 256;
+    options.check = INVAR_CHECK_OFF;
+    options.execution.stream = stream;
+    invar_status status = invar_kernel_create(&kernel, &d);
+    if (status == INVAR_OK) status = invar_kernel_launch(kernel, NULL, &to, 1, &from, 1, &options);
+    invar_kernel_destroy(kernel);
+    return status;
+}
+
+static bool materialise_on_gpu(kernel_call *call, int32_t i, int64_t count) {
+    const kernel_handle *handle = call->handle;
+    const invar_tensor *tensor = &call->inputs[i].tensor;
+    void *stream = call->options.execution.stream;
+    output *copy = &call->copies[i];
+    bool ok;
+    if (!output_begin(copy, NULL, like_of(call), tensor->ndim, tensor->shape, tensor->dtype, stream, handle->operation,
+                      handle->names[i]))
+        return false;
+    INVAR_COMPUTE(ok, copy_on_gpu(&copy->array.tensor, tensor, count, stream));
+    call->input_tensors[i] = &copy->array.tensor;
+    return ok;
+}
+
 /* Copies an expanded input to memory of its own, element by element in row-major order. */
 static bool materialise(kernel_call *call, int32_t i, int64_t count) {
     array *input = &call->inputs[i];
     invar_tensor *tensor = &input->tensor;
     size_t item = tensor->dtype.bits / 8u;
     int64_t index[ARRAY_MAX_DIMS] = { 0 };
+    if (kernel_on_gpu(call)) return materialise_on_gpu(call, i, count);
     call->expanded[i] = memory_take((size_t)count * item, &call->expanded_size[i]);
     if (!call->expanded[i]) return PyErr_NoMemory(), false;
     const char *from = (const char *)tensor->data + tensor->byte_offset;
@@ -368,6 +407,7 @@ void kernel_call_begin(kernel_call *call, const kernel_handle *handle) {
         call->inputs[i] = (array)ARRAY_EMPTY;
         call->numbers[i] = 0;
         call->expanded[i] = NULL;
+        call->copies[i] = (output)OUTPUT_EMPTY;
     }
     for (int32_t i = 0; i < handle->output_count; i++) call->outputs[i] = (output)OUTPUT_EMPTY;
 }
@@ -376,6 +416,7 @@ void kernel_call_release(kernel_call *call) {
     for (int32_t i = 0; i < call->handle->input_count; i++) {
         array_release(&call->inputs[i]);
         if (call->expanded[i]) memory_give(call->expanded[i], call->expanded_size[i]);
+        output_release(&call->copies[i]);
     }
     for (int32_t i = 0; i < call->handle->output_count; i++) output_release(&call->outputs[i]);
 }
