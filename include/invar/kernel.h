@@ -116,8 +116,9 @@ typedef struct invar_launch_options {
  * template arguments compiles it, or finds it in the cache; from the second on nothing is formatted or hashed.
  *
  * Arrays on one CUDA device run the kernel there, compiled by NVRTC: it is enqueued on execution.stream and not waited for. An
- * input of rank 0 may be in the CPU's memory beside them, and is read before the call returns. A CUDA kernel's grid has at most
- * 65535 blocks along y and z there, and a block 64 threads along z; check mode runs on the CPU only.
+ * input of one element, or of one repeated by strides of 0, may be in the CPU's memory beside them, and is read before the call
+ * returns. A CUDA kernel's grid has at most 65535 blocks along y and z there, and a block 64 threads along z; check mode runs on
+ * the CPU only.
  *
  * Outputs are row-contiguous and overlap neither each other nor an input. Inputs are of any real type, bool or
  * complex64 (Metal has no float64), of rank 0 to 8; one of rank 0 is a scalar in Metal, a pointer in CUDA. Without

@@ -81,7 +81,7 @@ typedef struct invar_kernel_memory {
 invar_status invar_kernel_copy(const invar_kernel_memory *memory, char *to, const invar_view *view);
 /* Gives every element of a row-contiguous view the value. */
 invar_status invar_kernel_fill(const invar_kernel_memory *memory, const invar_view *view, double value);
-/* Gives a GPU's memory at `to` the one element of a view on the CPU, as it is now. */
+/* Gives a GPU's memory at `to` the one element, as often as it is repeated, of a view on the CPU, as it is now. */
 invar_status invar_kernel_send(const invar_kernel_memory *memory, char *to, const invar_view *view);
 /* Whether an element type can hold it: INVAR_ERROR_VALUE for an integer type and NaN, an infinity, or a value out of range. */
 invar_status invar_kernel_check_fill(const invar_view *view, double value, const char *operation, const char *argument);

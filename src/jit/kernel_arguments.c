@@ -8,10 +8,12 @@ const char *invar_argument_name(const invar_kernel *kernel, int32_t i) {
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
 
-/* A number beside arrays on a GPU. */
+/* One element in the CPU's memory, as often as it is repeated, beside arrays on a GPU. */
 static bool is_hosted(const invar_arguments *a, int32_t i, const invar_tensor *tensor) {
-    return i < a->input_count && a->device.type == INVAR_DEVICE_CUDA && tensor && !tensor->ndim &&
-           tensor->device.type == INVAR_DEVICE_CPU;
+    if (i >= a->input_count || a->device.type != INVAR_DEVICE_CUDA || !tensor || tensor->device.type != INVAR_DEVICE_CPU) return false;
+    for (int d = 0; d < tensor->ndim && tensor->shape && d < INVAR_MAX_DIMS; d++)
+        if (tensor->shape[d] != 1 && (!tensor->strides || tensor->strides[d])) return false;
+    return true;
 }
 
 /* Reads array i: its view (of type and shape alone where `launch` is false) and what the kernel is told of its layout. */

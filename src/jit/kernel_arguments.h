@@ -12,7 +12,7 @@ typedef struct invar_arguments {
     invar_array_key keys[2 * INVAR_KERNEL_MAX_ARRAYS];
     bool contiguous[2 * INVAR_KERNEL_MAX_ARRAYS];
     bool misplaced[2 * INVAR_KERNEL_MAX_ARRAYS]; /* begins where the kernel's text cannot read it */
-    bool hosted[2 * INVAR_KERNEL_MAX_ARRAYS];    /* one element in the CPU's memory, for a kernel on a GPU */
+    bool hosted[2 * INVAR_KERNEL_MAX_ARRAYS];    /* one element, repeated or not, in the CPU's memory, for a kernel on a GPU */
     void *data[2 * INVAR_KERNEL_MAX_ARRAYS];
     const int32_t *shapes[2 * INVAR_KERNEL_MAX_ARRAYS];
     const int64_t *strides[2 * INVAR_KERNEL_MAX_ARRAYS];

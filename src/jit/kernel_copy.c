@@ -51,7 +51,7 @@ invar_status invar_kernel_copy(const invar_kernel_memory *memory, char *to, cons
 }
 
 invar_status invar_kernel_send(const invar_kernel_memory *memory, char *to, const invar_view *view) {
-    return invar_cuda_elements_fill(memory->gpu, to, 1, view->dtype, view->data, memory->stream, memory->operation);
+    return invar_cuda_elements_fill(memory->gpu, to, view->count, view->dtype, view->data, memory->stream, memory->operation);
 }
 
 /* ---- init_value --------------------------------------------------------------------------------------- */

@@ -224,6 +224,11 @@ static bool numbers(void) {
     memcpy(&fill, fake_cuda.launch[0].job, sizeof fill), memcpy(&seen, fake_cuda.launch[1].job, sizeof seen);
     good = CHECK(!fill.from && fill.count == 1 && fill.value == 77 && seen.arrays[1] == fill.to && fill.to != &number,
                  "the number does not arrive") && good;
+    int64_t shape[] = { 4, 6 }, none[] = { 0, 0 }; /* and the same number repeated, as a kernel that counts on whole arrays needs it */
+    x.b.tensor.ndim = 2, x.b.tensor.shape = shape, x.b.tensor.strides = none;
+    good = CHECK_OK(launch(kernel, &x, &o)) && good;
+    memcpy(&fill, fake_cuda.launch[2].job, sizeof fill);
+    good = CHECK(fill.count == 24 && fill.value == 77, "%lld times", fill.count) && good;
     x.b.tensor = b;
     invar_kernel_destroy(kernel);
     free_arrays(&x);

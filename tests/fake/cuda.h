@@ -24,7 +24,6 @@ typedef struct fake_cuda_state {
     char failing[FAKE_FAILING]; /* the function whose call number `fails_at`, from 0 on, gives `result` instead; "" for none */
     int fails_at;
     CUresult result;
-    int most_threads;           /* a block, as a function's registers allow */
     size_t job_bytes;           /* of a launch's parameter, whose size a driver is not told */
     /* What happened. */
     int launches;               /* launch[i % FAKE_LAUNCHES] */
@@ -36,6 +35,8 @@ typedef struct fake_cuda_state {
     int allocated;              /* ever */
     size_t largest;             /* bytes of the largest allocation */
     CUstream memory_stream;     /* of the last allocation or free */
+    /* Set by the test, behind what pretended_gpu.py knows: */
+    int most_threads;           /* a block, as a function's registers allow */
 } fake_cuda_state;
 
 FAKE extern fake_cuda_state fake_cuda;

@@ -135,7 +135,8 @@ def pretend_torch():
     """What is called of torch's module."""
     Tensor.__module__ = "torch"
     streams = types.SimpleNamespace(ExternalStream=lambda stream, device: stream, stream=with_stream)
-    sys.modules["torch"] = types.SimpleNamespace(__name__="torch", cuda=streams, empty=torch_empty, float32=np.float32)
+    sys.modules["torch"] = types.SimpleNamespace(__name__="torch", cuda=streams, empty=torch_empty, float32=np.float32,
+                                                 Tensor=Tensor)
 
 
 # ---- a library without it: "cupy" -----------------------------------------------------------------------------------
@@ -348,10 +349,10 @@ def check_kernels():
         for other in (row, 2.5):
             assert launched_on(lambda: loose(x, other))[0].values.shape == (3, 4)
         whole = create("add", ["a", "b"], ["out", "more"], "out[0] = " + text)
-        keywords = {"inputs": [x, 3], "output_shapes": [(2, 2), (5,)], "output_dtypes": [np.float32, "int32"], "grid": (4, 1, 1),
+        keywords = {"inputs": [x, 3], "output_shapes": [(2, 2), (5,)], "output_dtypes": [np.float32, "float32"], "grid": (4, 1, 1),
                     "threadgroup": (2, 1, 1)}
         (out, more), stream = launched_on(lambda: whole(**keywords, init_value=1, stream=0x3000))
-        assert out.values.shape == (2, 2) and more.values.dtype == np.int32 and stream == 0x3000
+        assert out.values.shape == (2, 2) and more.values.shape == (5,) and stream == 0x3000
         assert "__global__" in whole.generate(**{key: keywords[key] for key in list(keywords)[:3]}, target="cuda")
         raises(ValueError, "check: expected arrays in CPU memory", whole, **keywords, check=True)
         raises(ValueError, "b: expected a tensor on CUDA device 0, got one on the CPU", short, x, row.values)
