@@ -1,5 +1,7 @@
-/* Every kernel of tests/c/kernels is CUDA to NVRTC, where that is installed; it needs no GPU. */
+/* Every kernel of tests/c/kernels is CUDA to NVRTC, where that is installed, and a wrong one is refused at the user's own line; it
+ * needs no GPU. */
 #define _POSIX_C_SOURCE 200809L /* strtok_r */
+#include "jit/kernel.h"
 #include "kernel_files.h"
 
 #include <dlfcn.h>
@@ -55,4 +57,34 @@ static void test_nvrtc(const char *option) {
 static void test_nvrtc_sm80(void) { test_nvrtc("--gpu-architecture=sm_80"); }
 static void test_nvrtc_sm90a(void) { test_nvrtc("--gpu-architecture=sm_90a"); }
 
-CHECK_MAIN(CHECK_TEST(test_nvrtc_sm80), CHECK_TEST(test_nvrtc_sm90a))
+/* What compiling the kernel for a GPU, which is none, is refused for. */
+static void refused_with(int32_t dialect, const char *header, const char *source, const char *expected) {
+    static const char *const names[] = { "o" };
+    const invar_cuda_device gpu = { .name = "none", .major = 9, .minor = 0 };
+    const invar_place place = { .gpu = &gpu };
+    const invar_array_key array = { { INVAR_FLOAT, 32, 1 }, 1 };
+    const invar_program_key key = { &array, NULL, 0 };
+    const invar_cuda_function *function = NULL;
+    invar_kernel_description d = INVAR_KERNEL_DESCRIPTION_INIT;
+    invar_kernel *kernel = NULL;
+    d.dialect = dialect, d.name = "k", d.header = header, d.source = source, d.output_names = names, d.output_count = 1;
+    if (!CHECK_OK(invar_kernel_create(&kernel, &d))) return;
+    CHECK_FAILS(invar_kernel_function(kernel, &place, &key, &function), INVAR_ERROR_COMPILE, expected);
+    CHECK(!strstr(invar_last_error(), "invar_"), "names of ours: %s", invar_last_error());
+    invar_kernel_destroy(kernel);
+}
+
+static void errors_are_told_at_the_users_lines(void) {
+    const invar_nvrtc *nvrtc;
+    if (invar_nvrtc_get(&nvrtc, "test") != INVAR_OK) {
+        check_skip("%s", invar_last_error());
+        return;
+    }
+    refused_with(INVAR_DIALECT_CUDA, "", "int i = threadIdx.x;\no[i] = undeclared;\n",
+                 "cuda_kernel: k.cu:2: error: identifier \"undeclared\" is undefined\n    2 | o[i] = undeclared;");
+    refused_with(INVAR_DIALECT_METAL, "\nfloat helper(float x) { return x + no; }\n", "o[0] = helper(2);", "k.header:2: error: ");
+    refused_with(INVAR_DIALECT_METAL, "", "float4 v = float4(1);\n\no[0] = v.x + simd_sum(v.xyz, 3);", "k.metal:3: error: ");
+    refused_with(INVAR_DIALECT_METAL, "struct S { int x; };\n", "S s;\no[0] = metal::exp(s);", "k.metal:2: error: ");
+}
+
+CHECK_MAIN(CHECK_TEST(test_nvrtc_sm80), CHECK_TEST(test_nvrtc_sm90a), CHECK_TEST(errors_are_told_at_the_users_lines))
