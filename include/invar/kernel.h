@@ -33,7 +33,8 @@ extern "C" {
 /* Kernel text and the machine code made from it. Any number of threads may launch one kernel at once. */
 typedef struct invar_kernel invar_kernel;
 
-enum { INVAR_DIALECT_METAL = 1, INVAR_DIALECT_CUDA = 2 };
+/* PRECOMPILED: no text, but PTX or a cubin, for CUDA devices alone. */
+enum { INVAR_DIALECT_METAL = 1, INVAR_DIALECT_CUDA = 2, INVAR_DIALECT_PRECOMPILED = 3 };
 
 /* SAFE keeps IEEE arithmetic. RELAXED lets the compiler fuse a multiply with an add and reorder sums; FAST also assumes
  * that there is no NaN and no infinity, and sets __FAST_MATH__ to 1. CUDA kernels are always SAFE. */
@@ -42,21 +43,24 @@ enum { INVAR_MATH_SAFE = 0, INVAR_MATH_RELAXED = 1, INVAR_MATH_FAST = 2 };
 /* Names are C identifiers, none twice. */
 typedef struct invar_kernel_description {
     size_t size;                     /* sizeof(invar_kernel_description) */
-    int32_t dialect;                 /* INVAR_DIALECT_METAL or INVAR_DIALECT_CUDA; there is no default */
-    const char *name;                /* an identifier; messages call the kernel's text <name>.metal or <name>.cu */
+    int32_t dialect;                 /* INVAR_DIALECT_METAL, ...; there is no default */
+    const char *name;                /* an identifier; messages call the kernel's text <name>.metal or <name>.cu. PRECOMPILED: the
+                                        function, whose parameters are pointers to the inputs, the outputs, then the scalars */
     const char *const *input_names;  /* [input_count]; the parameters of the body, in the order of a launch's inputs */
     int32_t input_count;             /* 0 to 64 */
     const char *const *output_names; /* [output_count] */
     int32_t output_count;            /* 1 to 64 */
-    const char *source;              /* the body of the kernel function */
+    const char *source;              /* the body of the kernel function; PRECOMPILED: NULL */
     const char *header;              /* what stands before the function: helpers, constants; NULL: nothing */
     int32_t ensure_row_contiguous;   /* 1: inputs that are not row-contiguous are copied before the kernel runs */
     int32_t atomic_outputs;          /* 1: outputs are atomic<T> (Metal); in CUDA it changes nothing, all memory is */
     int32_t math_mode;               /* INVAR_MATH_SAFE, _RELAXED or _FAST */
     int64_t shared_memory;           /* CUDA: bytes behind `extern __shared__`; at most 227 KiB with the static ones */
+    const void *image;               /* PRECOMPILED: the text or the bytes; else NULL */
+    size_t image_size;               /* bytes of it */
 } invar_kernel_description;
 #define INVAR_KERNEL_DESCRIPTION_INIT \
-    { sizeof(invar_kernel_description), 0, NULL, NULL, 0, NULL, 0, NULL, NULL, 1, 0, 0, 0 }
+    { sizeof(invar_kernel_description), 0, NULL, NULL, 0, NULL, 0, NULL, NULL, 1, 0, 0, 0, NULL, 0 }
 
 /* Copies the description and reads the text: unknown options, names that are no identifiers, and constructs that
  * cannot be translated are refused here, each by name and line. Nothing is compiled yet. */
@@ -75,6 +79,14 @@ typedef struct invar_template_argument {
     invar_dtype dtype; /* kind DTYPE */
     int64_t value;     /* kind INT: within 32 bits; kind BOOL: 0 or 1 */
 } invar_template_argument;
+
+enum { INVAR_SCALAR_BOOL = 1, INVAR_SCALAR_INT = 2, INVAR_SCALAR_FLOAT = 3 };
+
+/* A parameter of a precompiled kernel behind its arrays: a bool, an int or a float of C. */
+typedef struct invar_scalar_argument {
+    int32_t kind; /* INVAR_SCALAR_BOOL, ... */
+    double value;
+} invar_scalar_argument;
 
 /* One defect that check mode found. The strings live until the callback returns. */
 typedef struct invar_kernel_report {
@@ -108,9 +120,11 @@ typedef struct invar_launch_options {
                                 too; ENVIRONMENT: ON when INVAR_KERNEL_CHECK is 1, STRICT when it is "strict" */
     invar_kernel_report_callback report; /* called for each defect, on the calling thread, before the launch returns */
     void *report_argument;
+    const invar_scalar_argument *scalars; /* [scalar_count]; PRECOMPILED only */
+    int32_t scalar_count;    /* 0 to 64 */
 } invar_launch_options;
 #define INVAR_LAUNCH_OPTIONS_INIT \
-    { sizeof(invar_launch_options), INVAR_EXECUTION_INIT, { 1, 1, 1 }, { 1, 1, 1 }, NULL, 0, 0, 0.0, -1, NULL, NULL }
+    { sizeof(invar_launch_options), INVAR_EXECUTION_INIT, { 1, 1, 1 }, { 1, 1, 1 }, NULL, 0, 0, 0.0, -1, NULL, NULL, NULL, 0 }
 
 /* Runs the kernel over the grid and returns when it is done. The first launch with these element types, ranks and
  * template arguments compiles it, or finds it in the cache; from the second on nothing is formatted or hashed.

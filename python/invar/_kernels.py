@@ -5,6 +5,7 @@ docs/custom-kernels.md tells what is predefined, what is refused, and what check
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -18,12 +19,12 @@ import numpy as np
 
 from . import _ext
 from ._dtypes import as_numpy_dtype
-from ._ext import DeviceError, KernelCheckError
+from ._ext import KernelCheckError
 from ._kernel_vjp import is_mlx, run_jax, run_mlx, run_torch, transformed
 
 __all__ = ["Kernel", "KernelReport", "cuda_kernel", "metal_kernel", "precompiled_cuda_kernel"]
 
-_METAL, _CUDA = 1, 2
+_METAL, _CUDA, _PRECOMPILED = 1, 2, 3
 _MATH_MODES = {"safe": 0, "relaxed": 1, "fast": 2}
 _TARGETS = {"cpu": 1, "cuda": 2}
 
@@ -145,7 +146,7 @@ class Kernel:
             if short:
                 return _ext.kernel_elementwise(self._handle, given, template, init_value, check, stream)
             return _ext.kernel_launch(self._handle, given, output_shapes, output_dtypes, grid, threadgroup, template, init_value,
-                                      check, stream)
+                                      check, stream, None)
 
         try:
             if "mlx.core" in sys.modules and isinstance(inputs, (list, tuple)) and is_mlx(inputs):
@@ -278,15 +279,30 @@ def precompiled_cuda_kernel(
     ensure_row_contiguous: bool = False,
     stream: Any = None,
 ) -> list[Any]:
-    """Run a PTX or cubin. Machine code for a GPU runs on a GPU only, so without one this raises DeviceError."""
+    """Run a PTX or cubin on an NVIDIA GPU, where the inputs are.
+
+    name: the function's name in compiled_source. Its parameters are pointers to the inputs, then to the outputs, then the
+    scalars: Python's bools, ints and floats as bool, int and float of C. The rest is as in cuda_kernel.
+    Returns the outputs. Raises DeviceError where the inputs are not on a GPU, and where the driver refuses the code.
+    """
     operation = "precompiled_cuda_kernel"
     _expect(isinstance(name, str), operation, "name", "a string", name)
     _expect(isinstance(compiled_source, (str, bytes)), operation, "compiled_source", "PTX text or a cubin's bytes",
             compiled_source)
-    if len(output_shapes) != len(output_dtypes):
-        raise ValueError(f"{operation}: output_dtypes: expected {len(output_shapes)}, one for each of output_shapes, got "
-                         f"{len(output_dtypes)}")
-    raise DeviceError(f"{operation}: {name}: expected an NVIDIA GPU that kernels can be launched on, got none")
+    for argument, given in (("inputs", inputs), ("output_shapes", output_shapes), ("scalars", scalars)):
+        _expect(isinstance(given, (list, tuple)), operation, argument, "a list", given)
+    _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
+    _text(operation, "name", name)
+    handle = _precompiled(name, compiled_source, len(inputs), len(output_shapes), bool(ensure_row_contiguous), int(shared_memory))
+    return _ext.kernel_launch(handle, inputs, output_shapes, output_dtypes, grid, threadgroup, None, init_value, False, stream,
+                              scalars)
+
+
+@functools.lru_cache(maxsize=64)
+def _precompiled(name: str, image: bytes | str, inputs: int, outputs: int, contiguous: bool, shared_memory: int) -> Any:
+    """The same code again is the same kernel."""
+    names = (tuple(f"{kind}_{i}" for i in range(count)) for kind, count in (("input", inputs), ("output", outputs)))
+    return _ext.kernel_create(_PRECOMPILED, name, *names, None, None, contiguous, False, 0, shared_memory, image)
 
 
 # ---- creating --------------------------------------------------------------------------------------
@@ -339,7 +355,7 @@ def _create(operation: str, dialect: int, name: str, input_names: Any, output_na
     inputs, outputs = _names(operation, "input_names", input_names), _names(operation, "output_names", output_names)
     _offer_fallback_compiler()
     handle = _ext.kernel_create(dialect, name, inputs, outputs, source, header, bool(contiguous), bool(atomic), math_mode,
-                                int(shared_memory))
+                                int(shared_memory), None)
     return Kernel(operation, handle, name, inputs, outputs, vjp)
 
 

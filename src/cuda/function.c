@@ -1,7 +1,9 @@
-/* Functions that come as text: kept by their images' names, so that a text that comes again is neither compiled nor loaded again. */
+/* Functions that come when the process runs: kept by their images' names, so that one that comes again is neither compiled nor
+ * loaded again. */
 #include "cuda/function.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,27 +30,17 @@ static CUresult load_function(invar_cuda_function *made, const char *image, cons
     return error;
 }
 
-invar_status invar_cuda_function_get(const invar_cuda_function **function, const invar_cuda_device *device,
-                                     const invar_cuda_text *program, const char *operation, char **log) {
-    invar_cuda_image wanted;
-    char *image = NULL;
-    if (log) *log = NULL;
-    INVAR_TRY(invar_cuda_image_find(&wanted, device, program, operation));
-    *function = find_function(device, wanted.name);
-    if (*function) return INVAR_OK;
-    INVAR_TRY(invar_cuda_image_get(&wanted, program, operation, &image, log));
+/* Takes over what find_function will find from now on. *error: the driver's, where it refuses. */
+static invar_status add_function(const invar_cuda_function **function, const invar_cuda_device *device, const char *image,
+                                 const char *entry, const char *name, const char *operation, CUresult *error) {
     invar_cuda_function *made = calloc(1, sizeof *made);
-    if (!made) {
-        free(image);
-        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
-    }
+    if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     made->device = device;
-    memcpy(made->name, wanted.name, sizeof made->name);
-    const CUresult error = load_function(made, image, program->entry);
-    free(image);
-    if (error) {
+    snprintf(made->name, sizeof made->name, "%s", name);
+    *error = load_function(made, image, entry);
+    if (*error) {
         free(made);
-        return invar_cuda_image_refused(device, error, operation);
+        return INVAR_OK;
     }
     made->next = atomic_load(&all_functions);
     while (!atomic_compare_exchange_weak(&all_functions, &made->next, made)) continue;
@@ -56,15 +48,39 @@ invar_status invar_cuda_function_get(const invar_cuda_function **function, const
     return INVAR_OK;
 }
 
+invar_status invar_cuda_function_get(const invar_cuda_function **function, const invar_cuda_device *device,
+                                     const invar_cuda_text *program, const char *operation, char **log) {
+    invar_cuda_image wanted;
+    char *image = NULL;
+    CUresult error = 0;
+    if (log) *log = NULL;
+    INVAR_TRY(invar_cuda_image_find(&wanted, device, program, operation));
+    *function = find_function(device, wanted.name);
+    if (*function) return INVAR_OK;
+    INVAR_TRY(invar_cuda_image_get(&wanted, program, operation, &image, log));
+    invar_status status = add_function(function, device, image, program->entry, wanted.name, operation, &error);
+    free(image);
+    return error ? invar_cuda_image_refused(device, error, operation) : status;
+}
+
+invar_status invar_cuda_function_load(const invar_cuda_function **function, const invar_cuda_device *device, const char *image,
+                                      const char *entry, const char *name, const char *operation) {
+    CUresult error = 0;
+    char what[256];
+    *function = find_function(device, name);
+    if (*function) return INVAR_OK;
+    INVAR_TRY(add_function(function, device, image, entry, name, operation, &error));
+    snprintf(what, sizeof what, "loading %.200s", entry);
+    return invar_cuda_check(device->driver, error, what, operation);
+}
+
 invar_status invar_cuda_function_enqueue(const invar_cuda_function *function, const uint32_t grid[3], const uint32_t block[3],
-                                         uint32_t shared, const void *job, void *stream, const char *operation) {
+                                         uint32_t shared, void **parameters, void *stream, const char *operation) {
     const invar_cuda_device *device = function->device;
     CUcontext popped;
-    void *parameter;
-    memcpy(&parameter, &job, sizeof parameter); /* the driver reads it, and its prototype has no const */
     INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
     CUresult error = device->driver->cuLaunchKernel(function->handle, grid[0], grid[1], grid[2], block[0], block[1], block[2], shared,
-                                                    stream, &parameter, NULL);
+                                                    stream, parameters, NULL);
     device->driver->cuCtxPopCurrent(&popped);
     return invar_cuda_check(device->driver, error, "cuLaunchKernel", operation);
 }

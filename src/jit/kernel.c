@@ -48,7 +48,6 @@ static const char *array_name(const invar_kernel_description *d, int32_t i) {
 }
 
 static invar_status check_names(const invar_kernel_description *d, const char *operation) {
-    INVAR_TRY(check_name(d->name, operation, "name"));
     if (d->input_count < 0 || d->input_count > INVAR_KERNEL_MAX_ARRAYS)
         return invar_fail(INVAR_ERROR_VALUE, "%s: input_names: expected 0 to %d names, got %d", operation,
                           INVAR_KERNEL_MAX_ARRAYS, d->input_count);
@@ -75,11 +74,14 @@ static invar_status check_flag(int32_t value, const char *operation, const char 
 }
 
 static invar_status check_description(const invar_kernel_description *d, const char *operation) {
+    const bool precompiled = d->dialect == INVAR_DIALECT_PRECOMPILED;
+    if (precompiled) INVAR_TRY(invar_kernel_check_image(d, operation));
+    else INVAR_TRY(check_name(d->name, operation, "name"));
     INVAR_TRY(check_names(d, operation));
-    if (!d->source) return invar_fail(INVAR_ERROR_NULL, "%s: source: expected text, got NULL", operation);
+    if (!d->source && !precompiled) return invar_fail(INVAR_ERROR_NULL, "%s: source: expected text, got NULL", operation);
     INVAR_TRY(check_flag(d->ensure_row_contiguous, operation, "ensure_row_contiguous"));
     INVAR_TRY(check_flag(d->atomic_outputs, operation, "atomic_outputs"));
-    bool cuda = d->dialect == INVAR_DIALECT_CUDA;
+    bool cuda = d->dialect != INVAR_DIALECT_METAL;
     int32_t modes = cuda ? INVAR_MATH_SAFE : INVAR_MATH_FAST;
     if (d->math_mode < INVAR_MATH_SAFE || d->math_mode > modes)
         return invar_fail(INVAR_ERROR_VALUE, "%s: math_mode: expected %s, got %d", operation,
@@ -110,27 +112,31 @@ static bool copy_description(invar_kernel *kernel, const invar_kernel_descriptio
     bool metal = d->dialect == INVAR_DIALECT_METAL;
     *copy = *d;
     copy->name = strdup(d->name);
-    copy->source = strdup(d->source);
+    copy->source = strdup(d->source ? d->source : "");
     copy->header = strdup(d->header ? d->header : "");
     copy->output_names = NULL;
+    copy->image = NULL;
     bool good = copy_strings(&copy->input_names, d->input_names, d->input_count) &&
                 copy_strings(&copy->output_names, d->output_names, d->output_count);
+    if (d->dialect == INVAR_DIALECT_PRECOMPILED) return invar_kernel_copy_image(kernel, d) && good && copy->name;
     snprintf(kernel->file, sizeof kernel->file, "%s.%s", d->name, metal ? "metal" : "cu");
     snprintf(kernel->header_file, sizeof kernel->header_file, "%s.header", d->name);
     return good && copy->name && copy->source && copy->header;
 }
 
 invar_status invar_kernel_create(invar_kernel **kernel, const invar_kernel_description *description) {
+    static const char *const operations[] = { [INVAR_DIALECT_METAL] = "metal_kernel", [INVAR_DIALECT_CUDA] = "cuda_kernel",
+                                              [INVAR_DIALECT_PRECOMPILED] = "precompiled_cuda_kernel" };
     const char *operation = "kernel_create";
     invar_kernel_description known = INVAR_KERNEL_DESCRIPTION_INIT;
     if (!kernel) return invar_fail(INVAR_ERROR_NULL, "%s: kernel: expected a pointer, got NULL", operation);
     *kernel = NULL;
     if (!description) return invar_fail(INVAR_ERROR_NULL, "%s: description: expected a pointer, got NULL", operation);
     INVAR_TRY(invar_options_read(&known, sizeof known, description, operation));
-    if (known.dialect != INVAR_DIALECT_METAL && known.dialect != INVAR_DIALECT_CUDA)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: dialect: expected INVAR_DIALECT_METAL (1) or INVAR_DIALECT_CUDA (2), got %d",
+    if (known.dialect < INVAR_DIALECT_METAL || known.dialect > INVAR_DIALECT_PRECOMPILED)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: dialect: expected INVAR_DIALECT_METAL (1), _CUDA (2) or _PRECOMPILED (3), got %d",
                           operation, known.dialect);
-    operation = known.dialect == INVAR_DIALECT_METAL ? "metal_kernel" : "cuda_kernel";
+    operation = operations[known.dialect];
     INVAR_TRY(check_description(&known, operation));
     invar_kernel *made = calloc(1, sizeof *made);
     if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
@@ -138,8 +144,10 @@ invar_status invar_kernel_create(invar_kernel **kernel, const invar_kernel_descr
     pthread_mutex_init(&made->lock, NULL);
     invar_status status = INVAR_OK;
     if (!copy_description(made, &known)) status = invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
-    if (status == INVAR_OK) status = invar_source_read(&made->source, &made->description);
-    if (status == INVAR_OK) made->alignment = invar_source_alignment(made->source);
+    made->alignment = 1;
+    const bool text = known.dialect != INVAR_DIALECT_PRECOMPILED;
+    if (status == INVAR_OK && text) status = invar_source_read(&made->source, &made->description);
+    if (status == INVAR_OK && text) made->alignment = invar_source_alignment(made->source);
     if (status == INVAR_OK) *kernel = made;
     else invar_kernel_destroy(made);
     return status;
@@ -156,6 +164,7 @@ void invar_kernel_destroy(invar_kernel *kernel) {
     free((char *)d->name);
     free((char *)d->source);
     free((char *)d->header);
+    free((void *)d->image);
     free_strings((char **)d->input_names, d->input_count);
     free_strings((char **)d->output_names, d->output_count);
     pthread_mutex_destroy(&kernel->lock);

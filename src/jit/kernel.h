@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 enum { INVAR_KERNEL_MAX_ARRAYS = 64, INVAR_KERNEL_MAX_TEMPLATES = 64, INVAR_KERNEL_MAX_NAME = 128 };
+enum { INVAR_KERNEL_MAX_SCALARS = 64, INVAR_KERNEL_MAX_ENTRY = 1024 /* of a precompiled function's name */ };
 enum { INVAR_METAL_SHARED = 32 << 10, INVAR_CUDA_SHARED = 227 << 10 };
 
 /* A program that is loaded. It stays so until the process ends: text that comes again is neither compiled nor loaded
@@ -49,6 +50,7 @@ struct invar_kernel {
     char file[INVAR_KERNEL_MAX_NAME + 16], header_file[INVAR_KERNEL_MAX_NAME + 16]; /* what #line calls the texts */
     invar_source *source;
     int32_t alignment;                    /* bytes on which arrays must begin, invar_source_alignment */
+    char image[INVAR_SHA256_HEX];         /* of a precompiled kernel: what names it, in place of a source */
     pthread_mutex_t lock;                 /* held while a program is made */
     atomic_int maker;                     /* the process that holds it; 0: none */
     _Atomic(invar_program *) programs;    /* only ever grows */
@@ -65,6 +67,22 @@ invar_status invar_kernel_program(invar_kernel *kernel, const invar_place *place
 /* The function on place->gpu of such a program. */
 invar_status invar_kernel_function(const invar_kernel *kernel, const invar_place *place, const invar_program_key *key,
                                    const invar_cuda_function **function);
+
+/* Precompiled kernels. Checks what they alone have; makes the copy of the image, which the kernel owns, with a NUL behind it. */
+invar_status invar_kernel_check_image(const invar_kernel_description *d, const char *operation);
+bool invar_kernel_copy_image(invar_kernel *kernel, const invar_kernel_description *d);
+invar_status invar_kernel_check_scalars(const invar_kernel *kernel, const invar_launch_options *options);
+/* The parameters of a launch: each one's place, arrays as `data` has them, in *storage. */
+typedef struct invar_kernel_parameters {
+    void *places[2 * INVAR_KERNEL_MAX_ARRAYS + INVAR_KERNEL_MAX_SCALARS];
+    union {
+        bool truth;
+        int32_t integer;
+        float real;
+    } scalars[INVAR_KERNEL_MAX_SCALARS];
+} invar_kernel_parameters;
+void invar_kernel_fill_parameters(invar_kernel_parameters *parameters, void **data, int32_t count,
+                                  const invar_launch_options *options);
 
 /* The compiler with its version, from the cache where the compiler has been asked before. */
 invar_status invar_kernel_compiler(invar_compiler *compiler, bool check, const char *operation);

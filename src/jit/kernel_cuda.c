@@ -33,6 +33,9 @@ static void write_words(char words[128], int32_t math_mode, bool crowded) {
 
 invar_status invar_kernel_function(const invar_kernel *kernel, const invar_place *place, const invar_program_key *key,
                                    const invar_cuda_function **function) {
+    if (!kernel->source)
+        return invar_cuda_function_load(function, place->gpu, kernel->description.image, kernel->description.name, kernel->image,
+                                        kernel->operation);
     invar_text text = { 0 };
     char *log = NULL;
     invar_status status = invar_generate_shim(kernel->source, key, INVAR_TARGET_CUDA, false, &text);
@@ -85,15 +88,15 @@ static invar_status find_function(invar_kernel *kernel, const invar_arguments *a
     invar_place place = { .gpu = gpu };
     const invar_program *program;
     INVAR_TRY(invar_kernel_program(kernel, &place, a->keys, options, &program));
-    place.crowded = threads > (unsigned)program->function->most_threads;
+    place.crowded = kernel->source && threads > (unsigned)program->function->most_threads;
     if (place.crowded) INVAR_TRY(invar_kernel_program(kernel, &place, a->keys, options, &program));
     *function = program->function;
     if (threads > (unsigned)(*function)->most_threads)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: threadgroup: expected at most %d threads for %s on %s, got %u", operation,
+        return invar_fail(INVAR_ERROR_VALUE, "%s: threadgroup: expected at most %d threads for %.200s on %s, got %u", operation,
                           (*function)->most_threads, name, gpu->name, threads);
     const uint64_t shared = (uint64_t)(*function)->shared + launch->dynamic_shared;
     if (shared > (uint64_t)gpu->shared_most)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected at most %d bytes of shared memory on %s, got %llu", operation, name,
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %.200s: expected at most %d bytes of shared memory on %s, got %llu", operation, name,
                           gpu->shared_most, gpu->name, (unsigned long long)shared);
     return INVAR_OK;
 }
@@ -111,12 +114,15 @@ static invar_status enqueue(const invar_kernel *kernel, invar_arguments *a, inva
                             const invar_launch_options *options, const invar_cuda_function *function, const uint32_t grid[3],
                             const uint32_t block[3], char *scratch) {
     _Alignas(16) char job[INVAR_MAX_PACKED_LAUNCH];
+    invar_kernel_parameters parameters = { .places = { job } };
     void *stream = options->execution.stream;
     const invar_kernel_memory memory = { .gpu = function->device, .stream = stream, .operation = kernel->operation };
     INVAR_TRY(invar_arguments_move(a, kernel, &memory, scratch));
     INVAR_TRY(invar_arguments_fill(a, options, &memory));
-    invar_pack_launch(kernel->source, a->keys, launch, job);
-    INVAR_TRY(invar_cuda_function_enqueue(function, grid, block, launch->dynamic_shared, job, stream, kernel->operation));
+    if (kernel->source) invar_pack_launch(kernel->source, a->keys, launch, job);
+    else invar_kernel_fill_parameters(&parameters, a->data, a->count, options);
+    INVAR_TRY(invar_cuda_function_enqueue(function, grid, block, launch->dynamic_shared, parameters.places, stream,
+                                          kernel->operation));
     return invar_arguments_return(a, &memory);
 }
 

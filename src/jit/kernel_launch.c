@@ -55,13 +55,15 @@ static invar_status check_template(const invar_kernel *kernel, const invar_templ
 
 static invar_status check_options(const invar_kernel *kernel, const invar_launch_options *options) {
     INVAR_TRY(check_sizes(kernel, options));
-    if (options->template_count < 0 || options->template_count > INVAR_KERNEL_MAX_TEMPLATES)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: template: expected 0 to %d arguments, got %d", kernel->operation,
-                          INVAR_KERNEL_MAX_TEMPLATES, options->template_count);
+    const int32_t most = kernel->source ? INVAR_KERNEL_MAX_TEMPLATES : 0;
+    if (options->template_count < 0 || options->template_count > most)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: template: expected 0 to %d arguments, got %d", kernel->operation, most,
+                          options->template_count);
     if (options->template_count && !options->template_arguments)
         return invar_fail(INVAR_ERROR_NULL, "%s: template: expected arguments, got NULL", kernel->operation);
     for (int32_t i = 0; i < options->template_count; i++)
         INVAR_TRY(check_template(kernel, &options->template_arguments[i]));
+    INVAR_TRY(invar_kernel_check_scalars(kernel, options));
     if (options->has_init_value != 0 && options->has_init_value != 1)
         return invar_fail(INVAR_ERROR_VALUE, "%s: has_init_value: expected 0 or 1, got %d", kernel->operation,
                           options->has_init_value);
@@ -86,7 +88,7 @@ static invar_status read_check(const invar_kernel *kernel, const invar_launch_op
 
 static void describe_launch(const invar_kernel *kernel, const invar_arguments *a, const invar_launch_options *options,
                             invar_launch *launch) {
-    bool cuda = kernel->description.dialect == INVAR_DIALECT_CUDA;
+    bool cuda = kernel->description.dialect != INVAR_DIALECT_METAL;
     *launch = (invar_launch){ .arrays = a->data, .shapes = a->shapes, .strides = a->strides, .ndims = a->ndims,
                               .size = a->views[a->input_count].count,
                               .dynamic_shared = (uint32_t)kernel->description.shared_memory };
@@ -172,6 +174,9 @@ invar_status invar_kernel_launch(invar_kernel *kernel, invar_context *context, c
     INVAR_TRY(invar_arguments_read(&a, kernel, outputs, output_count, inputs, input_count, true));
     for (int32_t i = a.input_count; known.has_init_value && i < a.count; i++)
         INVAR_TRY(invar_kernel_check_fill(&a.views[i], known.init_value, kernel->operation, invar_argument_name(kernel, i)));
+    if (!kernel->source && a.device.type != INVAR_DEVICE_CUDA)
+        return invar_fail(INVAR_ERROR_DEVICE, "%s: %s: expected arrays on an NVIDIA GPU, where alone machine code for one runs, got "
+                          "none there", kernel->operation, kernel->description.name);
     INVAR_TRY(invar_context_resolve(&context));
     describe_launch(kernel, &a, &known, &launch);
     if (a.device.type == INVAR_DEVICE_CUDA) return invar_kernel_run_cuda(kernel, context, &a, &launch, &known, check);
@@ -185,6 +190,8 @@ invar_status invar_kernel_generate(invar_kernel *kernel, int32_t target, const i
     invar_arguments a;
     int32_t check;
     if (!kernel) return invar_fail(INVAR_ERROR_NULL, "kernel_generate: kernel: expected a kernel, got NULL");
+    if (!kernel->source)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: expected a kernel with a text, got machine code", kernel->operation);
     if (!length || (capacity && !text))
         return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected a pointer, got NULL", kernel->operation,
                           length ? "text" : "length");

@@ -148,7 +148,43 @@ static bool shapes(void) {
     return good;
 }
 
+/* Machine code in place of a text: its parameters are the arrays' places, then the scalars. */
+static bool precompiled(void) {
+    arrays x;
+    begin(&x, 3, 5);
+    invar_kernel_description d = INVAR_KERNEL_DESCRIPTION_INIT;
+    invar_kernel *kernel = NULL;
+    d.dialect = INVAR_DIALECT_PRECOMPILED, d.name = "_Z5scalePKfS0_Pf", d.image = "cubin", d.image_size = 5, d.shared_memory = 32;
+    d.input_names = inputs, d.input_count = 2, d.output_names = output, d.output_count = 1;
+    invar_launch_options o = sizes(15, 1, 1, 8, 1, 1);
+    const invar_scalar_argument scalars[] = { { INVAR_SCALAR_INT, 15 }, { INVAR_SCALAR_FLOAT, 0.5 }, { INVAR_SCALAR_BOOL, 2 } };
+    void *first;
+    o.scalars = scalars, o.scalar_count = 2;
+    bool good = CHECK_OK(invar_kernel_create(&kernel, &d));
+    fake_cuda_reset();
+    fake_cuda.job_bytes = sizeof first; /* of the first parameter */
+    good = CHECK_OK(launch(kernel, &x, &o)) && is_cut(0, d.name, 2, 1, 1, 8, 1, 1) && CHECK_OK(launch(kernel, &x, &o)) && good;
+    memcpy(&first, fake_cuda.launch[0].job, sizeof first);
+    good = CHECK(first == x.a.tensor.data && fake_cuda.launch[0].shared == 32 && fake_cuda.modules == 1 && !fake_nvrtc.compiled,
+                 "another launch") && good;
+    o.scalar_count = 3;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_VALUE, "scalars: expected 0 or 1 for bool 2") && good;
+    o.scalar_count = 65;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_VALUE, "scalars: expected 0 to 64") && good;
+    o.scalar_count = 0;
+    x.a.tensor.device.type = x.b.tensor.device.type = x.out.tensor.device.type = INVAR_DEVICE_CPU;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_DEVICE, "expected arrays on an NVIDIA GPU") && good;
+    invar_kernel_destroy(kernel);
+    kernel = kernel_of(INVAR_DIALECT_CUDA, cuda_add, 0);
+    o.scalar_count = 1;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_VALUE, "a precompiled kernel has them") && good;
+    invar_kernel_destroy(kernel);
+    free_arrays(&x);
+    return good;
+}
+
 static void check_launches(void) {
+    IN_CHILD(precompiled);
     IN_CHILD(cuda_launches);
     IN_CHILD(metal_launches);
     IN_CHILD(shapes);

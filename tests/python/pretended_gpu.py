@@ -359,6 +359,21 @@ def check_kernels():
         raises(TypeError, "stream: expected a CUDA stream or None", whole, **keywords, stream="cuda")
 
 
+def check_precompiled():
+    """Pointers to inputs and outputs, then the scalars; the same code is loaded once."""
+    x = Tensor(np.ones((3, 4), np.float32))
+    call = {"name": "scale", "compiled_source": b"image", "inputs": [x], "output_shapes": [(12,)], "output_dtypes": ["float32"],
+            "scalars": [2.5, 12, True], "grid": (12, 1, 1), "threadgroup": (8, 1, 1), "shared_memory": 64}
+    for _ in range(2):
+        (out,), stream = launched_on(lambda: fast.precompiled_cuda_kernel(**call))
+        assert out.values.shape == (12,) and stream == Tensor.current
+    last = driver().launch[driver().launches - 1]
+    assert last.function == b"scale" and list(last.sizes) == [2, 1, 1, 8, 1, 1, 64]
+    driver().failing, driver().fails_at, driver().result = b"cuModuleGetFunction", 0, 719
+    raises(invar.DeviceError, "precompiled_cuda_kernel: loading scale failed", fast.precompiled_cuda_kernel,
+           **call | {"compiled_source": b"another"})
+
+
 def check_explain():
     q, k, v = inputs(Tensor)
     plan = fast.explain(attention, q, k, v)

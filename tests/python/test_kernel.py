@@ -403,8 +403,15 @@ def test_too_much_threadgroup_memory():
 
 def test_precompiled_code_needs_a_gpu():
     with pytest.raises(invar.DeviceError, match="NVIDIA GPU"):
-        fast.precompiled_cuda_kernel(name="k", compiled_source=b"", inputs=[], output_shapes=[], output_dtypes=[], scalars=[],
-                                     grid=(1, 1, 1), threadgroup=(1, 1, 1))
+        fast.precompiled_cuda_kernel(name="k", compiled_source=b"x", inputs=[], output_shapes=[(1,)], output_dtypes=["float32"],
+                                     scalars=[1, True, 2.5], grid=(1, 1, 1), threadgroup=(1, 1, 1))
+    good = {"name": "k", "compiled_source": "x", "inputs": [], "output_shapes": [(1,)], "output_dtypes": ["float32"], "scalars": [],
+            "grid": (1, 1, 1), "threadgroup": (1, 1, 1)}
+    for wrong, error in (({"scalars": [1 << 40]}, ValueError), ({"scalars": ["1"]}, TypeError), ({"scalars": None}, TypeError),
+                         ({"output_dtypes": []}, ValueError), ({"name": "a b"}, ValueError), ({"compiled_source": b""}, ValueError),
+                         ({"scalars": [1] * 65}, ValueError), ({"shared_memory": "1"}, TypeError)):
+        with pytest.raises(error, match="^precompiled_cuda_kernel: "):
+            fast.precompiled_cuda_kernel(**good | wrong)
     with pytest.raises(TypeError):
         fast.precompiled_cuda_kernel("k", b"", [], [], [], [], (1, 1, 1), (1, 1, 1))
 

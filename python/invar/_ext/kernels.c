@@ -38,7 +38,7 @@ static kernel_handle *new_handle(const invar_kernel_description *d, PyObject *in
     kernel_handle *handle = calloc(1, sizeof *handle + count * sizeof handle->names[0]);
     if (!handle) return PyErr_NoMemory(), NULL;
     handle->metal = d->dialect == INVAR_DIALECT_METAL;
-    handle->operation = handle->metal ? "metal_kernel" : "cuda_kernel";
+    handle->operation = handle->metal ? "metal_kernel" : d->image ? "precompiled_cuda_kernel" : "cuda_kernel";
     handle->input_count = d->input_count;
     handle->output_count = d->output_count;
     handle->expand = !d->ensure_row_contiguous;
@@ -47,17 +47,21 @@ static kernel_handle *new_handle(const invar_kernel_description *d, PyObject *in
     return NULL;
 }
 
-/* kernel_create(dialect, name, input_names, output_names, source, header, contiguous, atomic, math_mode, shared_memory):
- * invar._kernels has checked the kinds of all of them. */
+/* kernel_create(dialect, name, input_names, output_names, source, header, contiguous, atomic, math_mode, shared_memory, image):
+ * invar._kernels has checked the kinds of all of them. An image comes in place of source and header, which are None then. */
 static PyObject *kernel_create(PyObject *module, PyObject *arguments) {
     (void)module;
     invar_kernel_description d = INVAR_KERNEL_DESCRIPTION_INIT;
     PyObject *inputs, *outputs;
     int contiguous, atomic, dialect, math_mode;
     long long shared;
-    if (!PyArg_ParseTuple(arguments, "isO!O!ssppiL", &dialect, &d.name, &PyTuple_Type, &inputs, &PyTuple_Type, &outputs,
-                          &d.source, &d.header, &contiguous, &atomic, &math_mode, &shared))
+    const char *image;
+    Py_ssize_t image_size;
+    if (!PyArg_ParseTuple(arguments, "isO!O!zzppiLz#", &dialect, &d.name, &PyTuple_Type, &inputs, &PyTuple_Type, &outputs,
+                          &d.source, &d.header, &contiguous, &atomic, &math_mode, &shared, &image, &image_size))
         return NULL;
+    d.image = image;
+    d.image_size = (size_t)image_size;
     d.dialect = dialect;
     d.input_count = (int32_t)PyTuple_Size(inputs);
     d.output_count = (int32_t)PyTuple_Size(outputs);
@@ -135,17 +139,19 @@ static bool expect_arguments(Py_ssize_t got, Py_ssize_t expected) {
     return got == expected;
 }
 
-/* kernel_launch(kernel, inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value, check, stream) */
+/* kernel_launch(kernel, inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value, check, stream,
+ * scalars) */
 static PyObject *kernel_launch(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    kernel_handle *handle = expect_arguments(count, 10) ? kernel_of(arguments[0]) : NULL;
+    kernel_handle *handle = expect_arguments(count, 11) ? kernel_of(arguments[0]) : NULL;
     if (!handle) return NULL;
     kernel_call call;
     kernel_call_begin(&call, handle);
     PyObject *result = NULL;
     if (kernel_inputs_in(&call, arguments[1]) &&
         kernel_options_in(&call, arguments[4], arguments[5], arguments[6], arguments[7], arguments[8]) &&
-        kernel_stream_in(&call, arguments[9]) && kernel_outputs_in(&call, arguments[2], arguments[3]) && launch(&call))
+        kernel_scalars_in(&call, arguments[10]) && kernel_stream_in(&call, arguments[9]) &&
+        kernel_outputs_in(&call, arguments[2], arguments[3]) && launch(&call))
         result = results_list(&call);
     kernel_call_release(&call);
     return result;

@@ -7,12 +7,12 @@
 
 #include <invar/kernel.h>
 
-enum { KERNEL_MAX_ARRAYS = 64, KERNEL_MAX_TEMPLATES = 64 };
+enum { KERNEL_MAX_ARRAYS = 64, KERNEL_MAX_TEMPLATES = 64, KERNEL_MAX_SCALARS = 64 };
 
 /* Behind the capsule that invar._kernels.Kernel holds. */
 typedef struct kernel_handle {
     invar_kernel *kernel;
-    const char *operation; /* "metal_kernel" or "cuda_kernel" */
+    const char *operation; /* "metal_kernel", "cuda_kernel" or "precompiled_cuda_kernel" */
     int32_t input_count, output_count;
     bool metal;  /* its element types are Metal's, which has no float64 */
     bool expand; /* inputs are not made row-contiguous by the library, so the short form must do it */
@@ -33,6 +33,7 @@ typedef struct kernel_call {
     output outputs[KERNEL_MAX_ARRAYS];
     const invar_tensor *input_tensors[KERNEL_MAX_ARRAYS], *output_tensors[KERNEL_MAX_ARRAYS];
     invar_template_argument templates[KERNEL_MAX_TEMPLATES];
+    invar_scalar_argument numbers_behind[KERNEL_MAX_SCALARS];
     invar_launch_options options;
     bool scalars; /* the short form's results have no dimensions; the kernel sees arrays of one element */
 } kernel_call;
@@ -44,6 +45,8 @@ void kernel_call_release(kernel_call *call);
 bool kernel_inputs_in(kernel_call *call, PyObject *inputs);
 bool kernel_options_in(kernel_call *call, PyObject *grid, PyObject *threadgroup, PyObject *templates, PyObject *init_value,
                        PyObject *check);
+/* A precompiled kernel's parameters behind its arrays: bools, ints and floats; None: there are none. After the options. */
+bool kernel_scalars_in(kernel_call *call, PyObject *scalars);
 /* Whether the call's arrays are on a GPU; and the stream there that is given, or that their library works on, after the options. */
 bool kernel_on_gpu(const kernel_call *call);
 bool kernel_stream_in(kernel_call *call, PyObject *given);

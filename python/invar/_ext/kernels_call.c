@@ -176,6 +176,27 @@ bool kernel_options_in(kernel_call *call, PyObject *grid, PyObject *threadgroup,
     return true;
 }
 
+bool kernel_scalars_in(kernel_call *call, PyObject *scalars) {
+    const char *operation = call->handle->operation;
+    if (scalars == Py_None) return true;
+    if (!is_sequence(scalars)) return raise_expected(PyExc_TypeError, operation, "scalars", "a list of numbers", scalars);
+    const Py_ssize_t count = length_of(scalars);
+    if (count > KERNEL_MAX_SCALARS) {
+        PyErr_Format(PyExc_ValueError, "%s: scalars: expected at most %d, got %zd", operation, KERNEL_MAX_SCALARS, count);
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = item_of(scalars, i);
+        invar_scalar_argument *scalar = &call->numbers_behind[i];
+        scalar->kind = PyBool_Check(item) ? INVAR_SCALAR_BOOL : PyIndex_Check(item) ? INVAR_SCALAR_INT : INVAR_SCALAR_FLOAT;
+        scalar->value = item == Py_True;
+        if (!PyBool_Check(item) && !number_in(&scalar->value, item, operation, "scalars")) return false;
+    }
+    call->options.scalars = call->numbers_behind;
+    call->options.scalar_count = (int32_t)count;
+    return true;
+}
+
 /* ---- outputs ------------------------------------------------------------------------------------------ */
 
 /* The array whose kind and device the outputs take: the first on a GPU, else the first input that is no Python number. */
