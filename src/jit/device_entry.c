@@ -95,9 +95,12 @@ static const char DEVICE_POSITION[] =
     "        invar_p.size[d] = left < invar_l.threadgroup[d] ? left : invar_l.threadgroup[d];\n"
     "    }\n"
     "    if (invar_p.index >= invar_p.size[0] * invar_p.size[1] * invar_p.size[2]) return;\n"
-    "    invar_p.local[0] = invar_p.index % invar_p.size[0];\n"
-    "    invar_p.local[1] = invar_p.index / invar_p.size[0] % invar_p.size[1];\n"
-    "    invar_p.local[2] = invar_p.index / (invar_p.size[0] * invar_p.size[1]);\n"
+    "    invar_p.local[0] = invar_p.index, invar_p.local[1] = invar_p.local[2] = 0;\n"
+    "    if (invar_l.threadgroup[1] != 1 || invar_l.threadgroup[2] != 1) {\n" /* divisions cost more than many a kernel */
+    "        invar_p.local[0] = invar_p.index % invar_p.size[0];\n"
+    "        invar_p.local[1] = invar_p.index / invar_p.size[0] % invar_p.size[1];\n"
+    "        invar_p.local[2] = invar_p.index / (invar_p.size[0] * invar_p.size[1]);\n"
+    "    }\n"
     "    for (int d = 0; d < 3; d++)\n"
     "        invar_p.grid[d] = invar_p.group[d] * invar_l.threadgroup[d] + invar_p.local[d];\n";
 
