@@ -95,9 +95,11 @@ static invar_status find_function(invar_kernel *kernel, const invar_arguments *a
         return invar_fail(INVAR_ERROR_VALUE, "%s: threadgroup: expected at most %d threads for %.200s on %s, got %u", operation,
                           (*function)->most_threads, name, gpu->name, threads);
     const uint64_t shared = (uint64_t)(*function)->shared + launch->dynamic_shared;
-    if (shared > (uint64_t)gpu->shared_most)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: %.200s: expected at most %d bytes of shared memory on %s, got %llu", operation, name,
-                          gpu->shared_most, gpu->name, (unsigned long long)shared);
+    const bool metal = kernel->description.dialect == INVAR_DIALECT_METAL;
+    const int most = metal ? INVAR_METAL_SHARED : gpu->shared_most;
+    if (shared > (uint64_t)most)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %.200s: expected at most %d bytes of %s memory on %s, got %llu", operation, name, most,
+                          metal ? "threadgroup" : "shared", gpu->name, (unsigned long long)shared);
     return INVAR_OK;
 }
 

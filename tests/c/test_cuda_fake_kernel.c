@@ -299,6 +299,8 @@ static bool refusals(void) {
     good = CHECK_FAILS(launch(cuda, &x, &o), INVAR_ERROR_VALUE, "threadgroup: expected at most 512 threads for k") && good;
     good = CHECK(fake_nvrtc.compiled == 2 && strstr(fake_nvrtc.options, "--maxrregcount=64"), "%s", fake_nvrtc.options) && good;
     o = sizes(24, 1, 1, 8, 1, 1);
+    fake_cuda.static_shared = 40 << 10; /* more than Metal has */
+    good = CHECK_FAILS(launch(metal, &x, &o), INVAR_ERROR_VALUE, "at most 32768 bytes of threadgroup memory") && good;
     x.b.tensor.device = (invar_device){ INVAR_DEVICE_CPU, 0 };
     good = CHECK_FAILS(launch(cuda, &x, &o), INVAR_ERROR_DEVICE_MIX, "b: expected a tensor on CUDA device 0") && good;
     x.b.tensor.device.type = INVAR_DEVICE_CUDA, x.out.tensor.device.type = INVAR_DEVICE_CPU;

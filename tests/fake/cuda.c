@@ -137,7 +137,7 @@ DRIVER(cuModuleGetFunction, (CUfunction *function, CUmodule module, const char *
 })
 DRIVER(cuFuncGetAttribute, (int *value, int attribute, CUfunction function), {
     if (!function || attribute < 0 || attribute > 1) result = INVALID_VALUE;
-    else *value = attribute ? 0 : fake_cuda.most_threads; /* bytes of static shared memory; threads a block */
+    else *value = attribute ? fake_cuda.static_shared : fake_cuda.most_threads;
 })
 DRIVER(cuFuncSetAttribute, (CUfunction function, int attribute, int value), {
     if (attribute != 8 || value < 0 || value > shared_most()) result = INVALID_VALUE; /* most bytes of dynamic shared memory */

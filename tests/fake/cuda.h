@@ -37,6 +37,7 @@ typedef struct fake_cuda_state {
     CUstream memory_stream;     /* of the last allocation or free */
     /* Set by the test, behind what pretended_gpu.py knows: */
     int most_threads;           /* a block, as a function's registers allow */
+    int static_shared;          /* bytes of a function */
 } fake_cuda_state;
 
 FAKE extern fake_cuda_state fake_cuda;

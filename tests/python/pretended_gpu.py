@@ -6,6 +6,7 @@ are noted and compute nothing."""
 
 import contextlib
 import ctypes
+import io
 import os
 import sys
 import types
@@ -354,6 +355,10 @@ def check_kernels():
         (out, more), stream = launched_on(lambda: whole(**keywords, init_value=1, stream=0x3000))
         assert out.values.shape == (2, 2) and more.values.shape == (5,) and stream == 0x3000
         assert "__global__" in whole.generate(**{key: keywords[key] for key in list(keywords)[:3]}, target="cuda")
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            whole(**keywords, verbose=True)
+        assert "__global__" in said.getvalue()
         raises(ValueError, "check: expected arrays in CPU memory", whole, **keywords, check=True)
         raises(ValueError, "b: expected a tensor on CUDA device 0, got one on the CPU", short, x, row.values)
         raises(TypeError, "stream: expected a CUDA stream or None", whole, **keywords, stream="cuda")
