@@ -167,12 +167,13 @@ def kernel_create(
     name: str,
     input_names: tuple[str, ...],
     output_names: tuple[str, ...],
-    source: str,
-    header: str,
+    source: str | None,
+    header: str | None,
     ensure_row_contiguous: bool,
     atomic_outputs: bool,
     math_mode: int,
     shared_memory: int,
+    image: str | bytes | None,
     /,
 ) -> Any: ...
 def kernel_launch(
@@ -185,6 +186,8 @@ def kernel_launch(
     template: Sequence[tuple[str, Any]] | None,
     init_value: float | None,
     check: bool | str | None,
+    stream: Any,
+    scalars: Sequence[float] | None,
     /,
 ) -> list[Any]: ...
 def kernel_elementwise(
@@ -193,6 +196,7 @@ def kernel_elementwise(
     template: Sequence[tuple[str, Any]] | None,
     init_value: float | None,
     check: bool | str | None,
+    stream: Any,
     /,
 ) -> list[Any]: ...
 def kernel_generate(
