@@ -98,8 +98,8 @@ static invar_status find_function(invar_kernel *kernel, const invar_arguments *a
     const bool metal = kernel->description.dialect == INVAR_DIALECT_METAL;
     const int most = metal ? INVAR_METAL_SHARED : gpu->shared_most;
     if (shared > (uint64_t)most)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: %.200s: expected at most %d bytes of %s memory on %s, got %llu", operation, name, most,
-                          metal ? "threadgroup" : "shared", gpu->name, (unsigned long long)shared);
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %.200s: expected at most %d bytes of %s memory on %s, got %llu", operation, name,
+                          most, metal ? "threadgroup" : "shared", gpu->name, (unsigned long long)shared);
     return INVAR_OK;
 }
 
