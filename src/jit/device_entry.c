@@ -22,9 +22,10 @@ static void put_device_launch(const invar_generator *g) {
             else PUT("    Strides strides_%d;\n", (int)k);
         }
         if (source->uses[k] & INVAR_USES_SIZE) PUT("    int64_t size_%d;\n", (int)k);
+        if (invar_is_number(g, k)) PUT("    uint64_t number_%d;\n", (int)k);
     }
     PUT("};\nstatic_assert(sizeof(invar_launch) == %zu, \"packed otherwise\");\n",
-        invar_pack_launch(source, g->key->arrays, NULL, NULL));
+        invar_pack_launch(source, g->key->arrays, NULL, NULL, NULL));
 }
 
 /* Writes values of `size` bytes behind each other, aligned to their size, as the compiler lays members out. */
@@ -43,7 +44,8 @@ static void pack(packer *p, size_t size, int places, const void *values, int cou
     p->length += size * (size_t)places;
 }
 
-size_t invar_pack_launch(const invar_source *source, const invar_array_key *arrays, const invar_launch *launch, char *bytes) {
+size_t invar_pack_launch(const invar_source *source, const invar_array_key *arrays, const invar_launch *launch,
+                         const uint64_t *numbers, char *bytes) {
     enum { CUDA_DIMS = 10 }; /* MAX_NDIM of shim/cuda.h */
     static const invar_launch none = { 0 };
     packer p = { launch ? bytes : NULL, 0 };
@@ -60,12 +62,26 @@ size_t invar_pack_launch(const invar_source *source, const invar_array_key *arra
         if (source->uses[k] & INVAR_USES_SHAPE) pack(&p, sizeof(int32_t), places, launch ? l->shapes[k] : NULL, ndim);
         if (source->uses[k] & INVAR_USES_STRIDES) pack(&p, sizeof(int64_t), places, launch ? l->strides[k] : NULL, ndim);
         if (source->uses[k] & INVAR_USES_SIZE) pack(&p, sizeof size, 1, &size, 1);
+        if (k < source->input_count && !ndim) pack(&p, sizeof(uint64_t), 1, numbers ? &numbers[k] : NULL, numbers ? 1 : 0);
     }
     pack(&p, sizeof(void *), 0, NULL, 0);
     return p.length;
 }
 
 /* ---- the entry point ---- */
+
+/* Locals of the entry point: the arrays. A number has no address where the launch brings its value. */
+static void put_device_arrays(const invar_generator *g) {
+    for (int32_t k = 0; k < g->source->array_count; k++) {
+        const char *type = invar_array_type(g, k), *constant = invar_is_output(g, k) ? "" : "const ";
+        int i = (int)k;
+        PUT("    auto *invar_%s_%d = (%s%s%s%s *)", invar_is_scalar(g, k) ? "place" : "array", i, constant,
+            invar_is_atomic(g, k) ? "atomic<" : "", type, invar_is_atomic(g, k) ? ">" : "");
+        if (invar_is_number(g, k)) PUT("(invar_l.arrays[%d] ? invar_l.arrays[%d] : &invar_l.number_%d);\n", i, i, i);
+        else PUT("invar_l.arrays[%d];\n", i);
+        if (invar_is_scalar(g, k)) PUT("    const %s invar_array_%d = *invar_place_%d;\n", type, i, i);
+    }
+}
 
 static void put_device_shapes(const invar_generator *g) {
     const invar_source *source = g->source;
@@ -108,7 +124,7 @@ void invar_put_device_entry(const invar_generator *g) {
     put(g, "struct invar_position {\n    uint32_t grid[3], local[3], group[3], size[3], index;\n};\n");
     put_device_launch(g);
     put(g, "extern \"C\" __global__ void invar_kernel(const __grid_constant__ invar_launch invar_l) {\n");
-    invar_put_arrays(g);
+    put_device_arrays(g);
     put_device_shapes(g);
     if (invar_is_metal(g->source)) put(g, DEVICE_POSITION);
     put(g, "    ");

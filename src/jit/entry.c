@@ -2,7 +2,7 @@
 #include "jit/program.h"
 
 /* Locals of an entry point: the arrays. */
-void invar_put_arrays(const invar_generator *g) {
+static void put_arrays(const invar_generator *g) {
     for (int32_t k = 0; k < g->source->array_count; k++) {
         const char *type = invar_array_type(g, k), *constant = invar_is_output(g, k) ? "" : "const ";
         int i = (int)k;
@@ -83,7 +83,7 @@ static void put_block(const invar_generator *g) {
     put_row(g);
     put(g, "static void invar_run_block(const invar_launch *invar_launch_at, const invar_block *invar_b) {\n"
            "    const invar_launch &invar_l = *invar_launch_at;\n");
-    invar_put_arrays(g);
+    put_arrays(g);
     put(g, "    for (uint32_t z = invar_b->begin[2]; z < invar_b->end[2]; z++)\n"
            "        for (uint32_t y = invar_b->begin[1]; y < invar_b->end[1]; y++) invar_run_row(");
     put_row_arrays(g, false);
@@ -95,7 +95,7 @@ static void put_thread(const invar_generator *g) {
            "    const invar_launch &invar_l = *invar_lane_at->launch;\n"
            "    const invar_position &invar_p = invar_lane_at->position;\n"
            "    (void)invar_p;\n");
-    invar_put_arrays(g);
+    put_arrays(g);
     put_shapes(g);
     put(g, "    ");
     invar_put_call(g);

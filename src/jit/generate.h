@@ -73,9 +73,11 @@ invar_status invar_generate_shim(const invar_source *source, const invar_program
 invar_status invar_generate_kernel(const invar_source *source, const invar_program_key *key, int32_t target, bool check,
                                    invar_text *text);
 
-/* The parameter of a kernel for CUDA, as bytes: what the kernel with arrays of these types and ranks uses of the launch. Returns
- * how many; launch NULL: only that. */
+/* The parameter of a kernel for CUDA, as bytes: what the kernel with arrays of these types and ranks uses of the launch. numbers: for
+ * each input the bytes of its one element, used where its rank is 0 and launch->arrays has NULL for it; NULL: there are none. Returns
+ * how many bytes; launch NULL: only that. */
 enum { INVAR_MAX_PACKED_LAUNCH = 32 << 10 };
-size_t invar_pack_launch(const invar_source *source, const invar_array_key *arrays, const invar_launch *launch, char *bytes);
+size_t invar_pack_launch(const invar_source *source, const invar_array_key *arrays, const invar_launch *launch,
+                         const uint64_t *numbers, char *bytes);
 
 #endif

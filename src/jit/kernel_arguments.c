@@ -1,6 +1,8 @@
 /* Reading a launch's arrays, and finding other memory for those that the kernel cannot take where they are. */
 #include "jit/kernel_arguments.h"
 
+#include <string.h>
+
 const char *invar_argument_name(const invar_kernel *kernel, int32_t i) {
     const invar_kernel_description *d = &kernel->description;
     return i < d->input_count ? d->input_names[i] : d->output_names[i - d->input_count];
@@ -108,6 +110,16 @@ void invar_element_range(const invar_view *view, bool gathered, int64_t *begin, 
     }
 }
 
+/* Whether the launch brings the input's value, which needs no place on the device then. A precompiled kernel wants an address. */
+static bool hand_over(invar_arguments *a, const invar_kernel *kernel, int32_t i) {
+    const size_t item = invar_view_item_size(&a->views[i]);
+    if (!a->hosted[i] || a->views[i].ndim || !kernel->source || item > sizeof a->numbers[i]) return false;
+    a->numbers[i] = 0;
+    memcpy(&a->numbers[i], a->views[i].data, item);
+    a->data[i] = NULL;
+    return true;
+}
+
 size_t invar_arguments_place(invar_arguments *a, const invar_kernel *kernel, bool check, bool plan) {
     size_t scratch = 0;
     for (int32_t i = 0; i < a->count; i++) {
@@ -115,7 +127,7 @@ size_t invar_arguments_place(invar_arguments *a, const invar_kernel *kernel, boo
         int64_t begin, end;
         bool gathered = invar_argument_gathered(a, kernel, i);
         bool aligned = plan ? kernel->alignment == 1 : (uintptr_t)a->data[i] % (uint32_t)kernel->alignment == 0;
-        a->misplaced[i] = !gathered && !check && (a->hosted[i] || !aligned);
+        a->misplaced[i] = !gathered && !check && (a->hosted[i] || !aligned) && !hand_over(a, kernel, i);
         if (!gathered && !a->misplaced[i]) continue;
         invar_element_range(&a->views[i], gathered, &begin, &end);
         scratch += lines((size_t)-begin * item) + lines((size_t)end * item);

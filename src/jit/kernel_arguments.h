@@ -13,6 +13,7 @@ typedef struct invar_arguments {
     bool contiguous[2 * INVAR_KERNEL_MAX_ARRAYS];
     bool misplaced[2 * INVAR_KERNEL_MAX_ARRAYS]; /* begins where the kernel's text cannot read it */
     bool hosted[2 * INVAR_KERNEL_MAX_ARRAYS];    /* one element, repeated or not, in the CPU's memory, for a kernel on a GPU */
+    uint64_t numbers[INVAR_KERNEL_MAX_ARRAYS];   /* hosted inputs of rank 0 that the launch hands over by value: data is NULL */
     void *data[2 * INVAR_KERNEL_MAX_ARRAYS];
     const int32_t *shapes[2 * INVAR_KERNEL_MAX_ARRAYS];
     const int64_t *strides[2 * INVAR_KERNEL_MAX_ARRAYS];

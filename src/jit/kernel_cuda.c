@@ -121,7 +121,7 @@ static invar_status enqueue(const invar_kernel *kernel, invar_arguments *a, inva
     const invar_kernel_memory memory = { .gpu = function->device, .stream = stream, .operation = kernel->operation };
     INVAR_TRY(invar_arguments_move(a, kernel, &memory, scratch));
     INVAR_TRY(invar_arguments_fill(a, options, &memory));
-    if (kernel->source) invar_pack_launch(kernel->source, a->keys, launch, job);
+    if (kernel->source) invar_pack_launch(kernel->source, a->keys, launch, a->numbers, job);
     else invar_kernel_fill_parameters(&parameters, a->data, a->count, options);
     INVAR_TRY(invar_cuda_function_enqueue(function, grid, block, launch->dynamic_shared, parameters.places, stream,
                                           kernel->operation));

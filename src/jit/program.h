@@ -29,6 +29,10 @@ static inline bool invar_is_output(const invar_generator *g, int32_t k) { return
 static inline bool invar_is_scalar(const invar_generator *g, int32_t k) {
     return invar_is_metal(g->source) && !invar_is_output(g, k) && g->key->arrays[k].ndim == 0;
 }
+/* Inputs of rank 0, which a launch on a CUDA device may hand over by value. */
+static inline bool invar_is_number(const invar_generator *g, int32_t k) {
+    return !invar_is_output(g, k) && g->key->arrays[k].ndim == 0;
+}
 static inline bool invar_is_atomic(const invar_generator *g, int32_t k) {
     return invar_is_output(g, k) && g->source->atomic_outputs;
 }
@@ -51,8 +55,6 @@ void invar_put_overloads(const invar_generator *g);
 
 /* ---- entry.c ---- */
 
-/* Locals of an entry point: the arrays. */
-void invar_put_arrays(const invar_generator *g);
 /* The call of the body. */
 void invar_put_call(const invar_generator *g);
 void invar_put_host_entry(const invar_generator *g);
