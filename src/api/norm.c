@@ -19,13 +19,15 @@ static size_t slot_bytes(const invar_norm_call *call) {
 }
 
 static invar_status run(invar_norm_call *call, bool centred) {
+    const double flops = centred ? 8 : 4; /* an element */
+    if (call->device.type == INVAR_DEVICE_CUDA) return invar_norm_run_cuda(call, centred, false, NULL, NULL, flops);
     invar_norm_plan(call);
     invar_run run;
     bool planned;
     INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
                               slot_bytes(call), call->operation, &planned));
     if (planned) {
-        invar_norm_describe(call, centred ? 8 : 4);
+        invar_norm_describe(call, flops);
         return INVAR_OK;
     }
     if (call->tasks) {
@@ -50,7 +52,7 @@ invar_status invar_rms_norm(invar_context *context, const invar_tensor *y, const
 static invar_status check_sum(invar_norm_call *call, const invar_tensor *sum) {
     const invar_view *x = &call->tensor[INVAR_NORM_X], *residual = &call->tensor[INVAR_NORM_RESIDUAL];
     invar_view view;
-    INVAR_TRY(invar_view_init_float(&view, sum, call->operation, "sum"));
+    INVAR_TRY(invar_view_init_float_on(&call->device, &view, sum, call->operation, "sum"));
     int alias = invar_view_identical(&view, residual) ? INVAR_NORM_RESIDUAL : INVAR_NORM_X;
     return invar_norm_output(call, INVAR_NORM_SUM, sum, invar_promote(x->type, residual->type), alias, "x's or residual's",
                              "sum");

@@ -1,6 +1,7 @@
 /* Checks and planning that the norms and their VJPs share. */
 #include "api/norm_call.h"
 #include "core/machine.h"
+#include "cuda/norm.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,18 +24,18 @@ invar_status invar_norm_begin(invar_norm_call *call, invar_context *context, con
     return invar_context_resolve(&call->context);
 }
 
-static invar_status check_vector(const invar_norm_call *call, invar_view *view, bool *has, const invar_tensor *tensor,
+static invar_status check_vector(invar_norm_call *call, invar_view *view, bool *has, const invar_tensor *tensor,
                                  const char *argument) {
     *has = tensor != NULL;
     if (!tensor) return INVAR_OK;
-    INVAR_TRY(invar_view_init_float(view, tensor, call->operation, argument));
+    INVAR_TRY(invar_view_init_float_on(&call->device, view, tensor, call->operation, argument));
     return invar_view_expect_shape(view, 1, &call->job.features, call->operation, argument);
 }
 
 invar_status invar_norm_inputs(invar_norm_call *call, const invar_tensor *x, const invar_tensor *weight,
                                const invar_tensor *bias) {
     invar_view *view = &call->tensor[INVAR_NORM_X];
-    INVAR_TRY(invar_view_init_float(view, x, call->operation, "x"));
+    INVAR_TRY(invar_view_init_float_on(&call->device, view, x, call->operation, "x"));
     if (view->ndim < 1)
         return invar_fail(INVAR_ERROR_VALUE, "%s: x: expected rank 1 to %d, got a scalar", call->operation, INVAR_MAX_DIMS);
     call->has[INVAR_NORM_X] = true;
@@ -45,7 +46,7 @@ invar_status invar_norm_inputs(invar_norm_call *call, const invar_tensor *x, con
 
 invar_status invar_norm_like_x(invar_norm_call *call, int operand, const invar_tensor *tensor, const char *argument) {
     const invar_view *x = &call->tensor[INVAR_NORM_X];
-    INVAR_TRY(invar_view_init_float(&call->tensor[operand], tensor, call->operation, argument));
+    INVAR_TRY(invar_view_init_float_on(&call->device, &call->tensor[operand], tensor, call->operation, argument));
     call->has[operand] = true;
     return invar_view_expect_shape(&call->tensor[operand], x->ndim, x->shape, call->operation, argument);
 }
@@ -162,6 +163,20 @@ void invar_norm_plan(invar_norm_call *call) {
     }
     if (call->has_weight && needs_widening(call, &call->weight)) call->shared_bytes += vector_bytes(call);
     if (call->has_bias && needs_widening(call, &call->bias)) call->shared_bytes += vector_bytes(call);
+}
+
+invar_status invar_norm_run_cuda(invar_norm_call *call, bool centred, bool backward, const invar_view *dweight,
+                                 const invar_view *dbias, double flops_per_element) {
+    const invar_execution *execution = &call->options.execution;
+    const invar_cuda_norm_call of = { call->operation, &call->job, call->has_weight ? &call->weight : NULL,
+                                      call->has_bias ? &call->bias : NULL, dweight, dbias, centred, backward };
+    call->job.eps = call->options.eps;
+    set_rows(call);
+    INVAR_TRY(invar_cuda_norm_run(&of, call->device, execution, call->context));
+    if (!execution->plan) return INVAR_OK;
+    execution->plan->flops = flops_per_element * (double)call->tensor[INVAR_NORM_X].count;
+    execution->plan->bytes = traffic(call);
+    return INVAR_OK;
 }
 
 void invar_norm_describe(const invar_norm_call *call, double flops_per_element) {

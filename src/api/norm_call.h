@@ -9,6 +9,7 @@ typedef struct invar_norm_call {
     const char *operation;
     invar_context *context;
     invar_norm_options options;
+    invar_device device; /* x's, where every tensor must be */
     const invar_kernels *kernels;
     invar_view tensor[INVAR_NORM_OPERANDS], weight, bias;
     bool has[INVAR_NORM_OPERANDS], has_weight, has_bias;
@@ -37,6 +38,10 @@ invar_float_type invar_norm_type(const invar_norm_call *call);
 
 /* Kernels, rows and scratch of a call whose tensors are checked: task_rows, and what the widened vectors take. */
 void invar_norm_plan(invar_norm_call *call);
+
+/* Runs a call whose tensors are checked on its CUDA device, or plans it. dweight, dbias: NULL where there is none. */
+invar_status invar_norm_run_cuda(invar_norm_call *call, bool centred, bool backward, const invar_view *dweight,
+                                 const invar_view *dbias, double flops_per_element);
 
 /* Fills in what invar_run_begin leaves of a plan. */
 void invar_norm_describe(const invar_norm_call *call, double flops_per_element);

@@ -40,14 +40,14 @@ static void merge_features(void *argument, int64_t index, void *scratch) {
 }
 
 /* dweight or dbias: like its argument, apart from every other tensor. */
-static invar_status check_gradient(const invar_norm_call *call, invar_view *view, bool *wanted, const invar_tensor *tensor,
+static invar_status check_gradient(invar_norm_call *call, invar_view *view, bool *wanted, const invar_tensor *tensor,
                                    bool has, const invar_view *like, const char *argument, const char *of) {
     *wanted = tensor != NULL;
     if (!tensor) return INVAR_OK;
     if (!has)
         return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected NULL where there is no %s, got a tensor", call->operation,
                           argument, of);
-    INVAR_TRY(invar_view_init_float(view, tensor, call->operation, argument));
+    INVAR_TRY(invar_view_init_float_on(&call->device, view, tensor, call->operation, argument));
     INVAR_TRY(invar_view_expect_shape(view, 1, like->shape, call->operation, argument));
     INVAR_TRY(invar_view_expect_type(view, like->type, call->operation, argument));
     const invar_view *others[] = {
@@ -99,6 +99,10 @@ static void plan(backward *b, bool centred) {
 static invar_status run(backward *b, bool centred) {
     invar_norm_call *call = &b->call;
     invar_norm_job *job = &call->job;
+    const double flops = centred ? 18 : 12; /* an element */
+    if (call->device.type == INVAR_DEVICE_CUDA)
+        return invar_norm_run_cuda(call, centred, true, job->want_dweight ? &b->dweight : NULL, job->want_dbias ? &b->dbias : NULL,
+                                   flops);
     plan(b, centred);
     int64_t held = job->features < INVAR_NORM_BLOCK ? job->features : INVAR_NORM_BLOCK;
     invar_run run;
@@ -106,7 +110,7 @@ static invar_status run(backward *b, bool centred) {
     INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
                               INVAR_NORM_BUFFERS * sizeof(float) * (size_t)held, call->operation, &planned));
     if (planned) {
-        invar_norm_describe(call, centred ? 18 : 12);
+        invar_norm_describe(call, flops);
         return INVAR_OK;
     }
     job->partial = invar_norm_widen_vectors(call, &run);

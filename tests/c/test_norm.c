@@ -396,6 +396,8 @@ static void spoil_x_type(norm_case *c) { c->x.tensor.dtype = check_i32; }
 static void spoil_x_count(norm_case *c) { c->x.shape[0] = -2; }
 static void spoil_x_overflow(norm_case *c) { c->x.strides[0] = INT64_MAX / 2; }
 static void spoil_x_device(norm_case *c) { c->x.tensor.device.type = INVAR_DEVICE_CUDA; }
+static void spoil_x_metal(norm_case *c) { c->x.tensor.device.type = 8; }
+static void spoil_y_device(norm_case *c) { c->y.tensor.device.type = INVAR_DEVICE_CUDA; }
 static void spoil_x_alignment(norm_case *c) { c->x.tensor.byte_offset = 2; }
 static void spoil_weight_length(norm_case *c) { c->weight.shape[0]--; }
 static void spoil_weight_rank(norm_case *c) { c->weight.tensor.ndim = 2; c->weight.shape[1] = c->weight.strides[1] = 1; }
@@ -419,7 +421,9 @@ static const misuse misuses[] = {
     { ": x:", INVAR_ERROR_DTYPE, spoil_x_type },
     { ": x:", INVAR_ERROR_VALUE, spoil_x_count },
     { ": x:", INVAR_ERROR_VALUE, spoil_x_overflow },
-    { ": x:", INVAR_ERROR_DEVICE_MIX, spoil_x_device },
+    { ": weight: expected a tensor on CUDA device 0, got one on the CPU", INVAR_ERROR_DEVICE_MIX, spoil_x_device },
+    { ": y: expected a tensor on the CPU, got one on CUDA device 0", INVAR_ERROR_DEVICE_MIX, spoil_y_device },
+    { ": x: expected a tensor on the CPU or a CUDA device, got one on a device of DLPack type 8", INVAR_ERROR_DEVICE_MIX, spoil_x_metal },
     { ": x:", INVAR_ERROR_VALUE, spoil_x_alignment },
     { ": weight:", INVAR_ERROR_VALUE, spoil_weight_length },
     { ": weight:", INVAR_ERROR_VALUE, spoil_weight_rank },
