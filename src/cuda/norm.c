@@ -1,8 +1,8 @@
 /* The norms on CUDA devices: which specialisation of a program, and its launches.
  *
- * A row's threads, and the elements that each of them takes, follow its types and its features alone, and so do the rows of a
- * chunk, whose sums for dweight and dbias are added up in the chunks' order; a row's bits depend on nothing that rides along. What
- * else is chosen here, widths of accesses, stages, blocks, changes no bit. */
+ * A row's threads, and the elements that each of them takes, follow its types and its features alone; a row's bits depend on
+ * nothing that rides along. The rows of a chunk follow those and the number of rows; chunks' sums for dweight and dbias are added
+ * up in the chunks' order. What else is chosen here, widths of accesses, stages, blocks, changes no bit. */
 #include "cuda/norm.h"
 
 #include "cuda/device/norm_job.h"
@@ -16,11 +16,14 @@ enum {
     MOST_PIECES = 8,       /* a thread's share of a row in registers, of 4 or 8 elements each */
     BLOCK_THREADS = 128,   /* of several short rows */
     VJP_THREADS = 256,     /* the same for VJPs, whose blocks add up sums */
-    CHUNK_ELEMENTS = 65536, /* of a chunk of rows, within these bounds: what its partial sums cost to write and to read stays */
-    CHUNK_ROWS_LEAST = 16, /* within a twelfth of what its rows do, */
-    CHUNK_ROWS_MOST = 512, /* and a few thousand rows make chunks enough for every multiprocessor */
+    CHUNK_ELEMENTS = 65536, /* of a chunk of rows and a vector that it sums for, within these bounds: what partial sums cost to */
+    CHUNK_ROWS_LEAST = 16, /* write and to read stays within a twelfth of what rows do */
+    CHUNK_ROWS_MOST = 512,
+    LONG_CHUNK_ROWS = 4,   /* where no thread holds sums: many blocks hide how long memory takes */
+    ENOUGH_THREADS = 65536, /* of all chunks, below which they are made smaller: a multiprocessor has some hundreds of them */
     SLOT = 16,             /* bytes of a piece in shared memory, as norm_vjp.cu has them */
-    SHORT_SUMS = 16,       /* a thread's sums for dweight, up to which it has registers for those of dbias too */
+    MOST_SUMS = 32,        /* a thread's sums for dweight */
+    SHORT_SUMS = 16,       /* up to which it has registers for those of dbias too */
     MOST_FLOATS = 32,      /* sums x + residual that it holds whatever the accesses */
     MERGE_FEATURES = 32,   /* a block of norm_merge.cu */
     MERGE_THREADS = 1024,
@@ -35,7 +38,8 @@ typedef struct norm_work {
     char defines[INVAR_CUDA_DEFINES];
     int group, pieces, width, stages; /* as norm_row.cuh and norm_vjp.cu tell */
     unsigned threads, shared;         /* of a block; bytes */
-    int64_t blocks;
+    int64_t blocks;                   /* in rows of the grid: */
+    unsigned grid_rows;
     size_t workspace;
 } norm_work;
 
@@ -96,7 +100,8 @@ static unsigned threads_of(const norm_words *w) {
 }
 
 /* Blocks of a multiprocessor that the compiler is to leave registers for: of so many threads that each has enough, with some to
- * spare for mixed types. Compilers for compute capability 10 and newer need some more. */
+ * spare for mixed types. Compilers for compute capability 10 and newer need some more. Of layer_norm's long rows more are held at
+ * once: its three passes take as long as the row's way from memory. */
 static unsigned resident_blocks(const norm_words *w) {
     const int elements = w->vec * w->pieces;
     const bool narrow = w->width < w->vec;
@@ -105,7 +110,7 @@ static unsigned resident_blocks(const norm_words *w) {
     else if (w->backward) threads = elements > 16 && narrow ? 256 : 512;
     else if (w->other >= 0) threads = narrow ? 256 : 512;
     else if (narrow) threads = 512;
-    else if (w->centred) threads = elements > 32 ? 512 : 768;
+    else if (w->centred) threads = w->major == 9 && (elements > 32 || (elements > 16 && w->vec == 4)) ? 1024 : 768;
     return threads > threads_of(w) ? threads / threads_of(w) : 1;
 }
 
@@ -126,7 +131,7 @@ static void write_words(char defines[INVAR_CUDA_DEFINES], const norm_words *w) {
 /* Threads of a row and pieces of each: as few threads as hold the row in few pieces, then more pieces of the most threads. */
 static void choose_group(norm_words *w, int64_t features) {
     const int64_t row = (features + w->vec - 1) / w->vec;
-    const int few = w->backward ? 2 : 4, most = w->backward ? 32 / w->vec : MOST_PIECES;
+    const int few = w->backward ? 2 : 4, most = w->backward ? MOST_SUMS / w->vec : MOST_PIECES;
     int group = LEAST_GROUP;
     while (group < MOST_GROUP && row > (int64_t)group * few) {
         if (w->backward && group == 32 && row <= 96) break; /* a warp needs no barrier */
@@ -258,10 +263,15 @@ bool invar_cuda_norm_merge_variant(int i, int major, int minor, char defines[INV
 
 /* ---- planning ----------------------------------------------------------------------------------------- */
 
-static int64_t chunk_rows(int64_t features) {
-    int64_t rows = CHUNK_ROWS_LEAST;
-    while (rows < CHUNK_ROWS_MOST && 2 * rows * features <= CHUNK_ELEMENTS) rows *= 2;
-    return rows;
+/* Rows of a chunk: from the features, the types and how many rows there are. */
+static int64_t chunk_rows(const norm_words *w, int64_t features, int64_t rows) {
+    const unsigned threads = threads_of(w);
+    const int64_t elements = w->centred ? 2 * CHUNK_ELEMENTS : CHUNK_ELEMENTS, least = threads / (unsigned)w->group;
+    int64_t chunk = CHUNK_ROWS_LEAST;
+    while (chunk < CHUNK_ROWS_MOST && 2 * chunk * features <= elements) chunk *= 2;
+    if (features > (int64_t)MOST_GROUP * MOST_SUMS) chunk = LONG_CHUNK_ROWS;
+    while (chunk > least && rows / chunk * threads < ENOUGH_THREADS) chunk /= 2;
+    return chunk;
 }
 
 /* Shared memory, as norm_vjp.cu lays it out: rows, the one that a group works on and the next, where that fits; or the groups' sums
@@ -285,14 +295,15 @@ static void plan(norm_work *work, const invar_cuda_norm_call *call, const invar_
     const int64_t rows = threads_of(&w) / (unsigned)w.group;
     work->blocks = (job->rows + rows - 1) / rows;
     if (call->backward) {
-        job->chunk_rows = chunk_rows(job->features);
+        job->chunk_rows = chunk_rows(&w, job->features, job->rows);
         job->chunks = (job->rows + job->chunk_rows - 1) / job->chunk_rows;
         job->pitch = (job->features + 3) / 4 * 4;
         if (w.sums) work->workspace = sizeof(float) * (size_t)(job->chunks * job->pitch * (call->centred ? 2 : 1));
         work->blocks = job->y.data || w.sums ? job->chunks : 0;
     }
     if (!job->features) work->blocks = 0;
-    if (!call->backward && work->blocks > MOST_BLOCKS) work->blocks = MOST_BLOCKS; /* each takes more then */
+    work->grid_rows = call->backward ? 1 : (unsigned)((work->blocks + MOST_BLOCKS - 1) / MOST_BLOCKS);
+    if (work->grid_rows > 1) work->blocks = (work->blocks + work->grid_rows - 1) / work->grid_rows * work->grid_rows;
     work->group = w.group, work->pieces = w.pieces, work->width = w.width, work->stages = w.stages;
     work->threads = threads_of(&w);
     write_words(work->defines, &w);
@@ -319,30 +330,34 @@ static void describe(invar_plan *plan, const norm_work *work, const invar_cuda_d
 
 /* ---- launches ----------------------------------------------------------------------------------------- */
 
-/* Partial sums of one vector, from `partial` on, into out. */
-static invar_status merge(const norm_work *work, const invar_view *out, const float *partial, const invar_cuda_device *gpu,
-                          void *stream) {
+static invar_cuda_norm_sum sum_of(const invar_view *out) {
+    if (!out) return (invar_cuda_norm_sum){ NULL, 0, 0 };
+    return (invar_cuda_norm_sum){ out->data, out->stride[0] * (int64_t)invar_view_item_size(out),
+                                  out->type == INVAR_F16 ? INVAR_CUDA_NORM_F16 : out->type == INVAR_BF16 ? INVAR_CUDA_NORM_BF16
+                                                                                                       : INVAR_CUDA_NORM_F32 };
+}
+
+/* The chunks' sums into dweight and dbias: a row of blocks each. */
+static invar_status merge(const norm_work *work, const float *partial, const invar_cuda_device *gpu, void *stream) {
+    const invar_cuda_norm_call *call = work->call;
     const int64_t features = work->job.features, tiles = (features + MERGE_FEATURES - 1) / MERGE_FEATURES;
-    const invar_cuda_norm_merge_job job = {
-        .partial = partial, .chunks = work->job.chunks, .pitch = work->job.pitch * (work->call->centred ? 2 : 1), .features = features,
-        .out = out->data, .step = out->stride[0] * (int64_t)invar_view_item_size(out),
-        .kind = out->type == INVAR_F16 ? INVAR_CUDA_NORM_F16 : out->type == INVAR_BF16 ? INVAR_CUDA_NORM_BF16 : INVAR_CUDA_NORM_F32
-    };
+    const invar_cuda_norm_merge_job job = { .partial = partial, .chunks = work->job.chunks, .pitch = work->job.pitch,
+                                            .features = features, .vectors = call->centred ? 2 : 1,
+                                            .sum = { sum_of(call->dweight), sum_of(call->dbias) } };
     const unsigned blocks = tiles < MOST_BLOCKS ? (unsigned)tiles : MOST_BLOCKS;
-    const invar_cuda_launch launch = { &invar_cuda_norm_merge, "", { blocks, 1, 1 }, MERGE_THREADS, 0, &job };
-    return invar_cuda_enqueue(gpu, &launch, stream, work->call->operation);
+    const invar_cuda_launch launch = { &invar_cuda_norm_merge, "", { blocks, call->dbias ? 2 : 1, 1 }, MERGE_THREADS, 0, &job };
+    return invar_cuda_enqueue(gpu, &launch, stream, call->operation);
 }
 
 static invar_status launch_all(norm_work *work, float *scratch, const invar_cuda_device *gpu, void *stream) {
     const invar_cuda_norm_call *call = work->call;
+    const unsigned grid_rows = work->grid_rows > 1 ? work->grid_rows : 1;
+    const unsigned grid_row = (unsigned)(work->blocks / grid_rows);
     const invar_cuda_launch launch = { call->backward ? &invar_cuda_norm_vjp : &invar_cuda_norm, work->defines,
-                                       { (unsigned)work->blocks, 1, 1 }, work->threads, work->shared, &work->job };
+                                       { grid_row, grid_rows, 1 }, work->threads, work->shared, &work->job };
     work->job.partial = scratch;
     if (work->blocks) INVAR_TRY(invar_cuda_enqueue(gpu, &launch, stream, call->operation));
-    if (!work->job.features) return INVAR_OK;
-    if (call->dweight) INVAR_TRY(merge(work, call->dweight, scratch, gpu, stream));
-    if (call->dbias) INVAR_TRY(merge(work, call->dbias, scratch ? scratch + work->job.pitch : NULL, gpu, stream));
-    return INVAR_OK;
+    return work->job.features && (call->dweight || call->dbias) ? merge(work, scratch, gpu, stream) : INVAR_OK;
 }
 
 invar_status invar_cuda_norm_run(const invar_cuda_norm_call *call, invar_device device, const invar_execution *execution,
@@ -354,7 +369,7 @@ invar_status invar_cuda_norm_run(const invar_cuda_norm_call *call, invar_device 
     INVAR_TRY(refuse_float64(call));
     INVAR_TRY(invar_cuda_device_get(&gpu, device.id, call->operation));
     plan(&work, call, gpu);
-    if (work.blocks > MOST_BLOCKS)
+    if (call->backward && work.blocks > MOST_BLOCKS)
         return invar_fail(INVAR_ERROR_VALUE, "%s: x: expected at most %lld rows of %lld features on a CUDA device, got %lld",
                           call->operation, MOST_BLOCKS * work.job.chunk_rows, (long long)call->job->features,
                           (long long)call->job->rows);

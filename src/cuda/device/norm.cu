@@ -5,7 +5,11 @@
  * multiprocessor's, at least. The rest: norm_row.cuh. */
 #include "norm_row.cuh"
 
-enum { ROWS = THREADS / GROUP, WEIGHT_HELD = HAS_WEIGHT && PIECES > 0 && PIECES * VEC * sizeof(WEIGHT_TYPE) <= 64 };
+enum {
+    ROWS = THREADS / GROUP,
+    WEIGHT_HELD = HAS_WEIGHT && PIECES > 0 && PIECES * VEC * sizeof(WEIGHT_TYPE) <= 64,
+    SCARCE = GROUP >= 32 && PIECES * VEC > 16 /* registers: results go one piece after the other */
+};
 
 /* ---- a row's numbers ---------------------------------------------------------------------------------- */
 
@@ -46,6 +50,16 @@ __device__ __forceinline__ void hold(held &row, const invar_cuda_norm_job &job, 
 #endif
 }
 
+/* Makes the compiler widen the row's elements anew in the next pass: kept since the last one they would take twice the registers. */
+__device__ __forceinline__ void forget(held &row) {
+#if PIECES && !ADD
+    FOR_PIECES {
+#pragma unroll
+        for (unsigned &word : row.x[c].word) asm volatile("" : "+r"(word));
+    }
+#endif
+}
+
 /* The piece c of the row as numbers, 0 behind its end. */
 __device__ __forceinline__ void numbers(float *v, const held &row, const invar_cuda_norm_job &job, const source &from, place c) {
 #if PIECES && ADD
@@ -74,7 +88,7 @@ struct moments {
 #if CENTRED
 /* The mean about the row's first element, then the moments about that mean: what the mean lacks is one of them, and leaves the
  * variance (Chan, Golub & LeVeque, 1983). docs/invariance.md has the formulas. */
-__device__ __forceinline__ moments measure(const held &row, const invar_cuda_norm_job &job, const source &from, int &turn) {
+__device__ __forceinline__ moments measure(held &row, const invar_cuda_norm_job &job, const source &from, int &turn) {
     const place features = from.features;
     const float count = (float)job.features, first = widen(*(const X_TYPE *)from.x);
     float offset[1] = { 0.0f }, sum[2] = { 0.0f, 0.0f };
@@ -84,6 +98,7 @@ __device__ __forceinline__ moments measure(const held &row, const invar_cuda_nor
         FOR_ELEMENTS if (inside(place_of(c), j, features)) offset[0] += v[j] - first;
     }
     sum_over_row(offset, turn);
+    forget(row);
     const float mean = first + offset[0] / count;
     FOR_PIECES {
         float v[VEC];
@@ -96,11 +111,12 @@ __device__ __forceinline__ moments measure(const held &row, const invar_cuda_nor
         }
     }
     sum_over_row(sum, turn);
+    forget(row);
     const float shift = sum[0] / count, scale = scale_of(fmaf(-shift, sum[0], sum[1]) / count, job.eps);
     return { mean, -(shift * scale), scale };
 }
 #else
-__device__ __forceinline__ moments measure(const held &row, const invar_cuda_norm_job &job, const source &from, int &turn) {
+__device__ __forceinline__ moments measure(held &row, const invar_cuda_norm_job &job, const source &from, int &turn) {
     const place features = from.features;
     float squares[1] = { 0.0f };
     FOR_PIECES {
@@ -156,21 +172,23 @@ __device__ __forceinline__ void finish(float *v, const moments &m, const vectors
 /* ---- the program -------------------------------------------------------------------------------------- */
 
 /* active: the row is one, and this thread writes. */
-__device__ __forceinline__ void do_row(const invar_cuda_norm_job &job, long long at, bool active, int &turn) {
+__device__ __forceinline__ void do_row(const invar_cuda_norm_job &job, long long at, bool active) {
+    int turn = 0;
     const place features = (place)job.features;
     const source from = { row_of(job, job.x, at), row_of(job, job.other, at), features };
-    char *y = row_of(job, job.y, at);
     held row;
     vectors vectors;
     hold(row, job, from);
     hold_weight(vectors, job, features);
     const moments m = measure(row, job, from, turn);
     if (!active) return;
+    char *y = row_of(job, job.y, at);
 #if ADD
     char *sum = row_of(job, job.sum, at);
 #endif
     FOR_PIECES {
         float v[VEC];
+        if (SCARCE) __syncwarp();
         numbers(v, row, job, from, c);
 #if ADD
         write_piece<SUM_TYPE>(sum, job.sum.step, place_of(c), features, v);
@@ -180,11 +198,8 @@ __device__ __forceinline__ void do_row(const invar_cuda_norm_job &job, long long
     }
 }
 
+/* A block does ROWS rows; blocks are numbered along the grid's x, then y. */
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) invar_norm(const __grid_constant__ invar_cuda_norm_job job) {
-    const long long step = (long long)gridDim.x * ROWS;
-    int turn = 0;
-    for (long long first = (long long)blockIdx.x * ROWS; first < job.rows; first += step) {
-        const long long row = first + threadIdx.x / GROUP;
-        do_row(job, row < job.rows ? row : job.rows - 1, row < job.rows, turn);
-    }
+    const long long row = ((long long)blockIdx.y * gridDim.x + blockIdx.x) * ROWS + threadIdx.x / GROUP;
+    do_row(job, row < job.rows ? row : job.rows - 1, row < job.rows);
 }

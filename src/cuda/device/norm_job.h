@@ -36,13 +36,18 @@ typedef struct invar_cuda_norm_job {
     float *partial;
 } invar_cuda_norm_job;
 
-/* Adds up one vector's partial sums: chunk c's are at partial + c · pitch. */
+/* dweight or dbias; data NULL: not wanted. */
+typedef struct invar_cuda_norm_sum {
+    char *data;
+    long long step;
+    long long kind; /* element type */
+} invar_cuda_norm_sum;
+
+/* Adds up the chunks' sums: chunk c's of vector v are at partial + (c · vectors + v) · pitch. */
 typedef struct invar_cuda_norm_merge_job {
     const float *partial;
-    long long chunks, pitch, features;
-    char *out;
-    long long step;
-    int kind, reserved; /* out's element type */
+    long long chunks, pitch, features, vectors;
+    invar_cuda_norm_sum sum[2];
 } invar_cuda_norm_merge_job;
 
 #endif
