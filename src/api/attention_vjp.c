@@ -2,6 +2,7 @@
 #include "api/attention_check.h"
 #include "core/context.h"
 #include "cpu/dispatch.h"
+#include "cuda/attention_vjp.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -53,7 +54,8 @@ static invar_status check_apart(const prepared *x, const invar_view *gradient, c
 /* The gradient of one input: its shape and its type. */
 static invar_status check_gradient(const prepared *x, invar_view *view, const invar_tensor *tensor, const invar_view *of,
                                    const char *argument) {
-    INVAR_TRY(invar_view_init_float(view, tensor, operation, argument));
+    invar_device device = x->views.device;
+    INVAR_TRY(invar_view_init_float_on(&device, view, tensor, operation, argument));
     INVAR_TRY(invar_view_expect_shape(view, of->ndim, of->shape, operation, argument));
     INVAR_TRY(invar_view_expect_type(view, of->type, operation, argument));
     return check_apart(x, view, argument);
@@ -87,7 +89,8 @@ static invar_status check_mask_gradient(prepared *x, const invar_tensor *dmask) 
         return invar_fail(INVAR_ERROR_VALUE, "%s: dmask: expected NULL without an additive floating mask, got a tensor",
                           operation);
     invar_view mask; /* as given, before it was broadcast */
-    INVAR_TRY(invar_view_init_float(&mask, x->views.mask_tensor, operation, "mask"));
+    invar_device device = x->views.device;
+    INVAR_TRY(invar_view_init_float_on(&device, &mask, x->views.mask_tensor, operation, "mask"));
     INVAR_TRY(check_gradient(x, &x->dmask, dmask, &mask, "dmask"));
     spread_mask(x);
     return INVAR_OK;
@@ -133,12 +136,17 @@ static void run_task(void *argument, int64_t index, void *scratch) {
     x->kernel(x->call, index, scratch);
 }
 
-static void describe(invar_plan *plan, const invar_attention_vjp_call *call, const invar_kernels *kernels,
-                     const invar_attention_vjp_layout *layout, const pass passes[3]) {
-    const invar_attention_call *forward = &call->forward;
+static void describe_work(invar_plan *plan, const invar_attention_call *forward) {
     const double dims = (double)(forward->key_dim + forward->value_dim);
     /* five products of the forward's two: 3·Dk + 2·Dv against Dk + Dv */
     const double share = dims > 0 ? (3 * (double)forward->key_dim + 2 * (double)forward->value_dim) / dims : 0;
+    plan->flops = share * invar_attention_flops(forward);
+    plan->bytes = 2 * invar_attention_bytes(forward); /* the gradients besides */
+}
+
+static void describe(invar_plan *plan, const invar_attention_vjp_call *call, const invar_kernels *kernels,
+                     const invar_attention_vjp_layout *layout, const pass passes[3]) {
+    const invar_attention_call *forward = &call->forward;
     snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp.%s", kernels->name);
     snprintf(plan->reason, sizeof plan->reason, "%s",
              forward->type == INVAR_F64 ? "float64 is served by the plain C reference"
@@ -147,8 +155,7 @@ static void describe(invar_plan *plan, const invar_attention_vjp_call *call, con
     plan->query_tile = layout->query_tile;
     plan->key_block = layout->key_block;
     plan->key_splits = 1;
-    plan->flops = share * invar_attention_flops(forward);
-    plan->bytes = 2 * invar_attention_bytes(forward); /* the gradients besides */
+    describe_work(plan, forward);
     snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", invar_attention_arithmetic(forward));
 }
 
@@ -182,6 +189,17 @@ static invar_status run(invar_context *context, prepared *x, const invar_attenti
     return INVAR_OK;
 }
 
+static invar_status run_on_gpu(invar_context *context, const prepared *x, const invar_attention_options *options) {
+    const invar_execution *execution = &options->execution;
+    INVAR_TRY(invar_cuda_attention_vjp_run(&x->call, x->views.device, execution, context, operation));
+    if (!execution->plan) return INVAR_OK;
+    invar_attention_call unread = x->call.forward; /* as if every batch had all keys: its lengths are on the device */
+    unread.kv_lengths.data = NULL;
+    describe_work(execution->plan, &unread);
+    snprintf(execution->plan->arithmetic, sizeof execution->plan->arithmetic, "%s", invar_attention_arithmetic(&x->call.forward));
+    return INVAR_OK;
+}
+
 invar_status invar_scaled_dot_product_attention_vjp(
     invar_context *context, const invar_tensor *dq, const invar_tensor *dk, const invar_tensor *dv,
     const invar_tensor *dsinks, const invar_tensor *dmask, const invar_tensor *dout, const invar_tensor *q,
@@ -195,11 +213,9 @@ invar_status invar_scaled_dot_product_attention_vjp(
     INVAR_TRY(invar_context_resolve(&context));
     INVAR_TRY(check_required(dout, out, lse));
     INVAR_TRY(invar_attention_check(&x.call.forward, &x.views, operation, q, k, v, mask, sinks, kv_lengths, &filled));
-    if (x.views.device.type != INVAR_DEVICE_CPU)
-        return invar_fail(INVAR_ERROR_DEVICE, "%s: q: expected a tensor on the CPU, got one on CUDA device %d", operation,
-                          (int)x.views.device.id);
     x.call.forward.strong_cores = invar_kernels_strong_cores(context->kernels);
     INVAR_TRY(check_results(&x, dout, out, lse, dlse));
     INVAR_TRY(check_gradients(&x, dq, dk, dv, dsinks, dmask));
+    if (x.views.device.type == INVAR_DEVICE_CUDA) return run_on_gpu(context, &x, &filled);
     return run(context, &x, &filled);
 }

@@ -101,8 +101,7 @@ typedef struct cut {
 static int round_up(int64_t x, int to) { return (int)((x + to - 1) / to * to); }
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows that 16-byte copies may take: contiguous, aligned, of whole copies. */
-static bool copies(const invar_attention_call *call, const invar_attention_operand *x, int64_t columns) {
+bool invar_cuda_copies(const invar_attention_call *call, const invar_attention_operand *x, int64_t columns) {
     const int64_t item = (int64_t)invar_float_size(x->type);
     int64_t steps = x->head_stride | x->row_stride | columns * item | (int64_t)((uintptr_t)x->data & 15);
     for (int d = 0; d < call->batch_ndim; d++) steps |= x->batch_stride[d];
@@ -153,7 +152,8 @@ static void cut_float(cut *c, const invar_attention_call *call, size_t shared_mo
     const int value_dim = call->value_dim > 64 ? round_up(smaller(call->value_dim, SLAB), 64) : 64;
     const int most = key_dim > 128 || value_dim > 128 ? 4 : 8;
     const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
-                        copies(call, &call->k, call->key_dim) && copies(call, &call->v, call->value_dim);
+                        invar_cuda_copies(call, &call->k, call->key_dim) &&
+                        invar_cuda_copies(call, &call->v, call->value_dim);
     int each = 1;
     while (each < most && 8 * each < unit_rows && float_shared(16 * each, key_dim, value_dim) <= shared_most) each *= 2;
     c->source = &invar_cuda_attention_float;
@@ -174,8 +174,8 @@ typedef struct half_words {
 static void write_half_words(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
              "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DSLABS=%d -DWARPS=%d -DSTRIPS=%d -DKEYS=%d -DCOPIES=%d -DRESIDENT=%d -DMASK_KIND=%d "
-             "-DSOFTCAP=%d -DPOSITIVE=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->slabs, w->warps, w->strips,
-             w->keys, w->copies, w->warps > 1 ? 2 : 1, w->mask, w->softcap, w->positive);
+             "-DSOFTCAP=%d -DPOSITIVE=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->slabs, w->warps,
+             w->strips, w->keys, w->copies, w->warps > 1 ? 2 : 1, w->mask, w->softcap, w->positive);
 }
 
 /* Two strips of 16 rows a warp take each K and V from shared memory half as often, where the registers suffice: compilers for
@@ -204,16 +204,19 @@ bool invar_cuda_attention_half_variant(int i, int major, int minor, char defines
     return true;
 }
 
-/* Features in shared memory, of few programs: whole 32, beyond 128 whole 64. */
-static int padded(int64_t features) { return features <= 32 ? 32 : round_up(features, features > 128 ? 64 : 32); }
+int invar_cuda_padded(int64_t features) {
+    return features <= 32 ? 32 : round_up(features, features > 128 ? 64 : 32);
+}
 
 /* Keys a tile follow the features alone, so that a row's bits depend on nothing else. */
 static void cut_half(cut *c, const invar_attention_call *call, int major) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    const int key_dim = padded(smaller(call->key_dim, SLAB)), value_dim = padded(smaller(call->value_dim, SLAB));
+    const int key_dim = invar_cuda_padded(smaller(call->key_dim, SLAB));
+    const int value_dim = invar_cuda_padded(smaller(call->value_dim, SLAB));
     const bool wide = key_dim > 128 || value_dim > 128;
-    const bool copied = copies(call, &call->q, call->key_dim) && copies(call, &call->k, call->key_dim) &&
-                        copies(call, &call->v, call->value_dim);
+    const bool copied = invar_cuda_copies(call, &call->q, call->key_dim) &&
+                        invar_cuda_copies(call, &call->k, call->key_dim) &&
+                        invar_cuda_copies(call, &call->v, call->value_dim);
     const int warps = unit_rows <= 16 ? 1 : 4, keys = wide ? 32 : TILE_KEYS;
     half_words words = { (int)call->type, key_dim, value_dim, call->key_dim > SLAB, warps, 1, keys, copied,
                          call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0, call->score_scale > 0 };

@@ -157,6 +157,9 @@ __device__ inline unsigned shared_address(const void *p) { return (unsigned)__cv
 __device__ inline void copy_16(void *to, const void *from, int bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
 }
+__device__ inline void copy_8(void *to, const void *from, int bytes) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+}
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;"); }
 template <int LEFT> __device__ inline void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 

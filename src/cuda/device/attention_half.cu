@@ -6,47 +6,14 @@
  * again for each tile of keys. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block. KEYS: a tile. COPIES: rows
  * of q, k and v are such that 16-byte copies may take them. POSITIVE: so is scale. RESIDENT: blocks a multiprocessor is to hold. */
 #include "attention_mma.cuh"
+#include "attention_tile.cuh"
 
 typedef matrix_unit<TYPE> unit_of;
-typedef unsigned short bits16;
 enum { THREADS = 32 * WARPS, BLOCK_ROWS = 16 * WARPS * STRIPS };
 /* Rows lie 16 bytes further apart than they are long, so that eight of them are in different banks. */
 enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8 };
 /* Scores are brought to base 2 before m is taken, or their factor is left to the exponential. */
 #define EARLY (SOFTCAP || ADDITIVE || !POSITIVE)
-
-/* KEYS rows, one `stride` behind the other, into shared memory; zeros behind the `count` that there are and behind the columns. A
- * copy of no bytes reads nothing, wherever it points. */
-template <int PADDED, int PITCH>
-__device__ __forceinline__ void load_tile(bits16 *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
-#if COPIES
-    enum { CHUNKS = PADDED / 8, EVEN = THREADS % CHUNKS == 0, STEP = EVEN ? THREADS / CHUNKS : 1 };
-    if (EVEN) {
-        const int column = threadIdx.x % CHUNKS * 8;
-        int row = threadIdx.x / CHUNKS;
-        if (column >= columns) count = 0;
-        from += row * x.row_stride + column * 2;
-        to += row * PITCH + column;
-#pragma unroll
-        for (int i = 0; i < KEYS; i += STEP) {
-            copy_16(to + i * PITCH, from, row + i < count ? 16 : 0);
-            from += STEP * x.row_stride;
-        }
-    } else {
-        for (int i = threadIdx.x; i < KEYS * CHUNKS; i += THREADS) {
-            const int row = i / CHUNKS, column = i % CHUNKS * 8;
-            copy_16(to + row * PITCH + column, from + row * x.row_stride + column * 2, row < count && column < columns ? 16 : 0);
-        }
-    }
-#else
-    for (int i = threadIdx.x; i < KEYS * PADDED; i += THREADS) {
-        const int row = i / PADDED, column = i % PADDED;
-        const bool there = row < count && column < columns;
-        to[row * PITCH + column] = there ? *(const bits16 *)(from + row * x.row_stride + column * x.column_stride) : 0;
-    }
-#endif
-    copy_commit();
-}
 
 /* The block's rows of q, which lie apart where a group shares them: features from `unit` on. */
 __device__ __forceinline__ void load_queries(bits16 *to, const invar_cuda_attention &of, char *unit, int first, int count,
@@ -358,7 +325,7 @@ invar_attention_half(const __grid_constant__ invar_cuda_attention_job job) {
     char *unit = batch_of(of, of.q, at.batch) + head * of.q.head_stride;
     if (!SLABS && key < range.last) {
         load_queries(q, of, unit, first, last - first, of.key_dim);
-        load_tile<KDIM, K_PITCH>(k_tile, k + key * of.k.row_stride, of.k, length - key, of.key_dim);
+        load_tile<THREADS, KEYS, KDIM, K_PITCH>(k_tile, k + key * of.k.row_stride, of.k, length - key, of.key_dim);
     }
     for (; key < range.last; key += KEYS) {
         const bool partly = MASK_KIND >= 0 || key < range.all_first || key + KEYS > range.all_last;
@@ -367,19 +334,21 @@ invar_attention_half(const __grid_constant__ invar_cuda_attention_job job) {
         for (int d = 0; SLABS && d < of.key_dim; d += KDIM) {
             __syncthreads();
             load_queries(q, of, unit + d * of.q.column_stride, first, last - first, of.key_dim - d);
-            load_tile<KDIM, K_PITCH>(k_tile, k + key * of.k.row_stride + d * of.k.column_stride, of.k, length - key, of.key_dim - d);
+            load_tile<THREADS, KEYS, KDIM, K_PITCH>(k_tile, k + key * of.k.row_stride + d * of.k.column_stride, of.k, length - key,
+                                                    of.key_dim - d);
             copy_wait<0>();
             __syncthreads();
             score(w, q_at, k_at);
         }
         copy_wait<0>();
         __syncthreads();
-        load_tile<VDIM, V_PITCH>(v_tile, v + key * of.v.row_stride, of.v, length - key, of.value_dim);
+        load_tile<THREADS, KEYS, VDIM, V_PITCH>(v_tile, v + key * of.v.row_stride, of.v, length - key, of.value_dim);
         if (!SLABS) score(w, q_at, k_at);
         copy_wait<0>();
         __syncthreads();
         if (!SLABS && key + KEYS < range.last)
-            load_tile<KDIM, K_PITCH>(k_tile, k + (key + KEYS) * of.k.row_stride, of.k, length - key - KEYS, of.key_dim);
+            load_tile<THREADS, KEYS, KDIM, K_PITCH>(k_tile, k + (key + KEYS) * of.k.row_stride, of.k, length - key - KEYS,
+                                                    of.key_dim);
         prepare(w, by, partly, key);
         raise(w, base, scale);
         if (partly && not_finite<false>(v_tile)) add_not_finite(w, v_tile);

@@ -1,0 +1,370 @@
+/* scaled_dot_product_attention_vjp on CUDA devices: its programs and their launches.
+ *
+ * First lse and delta of each query row, then what is asked for: dq by tiles of queries, dk and dv by tiles of keys, dmask by tiles
+ * of its elements, dsinks by heads. No block depends on another, and what a row is added up from, and in which order, follows head
+ * sizes and types alone, so a batch's bits depend on nothing that rides along. */
+#include "cuda/attention_vjp.h"
+
+#include "core/context.h"
+#include "cuda/attention.h"
+#include "cuda/device/attention_vjp_job.h"
+
+#include <stdio.h>
+
+enum {
+    THREADS = 128,
+    DELTA_ROWS = 4,          /* query rows a block */
+    MASK_KEYS = 32,          /* of a tile of dmask */
+    SINK_THREADS = 256,
+    WIDE = 128,              /* features beyond which registers hold the sums of one gradient and one strip */
+    STATIC_SHARED = 1024,    /* at most, of a half program's block */
+    HALF_SHIFT = 12,         /* float16's weights are computed as 2^12 times what they are: below 2^-14 it has few digits */
+    MOST_DIM = 256,          /* features */
+    MOST_BATCHES = 0x7fffffff,
+    MOST_BLOCKS = 0x7fffffff /* of a grid */
+};
+
+/* One program that holds `rows` queries or keys a block. */
+typedef struct pass {
+    const invar_cuda_source *source;
+    char defines[INVAR_CUDA_DEFINES];
+    int rows;
+    unsigned threads, shared; /* bytes of a block */
+} pass;
+
+typedef struct cut {
+    char delta_defines[INVAR_CUDA_DEFINES];
+    pass query, keys[2], mask; /* keys[1]: dv, where it has a launch of its own */
+    int key_passes;
+    size_t workspace;
+} cut;
+
+/* ---- specialisations --------------------------------------------------------------------------------- */
+
+typedef struct half_words {
+    int type; /* an invar_float_type */
+    int key_dim, value_dim, by_keys, first, second, warps, strips, copies, mask, softcap; /* as attention_vjp_half.cu tells */
+} half_words;
+
+static bool is_wide(const half_words *w) { return w->key_dim > WIDE || w->value_dim > WIDE; }
+
+/* Far rows a tile: of features alone, since bits depend on it. */
+static int columns_of(const half_words *w) { return is_wide(w) ? 16 : 32; }
+
+static void write_half(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DBY_KEYS=%d -DFIRST=%d -DSECOND=%d -DWARPS=%d -DSTRIPS=%d -DCOLUMNS=%d -DCOPIES=%d "
+             "-DRESIDENT=2 -DMASK_KIND=%d -DSOFTCAP=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim,
+             w->by_keys, w->first, w->second, w->warps, w->strips, columns_of(w), w->copies, w->mask, w->softcap);
+}
+
+/* Two strips of 16 rows a warp take each far row from shared memory half as often, where the registers suffice, which depends on the
+ * compiler's target by a few. */
+static int most_strips(const half_words *w, int major) {
+    if (!w->copies || w->mask >= 0 || w->softcap || is_wide(w)) return 1;
+    const int sums = w->by_keys ? w->key_dim + w->value_dim : w->key_dim;
+    return sums <= (major == 9 || (major == 8 && !w->by_keys) ? 128 : 64) ? 2 : 1;
+}
+
+static unsigned half_shared(const half_words *w) {
+    const int k = w->key_dim + 8, v = w->value_dim + 8;
+    return 2 * (unsigned)(16 * w->warps * w->strips * (k + (w->first ? v : 0)) + 2 * columns_of(w) * (k + v));
+}
+
+typedef struct float_words {
+    int dim, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
+} float_words;
+
+static void write_float(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DBY_KEYS=%d -DSECOND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->dim,
+             w->by_keys, w->by_keys, w->vector, w->mask, w->softcap);
+}
+
+static void write_mask(char defines[INVAR_CUDA_DEFINES], int dim, int mask, int softcap) {
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DMASK_KIND=%d -DSOFTCAP=%d", dim, mask, softcap);
+}
+
+/* Every tile with the widest heads it serves, and each branch once. */
+bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1 };
+    static const half_words words[] = {
+        { BF16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0 },           { F16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0 },
+        { F16, 128, 128, 1, 1, 1, 4, 1, 0, INVAR_CUDA_BF16, 1 }, { F16, 64, 64, 1, 1, 1, 4, 2, 1, NONE, 0 },
+        { F16, 256, 256, 0, 1, 0, 4, 1, 0, INVAR_CUDA_BOOL, 1 }, { BF16, 128, 128, 1, 1, 1, 4, 1, 1, NONE, 0 },
+        { BF16, 256, 256, 1, 0, 1, 2, 1, 1, NONE, 0 },
+    };
+    half_words chosen;
+    (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    chosen = words[i];
+    if (chosen.strips > most_strips(&chosen, major)) chosen.strips = 1;
+    write_half(defines, &chosen);
+    return true;
+}
+
+bool invar_cuda_attention_vjp_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    static const float_words words[] = {
+        { 64, 1, 1, -1, 0 }, { 128, 0, 1, -1, 1 }, { 128, 1, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, 0, INVAR_CUDA_I64, 0 },
+    };
+    (void)major, (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    write_float(defines, &words[i]);
+    return true;
+}
+
+bool invar_cuda_attention_vjp_mask_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    static const int words[][3] = { { 128, INVAR_CUDA_BF16, 0 }, { 256, INVAR_CUDA_F16, 1 } };
+    (void)major, (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    write_mask(defines, words[i][0], words[i][1], words[i][2]);
+    return true;
+}
+
+static void write_delta(char defines[INVAR_CUDA_DEFINES], int mask) {
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DMASK_KIND=%d -DSOFTCAP=0", mask);
+}
+
+bool invar_cuda_attention_vjp_delta_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    static const int masks[] = { -1, INVAR_CUDA_F32 };
+    (void)major, (void)minor;
+    if (i >= (int)(sizeof masks / sizeof *masks)) return false;
+    write_delta(defines, masks[i]);
+    return true;
+}
+
+bool invar_cuda_attention_vjp_sinks_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    (void)major, (void)minor;
+    *defines = 0;
+    return i == 0;
+}
+
+/* ---- how it is cut ------------------------------------------------------------------------------------ */
+
+static int64_t tiles_of(int64_t rows, int each) { return (rows + each - 1) / each; }
+
+static void cut_half(pass *p, const half_words *like, const invar_cuda_device *device) {
+    half_words w = *like;
+    w.warps = 4;
+    w.strips = most_strips(&w, device->major);
+    /* neither moves a bit: a warp's rows are its own */
+    while ((int)half_shared(&w) > device->shared_most - STATIC_SHARED && w.strips * w.warps > 1)
+        if (w.strips > 1) w.strips = 1;
+        else w.warps /= 2;
+    p->source = &invar_cuda_attention_vjp_half;
+    p->rows = 16 * w.warps * w.strips;
+    p->threads = 32 * (unsigned)w.warps;
+    p->shared = half_shared(&w);
+    write_half(p->defines, &w);
+}
+
+static bool all_copied(const invar_attention_vjp_call *call) {
+    const invar_attention_call *forward = &call->forward;
+    return invar_cuda_copies(forward, &forward->q, forward->key_dim) && invar_cuda_copies(forward, &forward->k, forward->key_dim) &&
+           invar_cuda_copies(forward, &forward->v, forward->value_dim) && invar_cuda_copies(forward, &call->dout, forward->value_dim);
+}
+
+static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device, int mask) {
+    const invar_attention_call *forward = &call->forward;
+    half_words w = { (int)forward->type, invar_cuda_padded(forward->key_dim), invar_cuda_padded(forward->value_dim), 0, 1, 0, 4, 1,
+                     all_copied(call), mask, forward->softcap > 0 };
+    cut_half(&c->query, &w, device);
+    const bool dk = call->dk.data, dv = call->dv.data, apart = w.key_dim + w.value_dim > 2 * WIDE;
+    w.by_keys = 1;
+    c->key_passes = 0;
+    if (dk || dv) {
+        w.first = dk;
+        w.second = dv && !(dk && apart);
+        cut_half(&c->keys[c->key_passes++], &w, device);
+    }
+    if (dk && dv && apart) {
+        w.first = 0;
+        w.second = 1;
+        cut_half(&c->keys[c->key_passes++], &w, device);
+    }
+}
+
+static void cut_float(pass *p, const float_words *w) {
+    const int rows = w->dim == 64 ? 64 : w->dim == 128 ? 32 : 16, far = w->dim == 256 ? 16 : 32;
+    const int floats = 2 * (rows + far) * (w->dim + 4) + (w->by_keys ? 2 * far : far + 1) * (rows + 4) +
+                       2 * (w->by_keys ? far : rows);
+    p->source = &invar_cuda_attention_vjp_float;
+    p->rows = rows;
+    p->threads = THREADS;
+    p->shared = (unsigned)sizeof(float) * (unsigned)floats;
+    write_float(p->defines, w);
+}
+
+static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, int mask) {
+    const invar_attention_call *forward = &call->forward;
+    const bool plain = forward->q.type == INVAR_F32 && forward->k.type == INVAR_F32 && forward->v.type == INVAR_F32 &&
+                       call->dout.type == INVAR_F32;
+    float_words w = { dim, 0, plain && all_copied(call), mask, forward->softcap > 0 };
+    cut_float(&c->query, &w);
+    w.by_keys = 1;
+    cut_float(&c->keys[0], &w);
+    c->key_passes = call->dk.data || call->dv.data;
+}
+
+static void cut_mask(pass *p, int dim, int mask, bool softcap) {
+    p->source = &invar_cuda_attention_vjp_mask;
+    p->rows = dim > 128 ? 8 : 16;
+    p->threads = THREADS;
+    p->shared = (unsigned)(sizeof(float) * (size_t)(2 * (p->rows + MASK_KEYS) * (dim + 4) + 2 * p->rows));
+    write_mask(p->defines, dim, mask, softcap);
+}
+
+/* The call as programs read it. */
+static void fill_gradients(invar_cuda_attention_vjp_job *job, const invar_attention_vjp_call *call) {
+    job->dout = invar_cuda_operand_of(&call->dout);
+    job->dlse = invar_cuda_operand_of(&call->dlse);
+    job->dq = invar_cuda_operand_of(&call->dq);
+    job->dk = invar_cuda_operand_of(&call->dk);
+    job->dv = invar_cuda_operand_of(&call->dv);
+    job->dsinks = invar_cuda_operand_of(&call->dsinks);
+    job->dmask = invar_cuda_operand_of(&call->dmask);
+    for (int d = 0; d < call->forward.batch_ndim; d++) job->mask_batch_shape[d] = call->mask_batch_shape[d];
+    job->mask_batch = call->mask_batch;
+    job->mask_heads = call->mask_heads;
+    job->mask_queries = (int)call->mask_queries;
+    job->mask_keys = (int)call->mask_keys;
+    job->tiles_first = job->of.window_right < 0;
+    job->shift = call->forward.type == INVAR_F16 ? HALF_SHIFT : 0;
+}
+
+/* The finest grid of a batch is within a grid's blocks, and the scratch can be addressed. */
+static invar_status check_size(cut *c, const invar_attention_vjp_call *call, const char *operation) {
+    const invar_attention_call *forward = &call->forward;
+    int64_t blocks, more, rows, bytes;
+    const int64_t queries = tiles_of(forward->query_len, DELTA_ROWS), keys = tiles_of(forward->key_len, 16);
+    const int64_t tiles = call->dmask.data ? call->mask_heads * tiles_of(call->mask_queries, c->mask.rows) : 1;
+    if (__builtin_mul_overflow(forward->query_heads, queries > keys ? queries : keys, &blocks) ||
+        __builtin_mul_overflow(tiles, keys, &more) || blocks > MOST_BLOCKS || more > MOST_BLOCKS || forward->batch > MOST_BATCHES)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected at most %d batches, and a batch within %d tiles, on a CUDA device, got "
+                          "%lld batches of %lld heads of %lld queries", operation, MOST_BATCHES, MOST_BLOCKS,
+                          (long long)forward->batch, (long long)forward->query_heads, (long long)forward->query_len);
+    if (__builtin_mul_overflow(forward->batch * forward->query_heads, forward->query_len, &rows) ||
+        __builtin_mul_overflow(rows, (int64_t)(2 * sizeof(float)), &bytes))
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: q: expected rows whose scratch can be addressed, got %lld batches of %lld heads of "
+                          "%lld queries", operation, (long long)forward->batch, (long long)forward->query_heads,
+                          (long long)forward->query_len);
+    c->workspace = (size_t)bytes;
+    return INVAR_OK;
+}
+
+static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_attention_vjp_call *call,
+                         const invar_cuda_device *device, const char *operation) {
+    const invar_attention_call *forward = &call->forward;
+    memset(c, 0, sizeof *c);
+    memset(job, 0, sizeof *job);
+    const int64_t most = forward->key_dim > forward->value_dim ? forward->key_dim : forward->value_dim;
+    if (most > MOST_DIM)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected at most %d features on a CUDA device, got %lld", operation,
+                          forward->key_dim > MOST_DIM ? "q" : "v", MOST_DIM,
+                          (long long)(forward->key_dim > MOST_DIM ? forward->key_dim : forward->value_dim));
+    INVAR_TRY(invar_cuda_attention_fill(&job->of, forward, operation));
+    fill_gradients(job, call);
+    const int dim = most <= 64 ? 64 : most <= 128 ? 128 : 256, mask = forward->mask.data ? job->of.mask.kind : -1;
+    write_delta(c->delta_defines, mask);
+    if (forward->type == INVAR_F32) cut_floats(c, call, dim, mask); /* promoted: q, k and v may be of any types */
+    else cut_halves(c, call, device, mask);
+    cut_mask(&c->mask, dim, mask, forward->softcap > 0);
+    return check_size(c, call, operation);
+}
+
+static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_call *call) {
+    const invar_attention_call *forward = &call->forward;
+    const bool half = forward->type != INVAR_F32;
+    snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp%s.cuda", half ? "_half" : "");
+    snprintf(plan->reason, sizeof plan->reason, "%s%s",
+             "blocks take tiles of queries for dq and of keys for dk and dv, and wait for none",
+             half ? "" : "; float32 has no matrix units");
+    plan->workspace = c->workspace;
+    plan->tasks = forward->batch * forward->query_heads * tiles_of(forward->query_len, c->query.rows);
+    for (int i = 0; i < c->key_passes; i++)
+        plan->tasks += forward->batch * forward->kv_heads * tiles_of(forward->key_len, c->keys[i].rows);
+    plan->query_tile = c->query.rows;
+    plan->key_block = c->key_passes ? c->keys[0].rows : 0;
+    plan->key_splits = 1;
+}
+
+/* ---- launches ----------------------------------------------------------------------------------------- */
+
+typedef struct target {
+    const invar_cuda_device *device;
+    void *stream;
+    const char *operation;
+} target;
+
+/* One program over all batches, a grid's worth of them at a time; `each`: blocks a batch. */
+static invar_status launch(const target *to, invar_cuda_attention_vjp_job *job, const pass *p, int64_t batches, int64_t each) {
+    if (!batches || !each) return INVAR_OK;
+    for (job->batch_first = 0; job->batch_first < batches; job->batch_first += job->batches) {
+        const int64_t left = batches - job->batch_first, most = MOST_BLOCKS / each;
+        job->batches = left < most ? left : most;
+        const invar_cuda_launch one = { p->source, p->defines, { (unsigned)(job->batches * each), 1, 1 }, p->threads, p->shared, job };
+        INVAR_TRY(invar_cuda_enqueue(to->device, &one, to->stream, to->operation));
+    }
+    return INVAR_OK;
+}
+
+static invar_status launch_delta(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
+    pass p = { .source = &invar_cuda_attention_vjp_delta, .threads = THREADS };
+    memcpy(p.defines, c->delta_defines, sizeof p.defines);
+    job->query_tiles = (int)tiles_of(job->of.query_len, DELTA_ROWS);
+    return launch(to, job, &p, job->of.batch, job->of.query_heads * job->query_tiles);
+}
+
+static invar_status launch_mask(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
+    job->query_tiles = (int)tiles_of(job->mask_queries, c->mask.rows);
+    job->key_tiles = (int)tiles_of(job->mask_keys, MASK_KEYS);
+    return launch(to, job, &c->mask, job->mask_batch, job->mask_heads * job->query_tiles * job->key_tiles);
+}
+
+static invar_status launch_sinks(const target *to, invar_cuda_attention_vjp_job *job) {
+    const invar_cuda_launch all = { &invar_cuda_attention_vjp_sinks, "", { (unsigned)job->of.query_heads, 1, 1 },
+                                    SINK_THREADS, 0, job };
+    return invar_cuda_enqueue(to->device, &all, to->stream, to->operation);
+}
+
+static invar_status launch_all(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
+    const invar_cuda_attention *of = &job->of;
+    INVAR_TRY(launch_delta(to, job, c));
+    job->query_tiles = (int)tiles_of(of->query_len, c->query.rows);
+    if (job->dq.data) INVAR_TRY(launch(to, job, &c->query, of->batch, of->query_heads * job->query_tiles));
+    for (int i = 0; i < c->key_passes; i++) {
+        job->key_tiles = (int)tiles_of(of->key_len, c->keys[i].rows);
+        INVAR_TRY(launch(to, job, &c->keys[i], of->batch, of->kv_heads * job->key_tiles));
+    }
+    if (job->dmask.data) INVAR_TRY(launch_mask(to, job, c));
+    if (job->dsinks.data) INVAR_TRY(launch_sinks(to, job));
+    return INVAR_OK;
+}
+
+invar_status invar_cuda_attention_vjp_run(const invar_attention_vjp_call *call, invar_device device, const invar_execution *execution,
+                                          invar_context *context, const char *operation) {
+    target to = { .stream = execution->stream, .operation = operation };
+    invar_cuda_attention_vjp_job job;
+    invar_run checked; /* takes nothing: its scratch would be the CPU's */
+    invar_execution bare = *execution;
+    cut c;
+    bool planned;
+    void *scratch = execution->workspace;
+    INVAR_TRY(invar_cuda_device_get(&to.device, device.id, operation));
+    INVAR_TRY(plan(&c, &job, call, to.device, operation));
+    bare.workspace = NULL;
+    INVAR_TRY(invar_run_begin(&checked, context, &bare, 0, 0, 0, operation, &planned));
+    if (planned) {
+        describe(execution->plan, &c, call);
+        return INVAR_OK;
+    }
+    if (scratch && ((uintptr_t)scratch % 64 || execution->workspace_size < c.workspace))
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: execution.workspace: expected %zu bytes of the device, 64-byte aligned, got %zu",
+                          operation, c.workspace, execution->workspace_size);
+    if (!call->dq.data && !call->dk.data && !call->dv.data && !call->dsinks.data && !call->dmask.data) return INVAR_OK;
+    const bool own = c.workspace && !scratch;
+    if (own) INVAR_TRY(invar_cuda_scratch_take(to.device, &scratch, c.workspace, execution->stream, operation));
+    job.rows = scratch;
+    const invar_status status = launch_all(&to, &job, &c);
+    if (own) invar_cuda_scratch_give(to.device, scratch, execution->stream);
+    return status;
+}

@@ -1,0 +1,105 @@
+/* What the programs of attention's VJP share: heads of operands, and which queries meet which keys.
+ *
+ * The gradients are formed by two programs' blocks: one holds queries and walks over keys for dq, one holds keys and walks over
+ * queries for dk and dv (BY_KEYS: 0 or 1). What a block holds is called near, what it walks over far. Weights are recomputed from
+ * lse (Dao et al., 2022). With each score computed twice that is seven products where five would do, but no block waits for
+ * another or adds to what another wrote. */
+#ifndef INVAR_ATTENTION_VJP_CUH
+#define INVAR_ATTENTION_VJP_CUH
+#include "attention.cuh"
+#include "attention_vjp_job.h"
+
+/* lse of a row that sees nothing, -infinity, as rows hold it: its weights are 0. */
+#define SEES_NOTHING 3.402823466e38f
+
+__device__ __forceinline__ float read_float(const char *p, int kind) {
+    if (kind == INVAR_CUDA_F32) return *(const float *)p;
+    return kind == INVAR_CUDA_F16 ? widen(*(const half16 *)p) : widen(*(const bfloat16 *)p);
+}
+
+/* First element of a head. Batches are fewer than 2^31 here: a division of 64 bits is a function, and its call would spill. */
+__device__ __forceinline__ char *head_of(const invar_cuda_attention &of, const invar_cuda_operand &x, long long batch, int head) {
+    char *p = x.data + head * x.head_stride;
+    unsigned rest = (unsigned)batch;
+    if (of.batch_ndim <= 1) return p + batch * x.batch_stride[0];
+    for (int d = of.batch_ndim - 1; d >= 0; d--) {
+        const unsigned size = (unsigned)of.batch_shape[d];
+        p += rest % size * x.batch_stride[d];
+        rest /= size;
+    }
+    return p;
+}
+
+/* A query's lse and delta. */
+__device__ __forceinline__ const float2 *rows_of(const invar_cuda_attention_vjp_job &job, long long batch, int head) {
+    return (const float2 *)job.rows + (batch * job.of.query_heads + head) * job.of.query_len;
+}
+
+/* Whether the query sees the key; *added: what an additive mask adds to its logit. mask: of the query's head. */
+__device__ __forceinline__ bool sees(const invar_cuda_attention &of, const char *mask, key_range range, int query, int key,
+                                     float *added) {
+    *added = 0.0f;
+    if (query >= of.query_len || key < range.first || key >= range.last) return false;
+#if MASK_KIND >= 0
+    const float value = read_number(mask + query * of.mask.row_stride + key * of.mask.column_stride, MASK_KIND);
+    if (!ADDITIVE) return value != 0.0f;
+    *added = value;
+    return value != MINUS_INFINITY;
+#else
+    return true;
+#endif
+}
+
+__device__ __forceinline__ const char *mask_of(const invar_cuda_attention &of, long long batch, int head) {
+    return MASK_KIND < 0 ? 0 : head_of(of, of.mask, batch, head);
+}
+
+#ifdef BY_KEYS
+/* A block's share: near rows first … last-1 of a head, which is a kv head where they are keys. */
+struct share_near {
+    long long batch;
+    int head, first, last, length;
+};
+__device__ __forceinline__ share_near share_of(const invar_cuda_attention_vjp_job &job, int rows) {
+    const invar_cuda_attention &of = job.of;
+    const unsigned heads = (unsigned)(BY_KEYS ? of.kv_heads : of.query_heads);
+    const unsigned tiles = (unsigned)(BY_KEYS ? job.key_tiles : job.query_tiles), units = (unsigned)job.batches * heads;
+    const unsigned unit = job.tiles_first ? blockIdx.x / tiles : blockIdx.x % units;
+    unsigned tile = job.tiles_first ? blockIdx.x % tiles : blockIdx.x / units;
+    if (!BY_KEYS) tile = tiles - 1 - tile;
+    share_near at;
+    at.batch = job.batch_first + unit / heads;
+    at.head = (int)(unit % heads);
+    at.first = (int)tile * rows;
+    at.last = at.first + rows < (BY_KEYS ? of.key_len : of.query_len) ? at.first + rows : BY_KEYS ? of.key_len : of.query_len;
+    at.length = length_of(of, at.batch);
+    return at;
+}
+
+/* The far rows that the near ones meet, as far as positions tell: any of them, and all of them. */
+struct span {
+    int first, last, all_first, all_last;
+};
+__device__ __forceinline__ span span_of(const invar_cuda_attention &of, const share_near &at) {
+#if BY_KEYS
+    const int end = at.last < at.length ? at.last : at.length, shift = at.length - of.query_len, all = of.query_len;
+    span x = { 0, all, 0, all };
+    if (of.window_right >= 0) {
+        x.first = max(at.first - of.window_right - shift, 0);
+        x.all_first = max(end - 1 - of.window_right - shift, 0);
+    }
+    if (of.window_left >= 0) {
+        x.last = min(end + of.window_left - shift, all);
+        x.all_last = min(at.first + 1 + of.window_left - shift, all);
+    }
+    if (at.first >= end) x.last = x.first;
+#else
+    const key_range low = range_of(of, at.length, at.first), high = range_of(of, at.length, at.last - 1);
+    span x = { low.first, high.last, high.first, low.last };
+#endif
+    if (x.first >= x.last) x.first = x.last = 0;
+    return x;
+}
+#endif
+
+#endif

@@ -1,0 +1,373 @@
+/* Attention's gradients of float16 or bfloat16 on matrix units, in FlashAttention-2's manner (Dao, 2023), but without adding across
+ * blocks. A warp holds STRIPS strips of 16 near rows, S = near · farᵀ and its gradient in registers, where they become the left
+ * factors of the products with far rows; those come through shared memory, a tile loaded while another is multiplied.
+ *
+ * BY_KEYS 0: near are q and dout, far k and v, FIRST is dq. BY_KEYS 1: near are k and v, far q and dout, FIRST is dk and SECOND dv;
+ * wide heads form them in two launches, since registers hold one. KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. WARPS,
+ * STRIPS: 16 · WARPS · STRIPS rows a block. COLUMNS: far rows a tile. COPIES: 16-byte copies may take the rows. RESIDENT: blocks a
+ * multiprocessor is to hold. */
+#include "attention_mma.cuh"
+#include "attention_tile.cuh"
+#include "attention_vjp.cuh"
+
+typedef matrix_unit<TYPE> unit_of;
+enum { THREADS = 32 * WARPS, ROWS = 16 * WARPS * STRIPS };
+/* Rows lie 16 bytes further apart than they are long, so that eight of them are in different banks. */
+enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8, STAGE = COLUMNS * (K_PITCH + V_PITCH) };
+/* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
+ * on their way into the product. */
+#define RANGED (FIRST && sizeof(unit_of) && matrix_unit<TYPE>::exponent == 0x7c00u)
+enum { MOST_POWER = 100, TOP = 15, SPARE = 3 }; /* numbers stay below 2^TOP; a power that has to fall falls SPARE further */
+
+#if BY_KEYS
+#define NEAR_K of.k
+#define NEAR_V of.v
+#define FAR_K of.q
+#define FAR_V job.dout
+#else
+#define NEAR_K of.q
+#define NEAR_V job.dout
+#define FAR_K of.k
+#define FAR_V of.v
+#endif
+
+/* What a warp holds of its near rows; fragments as in attention_half.cu. */
+struct warp_state {
+    float first[FIRST ? STRIPS : 1][KDIM / 8][4], second[SECOND ? STRIPS : 1][VDIM / 8][4];
+    int power[STRIPS][2];
+    float2 row[STRIPS][2]; /* lse and delta, where near rows are queries */
+};
+
+/* Scores and their gradients of a tile: [..][n] is far rows 8n …; then both as left factors. */
+struct pairs {
+    float s[STRIPS][COLUMNS / 8][4], d[STRIPS][COLUMNS / 8][4];
+    unsigned seen[STRIPS][2]; /* bit 8n + e: this thread's far row 8n + e; of a tile that not all rows see whole */
+};
+
+/* What decides which pairs are masked. */
+struct masking {
+    const char *mask; /* of the head */
+    int length, near, far; /* near, far: this thread's first rows */
+};
+
+template <int DIM, int PITCH>
+__device__ __forceinline__ void multiply(float s[STRIPS][COLUMNS / 8][4], unsigned near, unsigned far) {
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) s[i][n][e] = 0.0f;
+#pragma unroll
+    for (int d = 0; d < DIM; d += 16) {
+        unsigned a[STRIPS][4], b[4];
+#pragma unroll
+        for (int i = 0; i < STRIPS; i++) load_matrices(a[i], near + 2 * (16 * i * PITCH + d));
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; n += 2) {
+            load_matrices(b, far + 2 * (8 * n * PITCH + d));
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++) {
+                unit_of::multiply(s[i][n], a[i], b[0], b[1]);
+                unit_of::multiply(s[i][n + 1], a[i], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* to += s · far, s rounded. */
+template <int DIM, int PITCH>
+__device__ __forceinline__ void accumulate(float to[STRIPS][DIM / 8][4], const float s[STRIPS][COLUMNS / 8][4], unsigned far) {
+#pragma unroll
+    for (int j = 0; j < COLUMNS / 16; j++) {
+        unsigned a[STRIPS][4], b[4];
+#pragma unroll
+        for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const float *pair = &s[i][2 * j + e / 2][e % 2 * 2];
+                a[i][e] = unit_of::pack(pair[0], pair[1]);
+            }
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n += 2) {
+            load_transposed(b, far + 2 * (16 * j * PITCH + 8 * n));
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++) {
+                unit_of::multiply(to[i][n], a[i], b[0], b[1]);
+                unit_of::multiply(to[i][n + 1], a[i], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* One pair: its score becomes its weight, the gradient of that the gradient of q · k less its scale. row: lse and delta. */
+__device__ __forceinline__ void weigh(const invar_cuda_attention &of, float &s, float &d, float2 row, bool seen, float added) {
+#if SOFTCAP
+    const float bend = tanhf(s * of.cap_scale), slope = fmaf(-bend, bend, 1.0f);
+    float exponent = fmaf(of.cap_height, bend, -row.x);
+#else
+    float exponent = fmaf(s, of.score_scale, -row.x);
+#endif
+    if (ADDITIVE) exponent = fmaf(added, LOG2E, exponent);
+    const float weight = exp2_fast(exponent);
+    float gradient = weight * (d - row.y);
+#if SOFTCAP
+    gradient *= slope;
+#endif
+    s = seen ? weight : 0.0f;
+    d = seen ? gradient : 0.0f;
+}
+
+/* All pairs of a tile. far_rows: lse and delta of this thread's first far row, where far rows are queries. */
+template <bool PARTLY>
+__device__ __forceinline__ void weigh_tile(pairs &x, const warp_state &w, const invar_cuda_attention &of, const masking &by,
+                                           const float2 *far_rows) {
+    if (PARTLY) {
+#pragma unroll
+        for (int i = 0; i < STRIPS; i++) x.seen[i][0] = x.seen[i][1] = 0;
+    }
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            key_range range = { 0, 0 };
+            float2 row = { 0.0f, 0.0f };
+            const int far = by.far + 8 * n + e;
+            if (BY_KEYS) row = far_rows[8 * n + e];
+            if (BY_KEYS && PARTLY) range = range_of(of, by.length, far);
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int near = by.near + 16 * i + 8 * half;
+                    bool seen = true;
+                    float added = 0.0f;
+                    if (!BY_KEYS) row = w.row[i][half];
+                    if (PARTLY) {
+                        if (!BY_KEYS) range = range_of(of, by.length, near);
+                        seen = sees(of, by.mask, range, BY_KEYS ? far : near, BY_KEYS ? near : far, &added) && row.x != SEES_NOTHING;
+                        if (seen) x.seen[i][half] |= 1u << (8 * n + e);
+                    }
+                    weigh(of, x.s[i][n][2 * half + e], x.d[i][n][2 * half + e], row, seen, added);
+                }
+        }
+}
+
+/* Brings the gradients of scores into float16's range, row by row. */
+__device__ __forceinline__ void fit(pairs &x, warp_state &w) {
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float most = 0.0f;
+#pragma unroll
+            for (int n = 0; n < COLUMNS / 8; n++)
+                most = fmaxf(most, fmaxf(fabsf(x.d[i][n][2 * half]), fabsf(x.d[i][n][2 * half + 1])));
+            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+            const int power = w.power[i][half], fits = TOP - 1 + 127 - (int)(__float_as_uint(most) >> 23);
+            if (__any_sync(0xffffffffu, fits < power)) {
+                const int lower = fits < power ? max(fits - SPARE, -MOST_POWER) : power, by = max(lower - power, -126);
+                const float factor = __uint_as_float((unsigned)(127 + by) << 23);
+                w.power[i][half] = lower;
+#pragma unroll
+                for (int n = 0; n < KDIM / 8; n++) {
+                    w.first[i][n][2 * half] *= factor;
+                    w.first[i][n][2 * half + 1] *= factor;
+                }
+            }
+            const float factor = __uint_as_float((unsigned)(127 + w.power[i][half]) << 23);
+#pragma unroll
+            for (int n = 0; n < COLUMNS / 8; n++) {
+                x.d[i][n][2 * half] *= factor;
+                x.d[i][n][2 * half + 1] *= factor;
+            }
+        }
+}
+
+/* Whether a number of a far tile is NaN or infinite, for all threads; clear: make it 0. */
+template <bool CLEAR, int DIM, int PITCH> __device__ __forceinline__ bool not_finite(bits16 *far) {
+    bool found = false;
+    for (int i = threadIdx.x; i < COLUMNS * (DIM / 2); i += THREADS) {
+        unsigned *pair = (unsigned *)(far + i / (DIM / 2) * PITCH + i % (DIM / 2) * 2);
+        if (!pair_not_finite<TYPE>(*pair)) continue;
+        found = true;
+        if (!CLEAR) continue;
+        if ((*pair & unit_of::exponent) == unit_of::exponent) *pair &= 0xffff0000u;
+        if ((*pair >> 16 & unit_of::exponent) == unit_of::exponent) *pair &= 0x0000ffffu;
+    }
+    return found;
+}
+
+/* What is not finite in far row `far`, added to one near row's sums. */
+template <int DIM, bool NAN_ONLY>
+__device__ __forceinline__ void add_row(float to[DIM / 8][4], const bits16 *far, int half) {
+#pragma unroll
+    for (int n = 0; n < DIM / 8; n++) {
+        const unsigned pair = *(const unsigned *)(far + 8 * n);
+        const TYPE low = { (bits16)pair }, high = { (bits16)(pair >> 16) };
+        if ((pair & unit_of::exponent) == unit_of::exponent) to[n][2 * half] += NAN_ONLY ? __int_as_float(0x7fffffff) : widen(low);
+        if ((pair >> 16 & unit_of::exponent) == unit_of::exponent)
+            to[n][2 * half + 1] += NAN_ONLY ? __int_as_float(0x7fffffff) : widen(high);
+    }
+}
+
+/* A tile that not all rows see whole, and that holds numbers which are not finite: those reach the rows that see them, and are
+ * cleared, so that they reach no other row of the products. Where k or q is not finite, so is the score, and its gradient NaN. */
+__device__ __forceinline__ void add_not_finite(warp_state &w, const pairs &x, bits16 *far_k, bits16 *far_v) {
+    const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            unsigned seen = x.seen[i][half] << column;
+            seen |= __shfl_xor_sync(0xffffffffu, seen, 1);
+            seen |= __shfl_xor_sync(0xffffffffu, seen, 2);
+            for (int far = 0; far < COLUMNS; far++) {
+                if (!(seen >> far & 1)) continue;
+                if (FIRST) add_row<KDIM, true>(w.first[i], far_k + far * K_PITCH + column, half);
+                if (SECOND) add_row<VDIM, false>(w.second[i], far_v + far * V_PITCH + column, half);
+            }
+        }
+    __syncthreads();
+    not_finite<true, KDIM, K_PITCH>(far_k);
+    not_finite<true, VDIM, V_PITCH>(far_v);
+    __syncthreads();
+}
+
+/* Far rows from `far` on into a stage, with their lse and delta where they are queries. */
+__device__ __forceinline__ void load_far(bits16 *stage, float2 *stats, const invar_cuda_attention_vjp_job &job, long long batch,
+                                         int head, int far, int last) {
+    const invar_cuda_attention &of = job.of;
+    load_tile<THREADS, COLUMNS, KDIM, K_PITCH>(stage, head_of(of, FAR_K, batch, head) + far * FAR_K.row_stride, FAR_K, last - far,
+                                               of.key_dim);
+    if (BY_KEYS && threadIdx.x < COLUMNS) {
+        const int row = far + threadIdx.x;
+        copy_8(stats + threadIdx.x, rows_of(job, batch, head) + row, row < last ? 8 : 0);
+    }
+    load_tile<THREADS, COLUMNS, VDIM, V_PITCH>(stage + COLUMNS * K_PITCH, head_of(of, FAR_V, batch, head) + far * FAR_V.row_stride,
+                                               FAR_V, last - far, of.value_dim);
+}
+
+__device__ __forceinline__ void begin(warp_state &w, const invar_cuda_attention_vjp_job &job, const share_near &at, int near) {
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = near + 16 * i + 8 * half;
+            w.power[i][half] = MOST_POWER;
+            w.row[i][half] = float2{ SEES_NOTHING, 0.0f };
+            if (!BY_KEYS && row < at.last) w.row[i][half] = rows_of(job, at.batch, at.head)[row];
+        }
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+#pragma unroll
+            for (int n = 0; n < KDIM / 8; n++)
+                if (FIRST) w.first[i][n][e] = 0.0f;
+#pragma unroll
+            for (int n = 0; n < VDIM / 8; n++)
+                if (SECOND) w.second[i][n][e] = 0.0f;
+        }
+    }
+}
+
+/* One near row's gradient. */
+template <int DIM>
+__device__ __forceinline__ void store_row(const invar_cuda_operand &x, char *head, int row, int columns, const float sums[DIM / 8][4],
+                                          int half, float factor, bool there) {
+    char *to = head + row * x.row_stride;
+    const int column = threadIdx.x % 4 * 2;
+    const bool together = x.column_stride == 2 && (unsigned long long)to % 4 == 0;
+#pragma unroll
+    for (int n = 0; n < DIM / 8; n++) {
+        const int c = 8 * n + column;
+        const float low = fmaf(sums[n][2 * half], factor, 0.0f), high = fmaf(sums[n][2 * half + 1], factor, 0.0f);
+        const unsigned pair = there ? unit_of::pack(low, high) : 0u;
+        if (together && c + 1 < columns) {
+            *(unsigned *)(to + 2 * c) = pair;
+            continue;
+        }
+        if (c < columns) *(bits16 *)(to + c * x.column_stride) = (bits16)pair;
+        if (c + 1 < columns) *(bits16 *)(to + (c + 1) * x.column_stride) = (bits16)(pair >> 16);
+    }
+}
+
+/* Keys that the batch does not have get 0. */
+__device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, const share_near &at, const warp_state &w, int near) {
+    const invar_cuda_attention &of = job.of;
+    const invar_cuda_operand &to = BY_KEYS ? job.dk : job.dq;
+    const float shift = exp2f(-job.shift);
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = near + 16 * i + 8 * half;
+            const bool there = !BY_KEYS || row < at.length;
+            float factor = of.scale * shift;
+            if (RANGED) factor *= __uint_as_float((unsigned)(127 - w.power[i][half]) << 23);
+            if (row >= at.last) continue;
+            if (FIRST) store_row<KDIM>(to, head_of(of, to, at.batch, at.head), row, of.key_dim, w.first[i], half, factor, there);
+            if (SECOND)
+                store_row<VDIM>(job.dv, head_of(of, job.dv, at.batch, at.head), row, of.value_dim, w.second[i], half, shift, there);
+        }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+invar_attention_vjp_half(const __grid_constant__ invar_cuda_attention_vjp_job job) {
+    extern __shared__ __align__(16) bits16 shared[];
+    __shared__ __align__(16) float2 stats[2][COLUMNS];
+    __shared__ share_near at; /* registers are scarce: these are read again */
+    __shared__ span range;
+    const invar_cuda_attention &of = job.of;
+    bits16 *near_k = shared, *near_v = near_k + ROWS * K_PITCH, *stages = FIRST ? near_v + ROWS * V_PITCH : near_v;
+    const int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16 * STRIPS;
+    if (threadIdx.x == 0) {
+        at = share_of(job, ROWS);
+        range = span_of(of, at);
+    }
+    __syncthreads();
+    const int near = at.first + warp_row + lane / 4, begins = range.first / COLUMNS * COLUMNS;
+    const int far_last = BY_KEYS ? of.query_len : at.length;
+    int head = BY_KEYS ? at.head * of.group : at.head / of.group, turns = BY_KEYS ? of.group : 1, stage = 0;
+    warp_state w;
+    begin(w, job, at, near);
+    if (range.first < range.last) {
+        const int count = (BY_KEYS ? min(at.last, at.length) : at.last) - at.first;
+        load_tile<THREADS, ROWS, KDIM, K_PITCH>(near_k, head_of(of, NEAR_K, at.batch, at.head) + at.first * NEAR_K.row_stride, NEAR_K,
+                                                count, of.key_dim);
+        if (FIRST)
+            load_tile<THREADS, ROWS, VDIM, V_PITCH>(near_v, head_of(of, NEAR_V, at.batch, at.head) + at.first * NEAR_V.row_stride,
+                                                    NEAR_V, count, of.value_dim);
+        load_far(stages, stats[0], job, at.batch, head, begins, far_last);
+    } else turns = 0;
+    const unsigned near_at = shared_address(near_k + (warp_row + lane % 16) * K_PITCH + lane / 16 * 8);
+    const unsigned near_v_at = shared_address(near_v + (warp_row + lane % 16) * V_PITCH + lane / 16 * 8);
+    for (int far = begins; turns > 0; stage ^= 1) {
+        pairs x;
+        const int next = far + COLUMNS < range.last ? far + COLUMNS : begins;
+        const bool turn = next <= far; /* one head's far rows are done */
+        copy_wait<0>();
+        __syncthreads();
+        if (!turn || turns > 1)
+            load_far(stages + (stage ^ 1) * STAGE, stats[stage ^ 1], job, at.batch, head + turn, next, far_last);
+        bits16 *far_k = stages + stage * STAGE, *far_v = far_k + COLUMNS * K_PITCH;
+        multiply<KDIM, K_PITCH>(x.s, near_at, shared_address(far_k + (lane / 16 * 8 + lane % 8) * K_PITCH + lane / 8 % 2 * 8));
+        if (FIRST)
+            multiply<VDIM, V_PITCH>(x.d, near_v_at, shared_address(far_v + (lane / 16 * 8 + lane % 8) * V_PITCH + lane / 8 % 2 * 8));
+        const int column = lane % 4 * 2;
+        const masking by = { mask_of(of, at.batch, BY_KEYS ? head : at.head), at.length, near, far + column };
+        if (MASK_KIND >= 0 || far < range.all_first || far + COLUMNS > range.all_last) {
+            weigh_tile<true>(x, w, of, by, stats[stage] + column);
+            if (__syncthreads_or(not_finite<false, KDIM, K_PITCH>(far_k) || not_finite<false, VDIM, V_PITCH>(far_v)))
+                add_not_finite(w, x, far_k, far_v);
+        } else {
+            weigh_tile<false>(x, w, of, by, stats[stage] + column);
+        }
+        if (SECOND) accumulate<VDIM, V_PITCH>(w.second, x.s, shared_address(far_v + lane % 16 * V_PITCH + lane / 16 * 8));
+        if (RANGED) fit(x, w);
+        if (FIRST) accumulate<KDIM, K_PITCH>(w.first, x.d, shared_address(far_k + lane % 16 * K_PITCH + lane / 16 * 8));
+        if (turn) head++, turns--;
+        far = next;
+    }
+    store(job, at, w, near);
+}

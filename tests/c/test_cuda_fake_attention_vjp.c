@@ -1,0 +1,228 @@
+/* The launches of attention's VJP on a pretended GPU: how they are cut never depends on the batch, only what is asked for is
+ * launched, every path gives its scratch back. */
+#define _GNU_SOURCE
+#include "fake_case.h"
+
+#include "cuda/device/attention_vjp_job.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct sizes {
+    int64_t query_heads, kv_heads, queries, keys, features;
+} sizes;
+
+enum { DQ, DK, DV, DSINKS, DMASK, GRADIENTS };
+
+typedef struct call {
+    check_array q, k, v, out, dout, lse, mask, sinks, gradient[GRADIENTS];
+    bool wanted[GRADIENTS];
+    invar_attention_options options;
+} call;
+
+static void on_device(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape) {
+    check_array_init(array, dtype, ndim, shape);
+    array->tensor.device = (invar_device){ INVAR_DEVICE_CUDA, 0 };
+}
+
+static void begin(call *c, invar_dtype dtype, int64_t batch, const sizes *s) {
+    const int64_t queries[] = { batch, s->query_heads, s->queries, s->features };
+    const int64_t keys[] = { batch, s->kv_heads, s->keys, s->features };
+    const int64_t mask[] = { s->queries, s->keys };
+    on_device(&c->q, dtype, 4, queries), on_device(&c->out, dtype, 4, queries), on_device(&c->dout, dtype, 4, queries);
+    on_device(&c->k, dtype, 4, keys), on_device(&c->v, dtype, 4, keys);
+    on_device(&c->lse, check_f32, 3, queries);
+    on_device(&c->mask, dtype, 2, mask);
+    on_device(&c->sinks, dtype, 1, &s->query_heads);
+    on_device(&c->gradient[DQ], dtype, 4, queries);
+    on_device(&c->gradient[DK], dtype, 4, keys), on_device(&c->gradient[DV], dtype, 4, keys);
+    on_device(&c->gradient[DSINKS], dtype, 1, &s->query_heads);
+    on_device(&c->gradient[DMASK], dtype, 2, mask);
+    memset(c->wanted, 0, sizeof c->wanted);
+    c->wanted[DQ] = c->wanted[DK] = c->wanted[DV] = true;
+    c->options = (invar_attention_options)INVAR_ATTENTION_OPTIONS_INIT;
+    c->options.execution.stream = STREAM;
+    fake_cuda_reset();
+    fake_cuda.job_bytes = sizeof(invar_cuda_attention_vjp_job);
+}
+
+static invar_status run(call *c) {
+    const invar_tensor *g[GRADIENTS];
+    for (int i = 0; i < GRADIENTS; i++) g[i] = c->wanted[i] ? &c->gradient[i].tensor : NULL;
+    return invar_scaled_dot_product_attention_vjp(NULL, g[DQ], g[DK], g[DV], g[DSINKS], g[DMASK], &c->dout.tensor, &c->q.tensor,
+                                                  &c->k.tensor, &c->v.tensor, &c->out.tensor, &c->lse.tensor,
+                                                  c->wanted[DMASK] ? &c->mask.tensor : NULL,
+                                                  c->wanted[DSINKS] ? &c->sinks.tensor : NULL, NULL, NULL, &c->options);
+}
+
+static void end(call *c) {
+    check_array_free(&c->q), check_array_free(&c->k), check_array_free(&c->v), check_array_free(&c->out);
+    check_array_free(&c->dout), check_array_free(&c->lse), check_array_free(&c->mask), check_array_free(&c->sinks);
+    for (int i = 0; i < GRADIENTS; i++) check_array_free(&c->gradient[i]);
+}
+
+static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 }, { 4, 4, 3, 17, 80 }, { 2, 1, 16, 1000, 256 } };
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* The launches of one batch and of five differ in how many blocks there are, and in nothing that a row could see. */
+static bool same_cut(invar_dtype dtype, const sizes *s, bool causal) {
+    call one, many;
+    static fake_cuda_state alone;
+    begin(&one, dtype, 1, s);
+    one.options.causal = causal;
+    bool good = CHECK_OK(run(&one));
+    alone = fake_cuda;
+    begin(&many, dtype, 5, s);
+    many.options.causal = causal;
+    good = CHECK_OK(run(&many)) && good;
+    good = CHECK(alone.launches == fake_cuda.launches && alone.launches >= 3, "%d and %d launches", alone.launches,
+                 fake_cuda.launches) && good;
+    for (int i = 0; i < alone.launches && good; i++) {
+        const fake_launch *a = &alone.launch[i], *b = &fake_cuda.launch[i];
+        invar_cuda_attention_vjp_job x, y;
+        memcpy(&x, a->job, sizeof x), memcpy(&y, b->job, sizeof y);
+        good = CHECK(!strcmp(a->function, b->function) && a->block[0] == b->block[0] && a->shared == b->shared, "%s", b->function) &&
+               CHECK(x.query_tiles == y.query_tiles && x.key_tiles == y.key_tiles && x.tiles_first == y.tiles_first,
+                     "tiles %d and %d, %d and %d", x.query_tiles, y.query_tiles, x.key_tiles, y.key_tiles) &&
+               CHECK(y.of.batch == 5 && y.batches == 5 && b->grid[0] == 5 * a->grid[0], "%lld batches, %u blocks", y.batches,
+                     b->grid[0]) &&
+               CHECK(a->stream == STREAM && b->stream == STREAM, "another stream");
+    }
+    good = CHECK(!fake_cuda.allocations && fake_cuda.allocated == 1 && fake_cuda.memory_stream == STREAM, "%d allocations",
+                 fake_cuda.allocations) && good;
+    end(&one), end(&many);
+    return good;
+}
+
+static bool cuts(void) {
+    const invar_dtype dtypes[] = { check_f32, check_f16, check_bf16 };
+    bool good = true;
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < CASES; i++)
+            for (int causal = 0; causal < 2; causal++)
+                if (!CHECK(same_cut(dtypes[t], &cases[i], causal), "type %d, case %d, causal %d", t, i, causal)) good = false;
+    return good;
+}
+
+/* Each gradient has its program; none of them, none. */
+static bool what_is_asked_for(void) {
+    static const char *const programs[GRADIENTS] = { "half", "half", "half", "sinks", "mask" };
+    bool good = true;
+    for (int g = 0; g < GRADIENTS; g++) {
+        call c;
+        begin(&c, check_bf16, 2, &cases[3]);
+        for (int i = 0; i < GRADIENTS; i++) c.wanted[i] = i == g;
+        good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 2, "%d launches", fake_cuda.launches) &&
+               CHECK(strstr(fake_cuda.launch[0].function, "delta") && strstr(fake_cuda.launch[1].function, programs[g]), "%s, %s",
+                     fake_cuda.launch[0].function, fake_cuda.launch[1].function) && good;
+        end(&c);
+    }
+    call c;
+    begin(&c, check_bf16, 2, &cases[3]); /* 256 features: dk and dv apart */
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 4, "%d launches", fake_cuda.launches) && good;
+    fake_cuda_reset();
+    memset(c.wanted, 0, sizeof c.wanted);
+    good = CHECK_OK(run(&c)) && CHECK(!fake_cuda.launches && !fake_cuda.allocated, "%d launches", fake_cuda.launches) && good;
+    end(&c);
+    return good;
+}
+
+/* Whatever call to the driver fails, scratch and context are given back, and the next call runs. */
+static bool each_failure(void) {
+    static const char *const functions[] = { "cuMemAllocAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
+    bool good = true;
+    call c;
+    begin(&c, check_f32, 2, &cases[0]);
+    for (int i = 0; i < GRADIENTS; i++) c.wanted[i] = true;
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 5 && fake_cuda.allocated == 1, "%d launches", fake_cuda.launches);
+    for (int f = 0; f < 3 && good; f++)
+        for (int i = 0; i < 5; i++) {
+            fake_cuda_fail(functions[f], i, FAKE_OUT_OF_MEMORY);
+            const invar_status status = run(&c);
+            const bool reached = !fake_cuda.failing[0];
+            fake_cuda.failing[0] = 0;
+            good = CHECK(status == (reached ? INVAR_ERROR_MEMORY : INVAR_OK), "%s, call %d: %s", functions[f], i,
+                         invar_status_name(status)) &&
+                   CHECK(!fake_cuda.allocations && !fake_cuda.contexts, "%s, call %d", functions[f], i) && good;
+        }
+    good = CHECK_OK(run(&c)) && good;
+    end(&c);
+    return good;
+}
+
+/* The caller's workspace is used as it is, or refused; nothing is taken then. */
+static bool workspace(void) {
+    call c;
+    invar_plan plan = { .size = sizeof plan };
+    begin(&c, check_f16, 2, &cases[1]);
+    c.options.execution.plan = &plan;
+    bool good = CHECK_OK(run(&c)) && CHECK(plan.workspace == 2 * 8 * 300 * 8 && !fake_cuda.launches, "%zu bytes", plan.workspace) &&
+                CHECK(!strcmp(plan.kernel, "attention_vjp_half.cuda"), "%s", plan.kernel) &&
+                CHECK(plan.flops == 2.5 * 2 * 2 * 128 * 8 * 300 * 300, "%g", plan.flops);
+    c.options.execution.plan = NULL;
+    void *memory = aligned_alloc(64, (plan.workspace + 63) / 64 * 64);
+    c.options.execution.workspace = memory;
+    c.options.execution.workspace_size = plan.workspace - 1;
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_MEMORY, "execution.workspace") && good;
+    c.options.execution.workspace_size = plan.workspace;
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 3 && !fake_cuda.allocated, "%d allocated", fake_cuda.allocated) && good;
+    invar_cuda_attention_vjp_job job;
+    memcpy(&job, fake_cuda.launch[0].job, sizeof job);
+    good = CHECK(job.rows == memory, "the scratch is elsewhere") && good;
+    free(memory);
+    end(&c);
+    return good;
+}
+
+/* A GPU whose blocks have 99 KiB of shared memory is given smaller blocks. */
+static bool small_blocks(void) {
+    call c;
+    begin(&c, check_bf16, 1, &cases[3]);
+    fake_cuda.major = 12;
+    bool good = CHECK_OK(run(&c));
+    for (int i = 0; i < fake_cuda.launches; i++)
+        good = CHECK(fake_cuda.launch[i].shared <= 98 * 1024, "%s: %u bytes", fake_cuda.launch[i].function,
+                     fake_cuda.launch[i].shared) && good;
+    end(&c);
+    return good;
+}
+
+/* Nothing to compute, nothing launched; gradients of what nobody sees are written; what CUDA devices do not take is refused by name. */
+static bool limits(void) {
+    static const sizes no_keys = { 4, 2, 3, 0, 64 }, no_queries = { 4, 2, 0, 3, 64 }, wide = { 1, 1, 2, 2, 264 };
+    call c;
+    begin(&c, check_f32, 0, &cases[0]);
+    bool good = CHECK_OK(run(&c)) && CHECK(!fake_cuda.launches, "%d launches", fake_cuda.launches);
+    end(&c);
+    begin(&c, check_bf16, 2, &no_keys);
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 2, "%d launches", fake_cuda.launches) && good; /* delta and dq */
+    end(&c);
+    begin(&c, check_bf16, 2, &no_queries);
+    good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 1, "%d launches", fake_cuda.launches) && good; /* dk and dv */
+    end(&c);
+    begin(&c, check_f64, 1, &cases[0]);
+    check_array_free(&c.lse);
+    on_device(&c.lse, check_f64, CHECK_SHAPE(1, 8, 1));
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_DTYPE, "float64") && good;
+    end(&c);
+    begin(&c, check_bf16, 1, &wide);
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_VALUE, "at most 256 features") && good;
+    end(&c);
+    begin(&c, check_f32, 1, &cases[0]);
+    c.gradient[DK].tensor.device = (invar_device){ INVAR_DEVICE_CPU, 0 };
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_DEVICE_MIX, "dk") && good;
+    end(&c);
+    return good;
+}
+
+static void all(void) {
+    IN_CHILD(cuts);
+    IN_CHILD(what_is_asked_for);
+    IN_CHILD(each_failure);
+    IN_CHILD(workspace);
+    IN_CHILD(small_blocks);
+    IN_CHILD(limits);
+}
+static void attention_vjp(void) { with_empty_cache(all); }
+
+CHECK_MAIN(CHECK_TEST(attention_vjp))
