@@ -33,7 +33,7 @@ static invar_status run(invar_norm_call *call, bool centred) {
     if (call->tasks) {
         invar_norm_widen_vectors(call, &run);
         forward f = { call, centred ? call->kernels->layer_norm : call->kernels->rms_norm };
-        invar_run_tasks(&run, call->tasks, run_rows, &f);
+        invar_run_tasks_apart(&run, call->tasks, run_rows, &f);
     }
     invar_run_end(&run);
     return INVAR_OK;

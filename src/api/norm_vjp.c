@@ -115,7 +115,7 @@ static invar_status run(backward *b, bool centred) {
     }
     job->partial = invar_norm_widen_vectors(call, &run);
     b->kernel = centred ? call->kernels->layer_norm_vjp : call->kernels->rms_norm_vjp;
-    invar_run_tasks(&run, call->tasks, run_rows, b);
+    invar_run_tasks_apart(&run, call->tasks, run_rows, b);
     if (job->want_dweight || job->want_dbias)
         invar_run_tasks(&run, (job->features + MERGE_FEATURES - 1) / MERGE_FEATURES, merge_features, b);
     invar_run_end(&run);

@@ -59,7 +59,7 @@ static double measure(invar_pool *pool, struct round *round, int rate, const inv
     round->kernels = kernels;
     for (int i = 0; i < ROUNDS; i++) {
         double begin = now(), total = 0;
-        invar_pool_run(pool, threads, tasks, run_task, round);
+        invar_pool_run(pool, threads, tasks, false, run_task, round);
         double seconds = now() - begin;
         for (int t = 0; t < tasks; t++) total += round->work[t];
         if (total / seconds > best) best = total / seconds;

@@ -232,7 +232,7 @@ static invar_status run(rope_call *call, const char *argument, bool inverse) {
         return INVAR_OK;
     }
     if (tasks && !reference) fill_frequencies(call, &run, padded);
-    invar_run_tasks(&run, tasks, run_task, call);
+    invar_run_tasks_apart(&run, tasks, run_task, call);
     invar_run_end(&run);
     return INVAR_OK;
 }

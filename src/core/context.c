@@ -195,14 +195,22 @@ static void run_slotted(void *argument, int64_t index) {
     if (foreign) invar_float_environment_restore(saved);
 }
 
-void invar_run_tasks(invar_run *run, int64_t tasks, invar_scratch_task task, void *argument) {
+static void run_slots(invar_run *run, int64_t tasks, bool apart, invar_scratch_task task, void *argument) {
     struct slotted_task job = { run, task, argument };
     const invar_execution *execution = run->execution;
     if (execution->parallel_for) {
         if (tasks > 0) execution->parallel_for(execution->pool, tasks, run_slotted, &job);
     } else {
-        invar_pool_run(run->context->pool, run->threads, tasks, run_slotted, &job);
+        invar_pool_run(run->context->pool, run->threads, tasks, apart, run_slotted, &job);
     }
+}
+
+void invar_run_tasks(invar_run *run, int64_t tasks, invar_scratch_task task, void *argument) {
+    run_slots(run, tasks, false, task, argument);
+}
+
+void invar_run_tasks_apart(invar_run *run, int64_t tasks, invar_scratch_task task, void *argument) {
+    run_slots(run, tasks, true, task, argument);
 }
 
 void invar_run_end(invar_run *run) {

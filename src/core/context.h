@@ -48,7 +48,10 @@ int invar_run_threads(const invar_context *context, const invar_execution *execu
  * threads and sets *planned: the caller then fills in the rest and returns. */
 invar_status invar_run_begin(invar_run *run, invar_context *context, const invar_execution *execution, int64_t tasks,
                              size_t shared_bytes, size_t slot_bytes, const char *operation, bool *planned);
+/* Tasks are begun in order: the longest first, where they differ. */
 void invar_run_tasks(invar_run *run, int64_t tasks, invar_scratch_task task, void *argument);
+/* Each thread begins with tasks of its own, the same ones call after call (core/threads.h): for tasks that are alike. */
+void invar_run_tasks_apart(invar_run *run, int64_t tasks, invar_scratch_task task, void *argument);
 void invar_run_end(invar_run *run);
 
 #endif

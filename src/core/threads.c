@@ -1,6 +1,8 @@
 /* The thread pool. A caller posts a job, takes tasks from it like every worker, and when none is left withdraws the
  * invitations that no worker has taken up yet: it waits for threads that run a task, never for one that is waking up.
  *
+ * Tasks lie in shares, runs of equal length: thread t begins with share t and goes on to the others'. One share is one queue.
+ *
  * Workers join and leave through one atomic word; the lock is for sleeping alone. A worker spins for its next job before it
  * sleeps, and one that is woken wakes two more, so that the caller need not wake them all. */
 #define _GNU_SOURCE
@@ -54,7 +56,8 @@ struct invar_pool {
     invar_task task;
     void *argument;
     int64_t count;
-    _Atomic int64_t next;
+    int shares;
+    _Atomic int64_t next[INVAR_MAX_POOL_THREADS]; /* task of each share */
 };
 
 static atomic_uint fork_generation;
@@ -110,10 +113,24 @@ invar_pool *invar_pool_create(int threads) {
     return pool;
 }
 
-static void run_tasks(invar_pool *pool) {
+static int64_t share_begin(const invar_pool *pool, int share) {
+    const int64_t each = pool->count / pool->shares, more = pool->count % pool->shares;
+    return each * share + (share < more ? share : more);
+}
+
+/* A share that is done is only read: its counter's line stays with those who still take from their own. */
+static void run_share(invar_pool *pool, int share) {
+    _Atomic int64_t *next = &pool->next[share];
+    const int64_t end = share_begin(pool, share + 1);
+    while (atomic_load_explicit(next, memory_order_relaxed) < end) {
+        const int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (i < end) pool->task(pool->argument, i);
+    }
+}
+
+static void run_tasks(invar_pool *pool, int thread) {
     invar_float_environment saved = invar_float_environment_set();
-    for (int64_t i; (i = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < pool->count;)
-        pool->task(pool->argument, i);
+    for (int i = 0; i < pool->shares; i++) run_share(pool, (thread + i) % pool->shares);
     invar_float_environment_restore(saved);
 }
 
@@ -175,7 +192,7 @@ static void *work(void *argument) {
     while (!atomic_load(&pool->stop)) {
         for (int i = 0; i < SPINS && !wanted(atomic_load_explicit(&pool->state, memory_order_relaxed), last); i++) relax();
         if (join(pool, &last)) {
-            run_tasks(pool);
+            run_tasks(pool, 1 + (int)(worker - pool->workers));
             leave(pool);
         } else sleep_for_job(worker, last);
     }
@@ -235,14 +252,15 @@ void invar_pool_resize(invar_pool *pool, int threads) {
 
 int invar_pool_threads(const invar_pool *pool) { return atomic_load(&pool->threads); }
 
-static void post(invar_pool *pool, int workers, int64_t count, invar_task task, void *argument) {
+static void post(invar_pool *pool, int workers, int64_t count, int shares, invar_task task, void *argument) {
     start(pool, workers);
     const unsigned wanted_workers = (unsigned)(workers < pool->started ? workers : pool->started);
     const uint32_t number = job(atomic_load(&pool->state)) + 1;
     pool->task = task;
     pool->argument = argument;
     pool->count = count;
-    atomic_store(&pool->next, 0);
+    pool->shares = shares;
+    for (int i = 0; i < shares; i++) atomic_store_explicit(&pool->next[i], share_begin(pool, i), memory_order_relaxed);
     /* An exchange, since what is loaded next must not be older: an emulator that runs AArch64 on x86-64 does not keep a plain
      * store and a load behind it in order. */
     atomic_exchange(&pool->state, number * ONE_JOB + wanted_workers * ONE_INVITED);
@@ -266,7 +284,7 @@ static void finish(invar_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-void invar_pool_run(invar_pool *pool, int threads, int64_t count, invar_task task, void *argument) {
+void invar_pool_run(invar_pool *pool, int threads, int64_t count, bool apart, invar_task task, void *argument) {
     if (count <= 0) return;
     survive_fork(pool);
     int wanted = invar_pool_threads(pool);
@@ -278,8 +296,8 @@ void invar_pool_run(invar_pool *pool, int threads, int64_t count, invar_task tas
         invar_float_environment_restore(saved);
         return;
     }
-    post(pool, wanted - 1, count, task, argument);
-    run_tasks(pool);
+    post(pool, wanted - 1, count, apart ? wanted : 1, task, argument);
+    run_tasks(pool, 0);
     finish(pool);
     atomic_store(&pool->busy, 0);
 }

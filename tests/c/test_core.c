@@ -72,11 +72,11 @@ static void count(void *argument, int64_t i) { ((struct counted *)argument)->don
 
 static void nest(void *argument, int64_t i) {
     (void)i;
-    invar_pool_run(((struct counted *)argument)->pool, 4, 1000, count, argument);
+    invar_pool_run(((struct counted *)argument)->pool, 4, 1000, false, count, argument);
 }
 
 static void *run_many(void *argument) {
-    for (int i = 0; i < 50; i++) invar_pool_run(((struct counted *)argument)->pool, 4, 1000, count, argument);
+    for (int i = 0; i < 50; i++) invar_pool_run(((struct counted *)argument)->pool, 4, 1000, i % 2, count, argument);
     return NULL;
 }
 
@@ -90,16 +90,22 @@ static bool all_done(const struct counted *counted, int64_t times) {
 
 static void pool_runs_every_task_once(void) {
     struct counted counted = { .pool = invar_pool_create(4) };
-    for (int i = 0; i < 200; i++) invar_pool_run(counted.pool, 4, 1000, count, &counted);
+    for (int i = 0; i < 200; i++) invar_pool_run(counted.pool, 4, 1000, i % 2, count, &counted);
     all_done(&counted, 200);
     invar_pool_resize(counted.pool, 2);
-    invar_pool_run(counted.pool, 4, 1000, count, &counted);
-    invar_pool_run(counted.pool, 4, 8, nest, &counted); /* from its own tasks: alone, and no deadlock */
+    invar_pool_run(counted.pool, 4, 1000, true, count, &counted);
+    invar_pool_run(counted.pool, 4, 8, true, nest, &counted); /* from its own tasks: alone, and no deadlock */
     all_done(&counted, 209);
     pthread_t threads[3];
     for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, run_many, &counted);
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
     all_done(&counted, 359);
+    invar_pool_resize(counted.pool, 5);
+    for (int tasks = 0; tasks < 40; tasks++) { /* parts that are not all of one length, or empty */
+        invar_pool_run(counted.pool, 5, tasks, true, count, &counted);
+        for (int i = 0; i < 40; i++)
+            CHECK(counted.done[i] == 359 + (i < tasks ? tasks - i : 0), "task %d of %d", i, tasks);
+    }
     invar_pool_destroy(counted.pool);
 }
 
@@ -119,7 +125,7 @@ static void pool_restores_affinity(void) {
     invar_pool *pool = invar_pool_create(4);
     int least = CPU_COUNT(&own);
     for (int i = 0; i < 100; i++) {
-        invar_pool_run(pool, 4, 8, note_processors, &least);
+        invar_pool_run(pool, 4, 8, i % 2, note_processors, &least);
         usleep(200); /* long enough for the workers to sleep */
     }
     CHECK(least == CPU_COUNT(&own), "a task ran on a thread that may use %d of %d processors", least, CPU_COUNT(&own));
@@ -136,18 +142,18 @@ static void pool_survives_fork(void) {
         return;
     }
     struct counted counted = { .pool = invar_pool_create(3) };
-    invar_pool_run(counted.pool, 3, 1000, count, &counted);
+    invar_pool_run(counted.pool, 3, 1000, true, count, &counted);
     pid_t child = fork();
     if (child == 0) {
         alarm(20); /* a hang is a failure, not a wait */
-        invar_pool_run(counted.pool, 3, 1000, count, &counted);
+        invar_pool_run(counted.pool, 3, 1000, true, count, &counted);
         invar_pool_destroy(counted.pool);
         _exit(counted.done[999] == 2 ? 0 : 1);
     }
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %#x", (unsigned)status);
-    invar_pool_run(counted.pool, 3, 1000, count, &counted);
+    invar_pool_run(counted.pool, 3, 1000, true, count, &counted);
     all_done(&counted, 2);
     invar_pool_destroy(counted.pool);
 }
