@@ -7,7 +7,10 @@ enum {
     CHUNK_ROWS_LEAST = 32,   /* a chunk's partial sums cost at most 1/32 of its rows' traffic to write */
     CHUNK_ROWS_MOST = 1024,
     MERGE_FEATURES = 1024,   /* features a task of the merge */
-    LINE = 64                /* bytes */
+    LINE = 64,               /* bytes */
+    /* Bytes between the sums of two chunks: a core that adds to one fetches the lines behind it ahead, and would take those from
+     * the core that adds to the next. */
+    APART = 1024
 };
 
 typedef struct backward {
@@ -93,6 +96,7 @@ static void plan(backward *b, bool centred) {
     call->tasks = b->chunks = job->features ? (job->rows + job->chunk_rows - 1) / job->chunk_rows : 0;
     size_t item = call->kernels == &invar_kernels_reference ? sizeof(double) : sizeof(float);
     job->partial_bytes = (item * (size_t)job->features + LINE - 1) / LINE * LINE * (centred ? 2 : 1);
+    if (b->chunks > 1) job->partial_bytes += APART;
     call->shared_bytes += job->partial_bytes * (size_t)b->chunks;
 }
 
