@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__SSE2__)
@@ -23,7 +24,8 @@ static inline void relax(void) { _mm_pause(); }
 static inline void relax(void) { __asm__ volatile("yield"); }
 #endif
 
-enum { SPINS = 2000 }; /* 30 to 100 µs: longer than from one call of a model's layer to the next, about what a wake-up takes */
+/* Longer than from one call of a model's layer to the next, or from one thread's last task to another's; two wake-ups. */
+enum { WATCH = 100000 /* nanoseconds */, LOOKS = 64 /* between two looks at the clock */ };
 
 /* The word: number of the job, workers that may still join it, workers in it. */
 #define ONE_RUNNING ((uint64_t)1)
@@ -136,6 +138,27 @@ static void run_tasks(invar_pool *pool, int thread) {
 
 /* Whether a worker that last joined job `last` is wanted. */
 static bool wanted(uint64_t state, uint32_t last) { return invited(state) && job(state) != last; }
+static bool alone(uint64_t state, uint32_t last) {
+    (void)last;
+    return !running(state);
+}
+
+static int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Spins until the state is so, or WATCH is over. How long a pause takes differs tenfold between processors. */
+static void watch(const invar_pool *pool, bool (*so)(uint64_t state, uint32_t last), uint32_t last) {
+    int64_t begin = 0, now;
+    do {
+        for (int i = 0; i < LOOKS; i++, relax())
+            if (so(atomic_load_explicit(&pool->state, memory_order_relaxed), last)) return;
+        now = nanoseconds();
+        if (!begin) begin = now;
+    } while (now - begin < WATCH);
+}
 
 static bool join(invar_pool *pool, uint32_t *last) {
     uint64_t state = atomic_load(&pool->state);
@@ -170,13 +193,13 @@ static void move_away(struct worker *worker, int processor) {
     if (CPU_COUNT(&others) && !pthread_setaffinity_np(worker->thread, sizeof others, &others)) worker->moved = true;
 }
 
-/* Until there is a job, or the pool stops. */
+/* Until somebody wakes it. The job may be over by then, but the next one is likely near: the worker is to watch for it, awake. */
 static void sleep_for_job(struct worker *worker, uint32_t last) {
     invar_pool *pool = worker->pool;
     pthread_mutex_lock(&pool->lock);
     worker->asleep_on = sched_getcpu();
     atomic_fetch_add(&pool->sleepers, 1);
-    while (!wanted(atomic_load(&pool->state), last) && !atomic_load(&pool->stop)) pthread_cond_wait(&pool->wake, &pool->lock);
+    if (!wanted(atomic_load(&pool->state), last) && !atomic_load(&pool->stop)) pthread_cond_wait(&pool->wake, &pool->lock);
     const int others = atomic_fetch_sub(&pool->sleepers, 1) - 1;
     worker->asleep_on = -1;
     if (worker->moved) pthread_setaffinity_np(pthread_self(), sizeof worker->allowed, &worker->allowed);
@@ -190,7 +213,7 @@ static void *work(void *argument) {
     invar_pool *pool = worker->pool;
     uint32_t last = 0;
     while (!atomic_load(&pool->stop)) {
-        for (int i = 0; i < SPINS && !wanted(atomic_load_explicit(&pool->state, memory_order_relaxed), last); i++) relax();
+        watch(pool, wanted, last);
         if (join(pool, &last)) {
             run_tasks(pool, 1 + (int)(worker - pool->workers));
             leave(pool);
@@ -275,7 +298,7 @@ static void post(invar_pool *pool, int workers, int64_t count, int shares, invar
 static void finish(invar_pool *pool) {
     uint64_t state = atomic_load(&pool->state);
     while (!atomic_compare_exchange_weak(&pool->state, &state, state - invited(state) * ONE_INVITED)) {}
-    for (int i = 0; i < SPINS && running(atomic_load_explicit(&pool->state, memory_order_relaxed)); i++) relax();
+    watch(pool, alone, 0);
     if (!running(atomic_load(&pool->state))) return;
     pthread_mutex_lock(&pool->lock);
     atomic_exchange(&pool->waiting, true); /* as in post */
