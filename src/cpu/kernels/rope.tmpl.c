@@ -15,6 +15,22 @@
 
 #include <math.h>
 
+/* ---- fetching --------------------------------------------------------------------------------------------- */
+
+static int64_t row_bytes(const invar_rope_job *job) { return job->features * (int64_t)invar_float_size(job->type); }
+VEC_INLINE void fetch_row(const char *row, int64_t bytes) {
+    for (int64_t b = 0; b < bytes; b += VEC_LINE) vec_prefetch(row + b, true);
+}
+
+/* Where a slice's piece begins the processor cannot foresee: its first rows, while the piece before is turned. What follows
+ * them it fetches by itself, and a short piece is not worth it. */
+static void fetch_head(const invar_rope_job *job, const char *x, const char *y, int64_t count) {
+    enum { PIECE = 4096, HEAD = 512 }; /* bytes */
+    const int64_t bytes = row_bytes(job), rows = bytes < HEAD ? HEAD / bytes : 1;
+    if (count * bytes < PIECE) return;
+    for (int64_t i = 0; i < rows && i < count; i++) fetch_row(x + i * job->x.row, bytes), fetch_row(y + i * job->y.row, bytes);
+}
+
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
 typedef struct angle {
@@ -89,16 +105,17 @@ static void split_runs(float *values, int64_t count) {
  * the first. */
 static void fill_row(const invar_rope_job *job, float *row, const double *base, const double *near) {
     const int64_t pairs = job->dims / 2, half = invar_rope_table_row(job) / 2, sines = invar_rope_padded_pairs(job);
+    const bool inverse = job->inverse, traditional = job->traditional, bf16 = job->type == INVAR_BF16;
     for (int64_t i = 0; i < pairs; i += VW) {
         const double *a = base + i, *b = near + i;
         vf cos = vf_from_vd(cosine_of_sum(a, b, sines), cosine_of_sum(a + VDW, b + VDW, sines));
         vf sin = vf_from_vd(sine_of_sum(a, b, sines), sine_of_sum(a + VDW, b + VDW, sines)), first, second;
-        if (job->inverse) sin = vf_neg(sin);
-        if (job->type == INVAR_BF16) { /* a NaN of any other form might not survive the rounding of vf_join_split */
+        if (inverse) sin = vf_neg(sin);
+        if (bf16) { /* a NaN of any other form might not survive the rounding of vf_join_split */
             sin = vf_select(vf_eq(sin, sin), sin, vf_set1(NAN));
             cos = vf_select(vf_eq(cos, cos), cos, vf_set1(NAN));
         }
-        if (!job->traditional) {
+        if (!traditional) {
             vf_store(row + i, cos);
             vf_store(row + half + i, sin);
             continue;
@@ -121,8 +138,23 @@ static unsigned modulo_near(double integer) {
     return small ? (unsigned)((int64_t)integer & (INVAR_ROPE_NEAR - 1)) : 0;
 }
 
-/* Positions first … first+count-1 of a batch. Their offset's parts add up exactly to high + low, two integers. */
-static void fill_table(const invar_rope_job *job, float *table, rope_turns *turns, int64_t batch, int64_t first, int64_t count) {
+/* A position's angles are added up from those of `sum + rest`, `more` of which come from near. */
+typedef struct rope_place {
+    double sum, rest;
+    unsigned more;
+} rope_place;
+
+/* first + high + low: its angles' base, and how far above a multiple of 8 it is. */
+VEC_INLINE rope_place place_of(double high, double low, int64_t first) {
+    const double position = (double)first, sum = high + position, back = sum - high;
+    const double rest = low + ((high - (sum - back)) + (position - back));
+    return (rope_place){ sum, rest, (modulo_near(sum) + modulo_near(rest)) % INVAR_ROPE_NEAR };
+}
+
+/* Positions first … first+count-1 of a batch. Their offset's parts add up exactly to high + low, two integers. x and y, unless
+ * NULL: the rows that are turned first, which come nearer meanwhile. */
+static void fill_table(const invar_rope_job *job, float *table, rope_turns *turns, int64_t batch, int64_t first, int64_t count,
+                       const char *x, const char *y) {
     double parts[4], high = 0, low = 0;
     invar_rope_offset(job, batch, parts);
     for (int i = 0; i < 4; i++) {
@@ -130,16 +162,18 @@ static void fill_table(const invar_rope_job *job, float *table, rope_turns *turn
         low += (high - (sum - back)) + (parts[i] - back);
         high = sum;
     }
-    const int64_t width = invar_rope_table_row(job), turn = 2 * invar_rope_padded_pairs(job);
+    const int64_t width = invar_rope_table_row(job), turn = 2 * invar_rope_padded_pairs(job), bytes = row_bytes(job);
+    const bool small = low == 0 && high > -0x1p52 && high < 0x1p52; /* then positions are exact in 64 bits, and in double */
+    const int64_t begin = small ? (int64_t)high + first : 0;
     for (int64_t i = 0; i < count; i++) {
-        const double position = (double)(first + i), sum = high + position, back = sum - high;
-        const double rest = low + ((high - (sum - back)) + (position - back));
-        const unsigned more = (modulo_near(sum) + modulo_near(rest)) % INVAR_ROPE_NEAR;
-        double *near = turns->near + more * turn;
-        if (rest == 0 && (!i || !more)) fill_turns(job, turns->base, sum - more, 0);
-        else if (!i || !more) fill_turns(job, turns->base, sum, rest - more);
-        if (!(turns->known >> more & 1)) fill_turns(job, near, more, 0);
-        turns->known |= 1u << more;
+        if (x) fetch_row(x + i * job->x.row, bytes), fetch_row(y + i * job->y.row, bytes);
+        const rope_place p = small ? (rope_place){ (double)(begin + i), 0, (unsigned)(begin + i) % INVAR_ROPE_NEAR }
+                                   : place_of(high, low, first + i);
+        double *near = turns->near + p.more * turn;
+        if ((!i || !p.more) && p.rest == 0) fill_turns(job, turns->base, p.sum - p.more, 0);
+        else if (!i || !p.more) fill_turns(job, turns->base, p.sum, p.rest - p.more);
+        if (!(turns->known >> p.more & 1)) fill_turns(job, near, p.more, 0);
+        turns->known |= 1u << p.more;
         fill_row(job, table + i * width, turns->base, near);
     }
 }
@@ -255,10 +289,6 @@ typedef struct rope_past {
     vec_seam seam;
     bool flows; /* from the registers */
 } rope_past;
-
-VEC_INLINE void fetch_row(const char *row, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += VEC_LINE) vec_prefetch(row + b, true);
-}
 
 /* A row, at `at` bytes of the flow. The vector that the second halves begin with waits for the last one of the first halves. */
 VEC_INLINE void flow_halves(const int type, vec_flow *flow, int64_t at, const char *x, const float *row, int64_t sines,
@@ -376,8 +406,11 @@ void INVAR_KERNEL_NAME(rope)(const invar_rope_job *job, int64_t first_position, 
             const int64_t batch = walk.index[0], from = first * job->x.row;
             char *y = job->y.data + walk.y + first * job->y.row;
             const char *x = job->x.data + walk.x + from;
-            if (!s || (job->offsets.data && batch != filled)) fill_table(job, table, &turns, filled = batch, first, count);
+            if (!s || (job->offsets.data && batch != filled))
+                fill_table(job, table, &turns, filled = batch, first, count, job->stream ? NULL : x, y);
             invar_rope_walk_next(&walk, job);
+            if (!job->stream && s + 1 < slices)
+                fetch_head(job, job->x.data + walk.x + from, job->y.data + walk.y + first * job->y.row, count);
             turn_slice(job, y, x, job->stream && s + 1 < slices ? job->x.data + walk.x + from : NULL, table, count, &past);
         }
     }
