@@ -27,6 +27,8 @@ static inline void relax(void) { __asm__ volatile("yield"); }
 /* Longer than from one call of a model's layer to the next, or from one thread's last task to another's; two wake-ups. */
 enum { WATCH = 100000 /* nanoseconds */, LOOKS = 64 /* between two looks at the clock */ };
 
+enum { COUNTER = 64 / sizeof(int64_t) }; /* a cache line, so that no two shares' counters are in one */
+
 /* The word: number of the job, workers that may still join it, workers in it. */
 #define ONE_RUNNING ((uint64_t)1)
 #define ONE_INVITED ((uint64_t)1 << 16)
@@ -59,7 +61,7 @@ struct invar_pool {
     void *argument;
     int64_t count;
     int shares;
-    _Atomic int64_t next[INVAR_MAX_POOL_THREADS]; /* task of each share */
+    _Atomic int64_t next[INVAR_MAX_POOL_THREADS][COUNTER]; /* [i][0]: task of share i */
 };
 
 static atomic_uint fork_generation;
@@ -122,7 +124,7 @@ static int64_t share_begin(const invar_pool *pool, int share) {
 
 /* A share that is done is only read: its counter's line stays with those who still take from their own. */
 static void run_share(invar_pool *pool, int share) {
-    _Atomic int64_t *next = &pool->next[share];
+    _Atomic int64_t *next = pool->next[share];
     const int64_t end = share_begin(pool, share + 1);
     while (atomic_load_explicit(next, memory_order_relaxed) < end) {
         const int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
@@ -283,7 +285,7 @@ static void post(invar_pool *pool, int workers, int64_t count, int shares, invar
     pool->argument = argument;
     pool->count = count;
     pool->shares = shares;
-    for (int i = 0; i < shares; i++) atomic_store_explicit(&pool->next[i], share_begin(pool, i), memory_order_relaxed);
+    for (int i = 0; i < shares; i++) atomic_store_explicit(pool->next[i], share_begin(pool, i), memory_order_relaxed);
     /* An exchange, since what is loaded next must not be older: an emulator that runs AArch64 on x86-64 does not keep a plain
      * store and a load behind it in order. */
     atomic_exchange(&pool->state, number * ONE_JOB + wanted_workers * ONE_INVITED);

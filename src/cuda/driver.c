@@ -6,11 +6,12 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEVICES = 64, LEAST_MAJOR = 8 };
+enum { MAX_DEVICES = 64, LEAST_MAJOR = 8, KEPT_SCRATCH = 64 << 20 /* bytes */ };
 enum { /* CUdevice_attribute */
     ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
     ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
@@ -51,7 +52,7 @@ static bool find_all(void *library, invar_cuda_driver *d) {
            FIND(cuDevicePrimaryCtxRetain) && FIND_V2(cuCtxPushCurrent) && FIND_V2(cuCtxPopCurrent) &&
            FIND(cuModuleLoadData) && FIND(cuModuleUnload) && FIND(cuModuleGetFunction) && FIND(cuFuncGetAttribute) &&
            FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) && FIND(cuThreadExchangeStreamCaptureMode) &&
-           FIND(cuMemAllocAsync) && FIND(cuMemFreeAsync);
+           FIND(cuMemPoolCreate) && FIND(cuMemPoolSetAttribute) && FIND(cuMemAllocFromPoolAsync) && FIND(cuMemFreeAsync);
 #undef FIND
 #undef FIND_V2
 }
@@ -117,6 +118,20 @@ invar_status invar_cuda_check(const invar_cuda_driver *driver, CUresult result, 
 
 static _Atomic(invar_cuda_device *) devices[MAX_DEVICES];
 
+enum { ALLOCATION_PINNED = 1, LOCATION_DEVICE = 1, POOL_RELEASE_THRESHOLD = 4 };
+
+/* Scratch memory has a pool of its own, which keeps what is given back: the device's hands all of it to the system whenever a stream
+ * is waited for, and the next call's then takes longer than the call. Where there are no pools, taking from it fails. */
+static void make_scratch(invar_cuda_device *made) {
+    const CUmemPoolProps properties = { .allocType = ALLOCATION_PINNED, .location = { LOCATION_DEVICE, made->id } };
+    uint64_t kept = KEPT_SCRATCH;
+    int mode = INVAR_CUDA_CAPTURE_RELAXED;
+    made->driver->cuThreadExchangeStreamCaptureMode(&mode);
+    if (made->driver->cuMemPoolCreate(&made->scratch, &properties)) made->scratch = NULL;
+    else made->driver->cuMemPoolSetAttribute(made->scratch, POOL_RELEASE_THRESHOLD, &kept);
+    made->driver->cuThreadExchangeStreamCaptureMode(&mode);
+}
+
 static invar_status prepare(invar_cuda_device *made, const char *operation) {
     const invar_cuda_driver *driver = made->driver;
     CUdevice device = 0;
@@ -134,8 +149,10 @@ static invar_status prepare(invar_cuda_device *made, const char *operation) {
     if (made->major < LEAST_MAJOR)
         return invar_fail(INVAR_ERROR_DEVICE, "%s: expected a GPU of compute capability %d.0 or newer, got %s, which has %d.%d",
                           operation, LEAST_MAJOR, made->name, made->major, made->minor);
-    return invar_cuda_check(driver, driver->cuDevicePrimaryCtxRetain(&made->context, device), "cuDevicePrimaryCtxRetain",
-                            operation);
+    INVAR_TRY(invar_cuda_check(driver, driver->cuDevicePrimaryCtxRetain(&made->context, device), "cuDevicePrimaryCtxRetain",
+                               operation));
+    make_scratch(made);
+    return INVAR_OK;
 }
 
 invar_status invar_cuda_device_get(const invar_cuda_device **device, int id, const char *operation) {

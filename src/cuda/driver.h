@@ -13,6 +13,17 @@ typedef struct CUctx_st *CUcontext;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 typedef struct CUstream_st *CUstream;
+typedef struct CUmemPoolHandle_st *CUmemoryPool;
+
+enum { INVAR_CUDA_CAPTURE_RELAXED = 2 }; /* a mode in which what is no work of a stream may be done while this thread captures one */
+
+typedef struct CUmemPoolProps {
+    int allocType, handleTypes;
+    struct {
+        int type, id;
+    } location;
+    char others[72]; /* zeros; as many as the newest cuda.h has */
+} CUmemPoolProps;
 
 typedef struct invar_cuda_driver {
     CUresult (*cuInit)(unsigned flags);
@@ -35,7 +46,9 @@ typedef struct invar_cuda_driver {
                                unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments,
                                void **extra);
     CUresult (*cuThreadExchangeStreamCaptureMode)(int *mode);
-    CUresult (*cuMemAllocAsync)(CUdeviceptr *memory, size_t bytes, CUstream stream);
+    CUresult (*cuMemPoolCreate)(CUmemoryPool *pool, const CUmemPoolProps *properties);
+    CUresult (*cuMemPoolSetAttribute)(CUmemoryPool pool, int attribute, void *value);
+    CUresult (*cuMemAllocFromPoolAsync)(CUdeviceptr *memory, size_t bytes, CUmemoryPool pool, CUstream stream);
     CUresult (*cuMemFreeAsync)(CUdeviceptr memory, CUstream stream);
     int version; /* as in 13000 for CUDA 13.0 */
 } invar_cuda_driver;
@@ -45,6 +58,7 @@ typedef struct invar_cuda_device {
     const invar_cuda_driver *driver;
     int id;
     CUcontext context;
+    CUmemoryPool scratch;
     char name[128];
     int major, minor;      /* compute capability */
     int multiprocessors;

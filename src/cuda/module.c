@@ -99,8 +99,6 @@ static const loaded *find_loaded(const invar_cuda_device *device, const invar_cu
 
 enum { ATTRIBUTE_SHARED_SIZE_BYTES = 1, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
 
-enum { CAPTURE_MODE_RELAXED = 2 };
-
 /* The function of an image. A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
 static CUresult load_function(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
     const invar_cuda_driver *driver = device->driver;
@@ -118,7 +116,7 @@ static CUresult load_function(const invar_cuda_device *device, const char *image
 
 /* The same where this thread captures a graph, too: loading is no work on its stream. */
 CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
-    int mode = CAPTURE_MODE_RELAXED;
+    int mode = INVAR_CUDA_CAPTURE_RELAXED;
     CUresult error = device->driver->cuThreadExchangeStreamCaptureMode(&mode);
     if (error) return error;
     error = load_function(device, image, entry, function);
@@ -194,10 +192,10 @@ invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **mem
     *memory = NULL;
     if (!bytes) return INVAR_OK;
     INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
-    CUresult error = device->driver->cuMemAllocAsync(&address, bytes, stream);
+    CUresult error = device->driver->cuMemAllocFromPoolAsync(&address, bytes, device->scratch, stream);
     device->driver->cuCtxPopCurrent(&popped);
     *memory = (void *)(uintptr_t)address;
-    return invar_cuda_check(device->driver, error, "cuMemAllocAsync", operation);
+    return invar_cuda_check(device->driver, error, "cuMemAllocFromPoolAsync", operation);
 }
 
 void invar_cuda_scratch_give(const invar_cuda_device *device, void *memory, void *stream) {

@@ -199,8 +199,8 @@ static bool scratch(void) {
     fake_cuda.memory_stream = NULL;
     invar_cuda_scratch_give(gpu, memory, STREAM);
     good = CHECK(!fake_cuda.allocations && fake_cuda.memory_stream == STREAM, "%d", fake_cuda.allocations) && good;
-    fake_cuda_fail("cuMemAllocAsync", 0, FAKE_OUT_OF_MEMORY);
-    return CHECK_FAILS(invar_cuda_scratch_take(gpu, &memory, 1000, STREAM, "test"), INVAR_ERROR_MEMORY, "cuMemAllocAsync") && good;
+    fake_cuda_fail("cuMemAllocFromPoolAsync", 0, FAKE_OUT_OF_MEMORY);
+    return CHECK_FAILS(invar_cuda_scratch_take(gpu, &memory, 1000, STREAM, "test"), INVAR_ERROR_MEMORY, "cuMemAllocFromPoolAsync") && good;
 }
 
 static void errors_are_told(void) {

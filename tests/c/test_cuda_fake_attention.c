@@ -121,7 +121,7 @@ static bool little_shared_memory(void) {
 
 /* Whatever call to the driver fails, scratch and context are given back, and the next call runs. */
 static bool each_failure(void) {
-    static const char *const functions[] = { "cuMemAllocAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
+    static const char *const functions[] = { "cuMemAllocFromPoolAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
     bool good = true;
     call c;
     begin(&c, check_f32, 2, &cases[0]);

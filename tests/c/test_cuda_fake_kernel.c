@@ -328,7 +328,7 @@ static bool too_much_shared_memory(void) {
 
 /* Whatever fails, what was taken is given back (fake_case.h looks). */
 static bool failures(void) {
-    static const char *const functions[] = { "cuModuleLoadData", "cuMemAllocAsync", "cuLaunchKernel", "cuLaunchKernel" };
+    static const char *const functions[] = { "cuModuleLoadData", "cuMemAllocFromPoolAsync", "cuLaunchKernel", "cuLaunchKernel" };
     static const int calls[] = { 0, 0, 0, 1 };
     arrays x;
     begin(&x, 4, 6);

@@ -169,7 +169,7 @@ static bool plans_and_workspaces(void) {
 
 /* Whatever call to the driver fails, scratch and context are given back, and the next call runs. */
 static bool each_failure(void) {
-    static const char *const functions[] = { "cuMemAllocAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
+    static const char *const functions[] = { "cuMemAllocFromPoolAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
     bool good = true;
     call c;
     begin(&c, LAYER_VJP, check_f32, 50, 300, 1);

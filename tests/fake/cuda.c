@@ -3,6 +3,7 @@
 #include "cuda.h"
 
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,11 @@ struct CUfunc_st {
     int most_shared;
     struct CUfunc_st *next; /* so that a search for leaks finds them: a function lives as long as its process */
 };
+struct CUmemPoolHandle_st {
+    int made;
+};
 static struct CUctx_st primary;
+static struct CUmemPoolHandle_st the_pool;
 static struct CUfunc_st *all_functions;
 enum { CAPTURE_RELAXED = 2 };
 static _Thread_local int pushed, capture_mode;
@@ -167,8 +172,16 @@ DRIVER(cuLaunchKernel, (CUfunction function, unsigned grid_x, unsigned grid_y, u
 
 /* ---- memory, and words ------------------------------------------------------------------------------ */
 
-DRIVER(cuMemAllocAsync, (CUdeviceptr *memory, size_t bytes, CUstream stream), {
-    void *made = pushed && bytes ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
+DRIVER(cuMemPoolCreate, (CUmemoryPool *pool, const CUmemPoolProps *properties), {
+    if (capture_mode != CAPTURE_RELAXED) result = CAPTURE_UNSUPPORTED;
+    else if (properties->allocType != 1 || properties->location.type != 1) result = INVALID_VALUE;
+    else *pool = &the_pool;
+})
+DRIVER(cuMemPoolSetAttribute, (CUmemoryPool pool, int attribute, void *value), {
+    if (pool != &the_pool || attribute != 4 || !*(const uint64_t *)value) result = INVALID_VALUE; /* bytes that it keeps */
+})
+DRIVER(cuMemAllocFromPoolAsync, (CUdeviceptr *memory, size_t bytes, CUmemoryPool pool, CUstream stream), {
+    void *made = pushed && pool == &the_pool && bytes ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
     if (!made) result = pushed ? bytes ? FAKE_OUT_OF_MEMORY : INVALID_VALUE : INVALID_CONTEXT;
     else fake_cuda.allocations++, fake_cuda.allocated++;
     if (bytes > fake_cuda.largest) fake_cuda.largest = bytes;
