@@ -76,12 +76,23 @@ static UNUSED void attention_free(attention_data *d) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) check_array_free(all[i]);
 }
 
-static UNUSED bool attention_run(attention_data *d, invar_context *context) {
+static UNUSED invar_status attention_call(attention_data *d, invar_context *context, const invar_attention_options *options) {
     const attention_case *c = &d->shape;
-    return CHECK_OK(invar_scaled_dot_product_attention(
+    return invar_scaled_dot_product_attention(
         context, &d->out.tensor, &d->lse.tensor, &d->q.tensor, &d->k.tensor, &d->v.tensor,
         c->mask_type.bits ? &d->mask.tensor : NULL, c->sinks ? &d->sinks.tensor : NULL,
-        c->lengths ? &d->lengths.tensor : NULL, &c->options));
+        c->lengths ? &d->lengths.tensor : NULL, options);
+}
+
+static UNUSED bool attention_run(attention_data *d, invar_context *context) {
+    invar_attention_options options = d->shape.options;
+    invar_plan plan = INVAR_PLAN_INIT;
+    options.execution.plan = &plan;
+    if (!CHECK_OK(attention_call(d, context, &options))) return false;
+    void *memory = check_poison(&options.execution, &plan);
+    const bool good = CHECK_OK(attention_call(d, context, &options));
+    free(memory);
+    return good;
 }
 
 /* Element (b, h, i, j) of a rank-4 tensor, axes of size 1 broadcast. */

@@ -45,7 +45,7 @@ static UNUSED void vjp_free(vjp_data *x) {
     for (int g = 0; g < VJP_GRADIENTS; g++) check_array_free(&x->gradient[g]);
 }
 
-static UNUSED invar_status vjp_call(vjp_data *x, invar_context *context) {
+static UNUSED invar_status vjp_call_with(vjp_data *x, invar_context *context, const invar_attention_options *options) {
     attention_data *d = &x->forward;
     const attention_case *c = &d->shape;
     const invar_tensor *g[VJP_GRADIENTS];
@@ -54,11 +54,22 @@ static UNUSED invar_status vjp_call(vjp_data *x, invar_context *context) {
         context, g[VJP_DQ], g[VJP_DK], g[VJP_DV], g[VJP_DSINKS], g[VJP_DMASK], &x->dout.tensor, &d->q.tensor, &d->k.tensor,
         &d->v.tensor, &d->out.tensor, &d->lse.tensor, c->mask_type.bits ? &d->mask.tensor : NULL,
         c->sinks ? &d->sinks.tensor : NULL, c->lengths ? &d->lengths.tensor : NULL, x->with_dlse ? &x->dlse.tensor : NULL,
-        &c->options);
+        options);
+}
+
+static UNUSED invar_status vjp_call(vjp_data *x, invar_context *context) {
+    return vjp_call_with(x, context, &x->forward.shape.options);
 }
 
 static UNUSED bool vjp_run(vjp_data *x, invar_context *context) {
-    return attention_run(&x->forward, context) && CHECK_OK(vjp_call(x, context));
+    invar_attention_options options = x->forward.shape.options;
+    invar_plan plan = INVAR_PLAN_INIT;
+    options.execution.plan = &plan;
+    if (!attention_run(&x->forward, context) || !CHECK_OK(vjp_call_with(x, context, &options))) return false;
+    void *memory = check_poison(&options.execution, &plan);
+    const bool good = CHECK_OK(vjp_call_with(x, context, &options));
+    free(memory);
+    return good;
 }
 
 /* ---- the oracle ------------------------------------------------------------------------------------ */

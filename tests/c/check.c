@@ -44,6 +44,17 @@ bool check_ok(invar_status status, const char *file, int line, const char *call)
     return check_report(status == INVAR_OK, file, line, call, "%s: %s", invar_status_name(status), invar_last_error());
 }
 
+void *check_poison(invar_execution *execution, const invar_plan *plan) {
+    const size_t bytes = (plan->workspace + 63) / 64 * 64;
+    void *memory = bytes ? aligned_alloc(64, bytes) : NULL;
+    if (bytes && !memory) abort();
+    if (memory) memset(memory, 0xff, bytes);
+    execution->plan = NULL;
+    execution->workspace = memory;
+    execution->workspace_size = bytes;
+    return memory;
+}
+
 int check_main(int argc, char **argv, const check_test *tests, int count) {
     int passed = 0, failed = 0, skips = 0;
     for (int i = 0; i < count; i++) {

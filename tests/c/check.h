@@ -63,6 +63,9 @@ void check_array_init(check_array *array, invar_dtype dtype, int ndim, const int
 void check_array_init_strided(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape, const int64_t *steps);
 void check_array_free(check_array *array); /* fails the test where a fence was written */
 
+/* Gives the call that filled this plan memory of its size, full of NaNs, which no result may show. To be freed. */
+void *check_poison(invar_execution *execution, const invar_plan *plan);
+
 int64_t check_count(const invar_tensor *tensor);
 /* Element i in row-major order, as double; integers, bools and floats. */
 double check_get(const invar_tensor *tensor, int64_t i);

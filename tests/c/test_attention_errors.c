@@ -219,12 +219,12 @@ static void a_planned_workspace_suffices(void) {
         attention_data d;
         attention_init(&d, &c);
         invar_context *context = check_context(check_cpu(2) ? check_cpu(2) : check_cpu(1), 3);
-        attention_run(&d, context);
+        CHECK_OK(attention_call(&d, context, &d.shape.options));
         const uint64_t expected = check_hash(&d.out.tensor);
         memset(d.out.tensor.data, 0x5a, d.out.bytes);
         invar_plan plan = INVAR_PLAN_INIT;
         d.shape.options.execution.plan = &plan;
-        attention_run(&d, context);
+        CHECK_OK(attention_call(&d, context, &d.shape.options));
         unsigned char first = *(unsigned char *)d.out.tensor.data;
         CHECK(first == 0x5a, "a plan wrote");
         CHECK(plan.workspace > 0 && plan.key_block > 0 && plan.flops > 0 && plan.bytes > 0 && plan.kernel[0] && plan.reason[0],
@@ -235,7 +235,7 @@ static void a_planned_workspace_suffices(void) {
         memset(memory, 0x77, plan.workspace + 128);
         d.shape.options.execution.workspace = memory + 64;
         d.shape.options.execution.workspace_size = plan.workspace;
-        attention_run(&d, context);
+        CHECK_OK(attention_call(&d, context, &d.shape.options));
         CHECK(check_hash(&d.out.tensor) == expected, "another result with the caller's workspace");
         for (int i = 0; i < 64; i++)
             CHECK(memory[i] == 0x77 && memory[plan.workspace + 64 + (size_t)i] == 0x77, "byte %d outside the workspace", i);

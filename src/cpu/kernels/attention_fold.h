@@ -37,7 +37,7 @@ static void fold_open(fold_state *f, const invar_attention_call *call, const inv
     }
     f->only = !work->parts && work->block_last - work->block_first == 1;
     /* whole vectors of rows, where a vector holds rows */
-    const int64_t kept = rows <= INVAR_ATTENTION_FEW ? rows : invar_attention_lines(rows);
+    const int64_t kept = work->heads == 1 && rows <= INVAR_ATTENTION_FEW ? rows : invar_attention_lines(rows);
     if (!work->parts && !f->only) memset(out, 0, sizeof *out * (size_t)(kept * width));
 }
 
