@@ -63,7 +63,8 @@ static void write_half(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
 static int most_strips(const half_words *w, int major) {
     if (!w->copies || w->mask >= 0 || w->softcap || is_wide(w)) return 1;
     const int sums = w->by_keys ? w->key_dim + w->value_dim : w->key_dim;
-    return sums <= (major == 9 || (major == 8 && !w->by_keys) ? 128 : 64) ? 2 : 1;
+    const bool many = w->by_keys ? major == 9 && w->type == INVAR_BF16 : major <= 9; /* float16's powers of two take some */
+    return sums <= (many ? 128 : 64) ? 2 : 1;
 }
 
 static unsigned half_shared(const half_words *w) {
@@ -89,9 +90,9 @@ bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char def
     enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1 };
     static const half_words words[] = {
         { BF16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0 },           { F16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0 },
-        { F16, 128, 128, 1, 1, 1, 4, 1, 0, INVAR_CUDA_BF16, 1 }, { F16, 64, 64, 1, 1, 1, 4, 2, 1, NONE, 0 },
+        { F16, 128, 128, 1, 1, 1, 4, 1, 0, INVAR_CUDA_BF16, 1 }, { BF16, 64, 64, 1, 1, 1, 4, 2, 1, NONE, 0 },
         { F16, 256, 256, 0, 1, 0, 4, 1, 0, INVAR_CUDA_BOOL, 1 }, { BF16, 128, 128, 1, 1, 1, 4, 1, 1, NONE, 0 },
-        { BF16, 256, 256, 1, 0, 1, 2, 1, 1, NONE, 0 },
+        { BF16, 256, 256, 1, 0, 1, 2, 1, 1, NONE, 0 },           { F16, 32, 32, 1, 1, 1, 4, 2, 1, NONE, 0 },
     };
     half_words chosen;
     (void)minor;
