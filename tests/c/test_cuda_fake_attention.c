@@ -106,7 +106,7 @@ static bool slabs(invar_dtype dtype) {
     return good;
 }
 
-static bool wide_heads(void) { return slabs(check_f32) & slabs(check_bf16); }
+static bool wide_heads(void) { return slabs(check_f32) && slabs(check_bf16); }
 
 /* Blocks of GPUs with less shared memory take fewer rows. */
 static bool little_shared_memory(void) {
