@@ -34,6 +34,24 @@ static inline bool in_child(bool (*test)(void)) {
 }
 #define IN_CHILD(test) CHECK(in_child(test), "see above")
 
+/* Whatever function of the driver fails in whichever of its first `calls` calls: scratch and context are given back, and the next call
+ * of run(call), the test's own, is good. */
+static inline bool fails_cleanly(invar_status (*run)(void *call), void *call, int calls) {
+    static const char *const functions[] = { "cuMemAllocFromPoolAsync", "cuLaunchKernel", "cuCtxPushCurrent_v2" };
+    bool good = true;
+    for (int f = 0; f < 3 && good; f++)
+        for (int i = 0; i < calls; i++) {
+            fake_cuda_fail(functions[f], i, FAKE_OUT_OF_MEMORY);
+            const invar_status status = run(call);
+            const bool reached = !fake_cuda.failing[0];
+            fake_cuda.failing[0] = 0;
+            good = CHECK(status == (reached ? INVAR_ERROR_MEMORY : INVAR_OK), "%s, call %d: %s", functions[f], i,
+                         invar_status_name(status)) &&
+                   CHECK(!fake_cuda.allocations && !fake_cuda.contexts, "%s, call %d", functions[f], i) && good;
+        }
+    return CHECK_OK(run(call)) && good;
+}
+
 static char folder[INVAR_PATH_BYTES];
 
 static inline void with_empty_cache(void (*test)(void)) {
