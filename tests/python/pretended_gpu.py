@@ -381,8 +381,9 @@ def check_precompiled():
 
 def check_explain():
     q, k, v = inputs(Tensor)
-    plan = fast.explain(attention, q, k, v)
-    assert plan["kernel"].endswith(".cuda") and plan["bound"] is plan["bound_seconds"] is None and plan["reason"]
+    for call in ((attention, q, k, v), ("rms_norm", q), ("rope", q, q.values.shape[-1])):
+        plan = fast.explain(*call)
+        assert ".cuda" in plan["kernel"] and plan["bound"] is plan["bound_seconds"] is None and plan["reason"]
     assert not driver().launches
 
 

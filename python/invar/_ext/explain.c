@@ -61,7 +61,7 @@ static bool measured_rates(struct rates *rates) {
 /* Attention mostly reads; the others write as much as they read. */
 static const char *find_bound(const invar_plan *plan, const struct rates *rates, double *seconds) {
     const invar_roofs *roofs = &rates->roofs;
-    const bool reads = strstr(plan->kernel, "attention") || strstr(plan->kernel, "sdpa");
+    const bool reads = strstr(plan->kernel, "attention") != NULL;
     const double rate = !strcmp(plan->arithmetic, "bfloat16") ? roofs->bfloat16 :
                         !strcmp(plan->arithmetic, "float64")  ? roofs->float64 :
                                                                 roofs->float32;
@@ -71,17 +71,11 @@ static const char *find_bound(const invar_plan *plan, const struct rates *rates,
     return memory > arithmetic ? "memory" : plan->arithmetic;
 }
 
-/* The rates are the CPU's. */
-static bool on_gpu(const invar_plan *plan) {
-    const char *end = strrchr(plan->kernel, '.');
-    return end && !strcmp(end, ".cuda");
-}
-
 static PyObject *plan_dict(const operation *op, const invar_plan *plan) {
     struct rates rates;
     double seconds = 0;
     const char *bound = NULL;
-    if (!on_gpu(plan)) {
+    if (!strstr(plan->kernel, ".cuda")) { /* the rates are the CPU's */
         if (!measured_rates(&rates)) return NULL;
         bound = find_bound(plan, &rates, &seconds);
     }
