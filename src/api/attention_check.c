@@ -47,26 +47,11 @@ static invar_status check_shapes(const invar_attention_views *views, const char 
     return INVAR_OK;
 }
 
-/* Counts that later products are formed from. An empty tensor's other sizes may be anything, so they are checked here. */
-static invar_status check_counts(const invar_attention_call *call, const char *operation) {
-    int64_t rows = call->query_heads, keys;
-    bool overflow = __builtin_mul_overflow(rows, call->query_len, &rows) || __builtin_mul_overflow(rows, call->batch, &rows);
-    overflow |= __builtin_add_overflow(call->query_len, call->key_len, &keys) ||
-                __builtin_mul_overflow(call->batch, call->kv_heads, &keys) || call->key_dim > INT64_MAX / 1024 ||
-                call->value_dim > INT64_MAX / 1024;
-    if (!overflow) return INVAR_OK;
-    return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected counts of rows and features within 63 bits, got more", operation);
-}
-
 static invar_status fill_sizes(invar_attention_call *call, const invar_attention_views *views, const char *operation) {
     const invar_view *q = &views->q, *k = &views->k, *v = &views->v;
     call->batch_ndim = q->ndim > 3 ? q->ndim - 3 : 0;
     call->batch = 1;
-    for (int d = 0; d < call->batch_ndim; d++) {
-        call->batch_shape[d] = q->shape[d];
-        if (__builtin_mul_overflow(call->batch, q->shape[d], &call->batch))
-            return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected a batch within 63 bits, got more", operation);
-    }
+    for (int d = 0; d < call->batch_ndim; d++) call->batch *= call->batch_shape[d] = q->shape[d];
     call->query_heads = dim_from_end(q, 3);
     call->kv_heads = dim_from_end(k, 3);
     call->group = call->kv_heads ? call->query_heads / call->kv_heads : 0;
@@ -75,11 +60,13 @@ static invar_status fill_sizes(invar_attention_call *call, const invar_attention
     call->key_dim = dim_from_end(q, 1);
     call->value_dim = dim_from_end(v, 1);
     call->type = invar_promote(invar_promote(q->type, k->type), v->type);
+    if (call->key_dim > INT64_MAX / 1024 || call->value_dim > INT64_MAX / 1024) /* of tensors without rows, where a tile has some */
+        return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected counts of rows and features within 63 bits, got more", operation);
     call->key_block = invar_attention_key_block(call->type, call->key_dim, call->value_dim);
     call->q = invar_attention_operand_of(q);
     call->k = invar_attention_operand_of(k);
     call->v = invar_attention_operand_of(v);
-    return check_counts(call, operation);
+    return INVAR_OK;
 }
 
 static int64_t clamp_window(const invar_attention_call *call, int64_t window) {

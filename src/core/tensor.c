@@ -39,24 +39,23 @@ static invar_status check_dtype(invar_dtype dtype, const char *operation, const 
                       operation, argument, dtype.bits, dtype.lanes);
 }
 
-/* Fills shape, strides and count. Nothing may overflow, since every later product is a part of one formed here. */
+/* Fills shape, strides and count. Nothing may overflow, since every later product is a part of one formed here: those of an empty
+ * tensor's other sizes too. */
 static bool fill_layout(invar_view *view, const invar_tensor *tensor) {
     int64_t item = tensor->dtype.bits / 8, contiguous = 1, reach = 0;
-    bool overflow = false;
-    view->count = 1;
-    for (int d = 0; d < tensor->ndim; d++)
-        if (!tensor->shape[d]) view->count = 0;
+    bool overflow = false, empty = false;
+    for (int d = 0; d < tensor->ndim; d++) empty |= !tensor->shape[d];
     for (int d = tensor->ndim - 1; d >= 0; d--) {
         int64_t n = tensor->shape[d], stride = n == 1 ? 0 : tensor->strides ? tensor->strides[d] : contiguous, span;
         view->shape[d] = n;
-        view->stride[d] = view->count ? stride : 0;
-        if (!view->count) continue;
-        overflow |= __builtin_mul_overflow(contiguous, n, &contiguous);
+        view->stride[d] = empty ? 0 : stride;
+        overflow |= __builtin_mul_overflow(contiguous, n ? n : 1, &contiguous);
+        if (empty) continue;
         overflow |= stride == INT64_MIN || __builtin_mul_overflow(n - 1, stride < 0 ? -stride : stride, &span) ||
                     __builtin_add_overflow(reach, span, &reach);
     }
     overflow |= __builtin_mul_overflow(reach, item, &reach) || __builtin_mul_overflow(contiguous, item, &reach);
-    if (view->count) view->count = contiguous;
+    view->count = empty ? 0 : contiguous;
     return !overflow;
 }
 
