@@ -263,8 +263,8 @@ static invar_status run(invar_context *context, const invar_attention_call *call
         s.parts = (float *)(void *)run.shared;
         s.state = s.parts + s.part_floats * s.pieces_at_once * s.blocks_at_once;
         run_waves(&s, &run);
-    } else if (s.tasks) {
-        invar_run_tasks(&run, s.alone ? 1 : s.tasks, s.alone ? run_alone : run_piece, &s);
+    } else {
+        invar_run_tasks(&run, s.tasks, s.alone ? run_alone : run_piece, &s);
     }
     invar_run_end(&run);
     return INVAR_OK;
@@ -297,9 +297,10 @@ invar_status invar_scaled_dot_product_attention(
     INVAR_TRY(invar_attention_check_rows(&views, &call.out, &out_view, out, call.value_dim, operation, "out"));
     INVAR_TRY(invar_view_expect_type(&out_view, call.type, operation, "out"));
     if (lse) INVAR_TRY(invar_attention_check_lse(&call, &views, &call.lse, &lse_view, lse, operation, "lse"));
-    const invar_view *others[] = { &lse_view };
-    INVAR_TRY(invar_attention_check_output(&views, &out_view, others, 1, operation, "out"));
-    if (lse) INVAR_TRY(invar_attention_check_output(&views, &lse_view, NULL, 0, operation, "lse"));
+    const invar_view *const all[] = { &views.q,     &views.k,          &views.v,  &views.mask,
+                                      &views.sinks, &views.kv_lengths, &lse_view, &out_view };
+    INVAR_TRY(invar_check_output(&out_view, all, 8, NULL, NULL, operation, "out"));
+    if (lse) INVAR_TRY(invar_check_output(&lse_view, all, 8, NULL, NULL, operation, "lse"));
     if (!out_view.count && !lse_view.count) call.query_len = 0; /* nothing to compute */
     if (views.device.type == INVAR_DEVICE_CUDA) return run_on_gpu(context, &call, views.device, &known.execution);
     return run(context, &call, &known.execution);

@@ -152,7 +152,6 @@ static invar_status check_mask(invar_attention_call *call, invar_attention_views
     if (invar_float_type_of(mask->dtype, &type) && invar_promote(type, call->type) != call->type)
         return invar_fail(INVAR_ERROR_DTYPE, "%s: mask: expected a type that promotes to %s, got %s", operation,
                           invar_dtype_name(invar_dtype_of(call->type)), invar_dtype_name(mask->dtype));
-    mask->type = type;
     INVAR_TRY(broadcast_mask(mask, call, &views->q, operation));
     call->mask = invar_attention_operand_of(mask);
     return INVAR_OK;
@@ -238,16 +237,6 @@ invar_status invar_attention_check_lse(const invar_attention_call *call, const i
     column.stride[column.ndim++] = 0;
     *operand = invar_attention_operand_of(&column);
     return INVAR_OK;
-}
-
-invar_status invar_attention_check_output(const invar_attention_views *views, const invar_view *output,
-                                          const invar_view *const *others, int other_count, const char *operation,
-                                          const char *argument) {
-    const invar_view *inputs[16] = { &views->q, &views->k, &views->v, &views->mask, &views->sinks, &views->kv_lengths };
-    for (int i = 0; i < other_count; i++) inputs[6 + i] = others[i];
-    for (int i = 0; i < 6 + other_count; i++)
-        if (!inputs[i]->data) inputs[i] = NULL;
-    return invar_check_output(output, inputs, 6 + other_count, NULL, NULL, operation, argument);
 }
 
 /* Query-key pairs of one head. */

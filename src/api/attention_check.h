@@ -40,10 +40,4 @@ double invar_attention_bytes(const invar_attention_call *call);
 /* invar_plan's arithmetic. */
 const char *invar_attention_arithmetic(const invar_attention_call *call);
 
-/* Refuses an output that overlaps itself, one of the call's inputs, or one of `others` (at most 10; absent ones have data
- * NULL). */
-invar_status invar_attention_check_output(const invar_attention_views *views, const invar_view *output,
-                                          const invar_view *const *others, int other_count, const char *operation,
-                                          const char *argument);
-
 #endif

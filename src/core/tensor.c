@@ -84,11 +84,6 @@ invar_status invar_view_init_on(invar_device *device, invar_view *view, const in
     return INVAR_OK;
 }
 
-invar_status invar_view_init(invar_view *view, const invar_tensor *tensor, const char *operation, const char *argument) {
-    invar_device cpu = { INVAR_DEVICE_CPU, 0 };
-    return invar_view_init_on(&cpu, view, tensor, operation, argument);
-}
-
 invar_status invar_view_init_float_on(invar_device *device, invar_view *view, const invar_tensor *tensor,
                                       const char *operation, const char *argument) {
     INVAR_TRY(invar_view_init_on(device, view, tensor, operation, argument));
@@ -96,12 +91,6 @@ invar_status invar_view_init_float_on(invar_device *device, invar_view *view, co
     if (invar_float_type_of(tensor->dtype, &type)) return INVAR_OK;
     return invar_fail(INVAR_ERROR_DTYPE, "%s: %s: expected float32, float16, bfloat16 or float64, got %s", operation, argument,
                       invar_dtype_name(tensor->dtype));
-}
-
-invar_status invar_view_init_float(invar_view *view, const invar_tensor *tensor, const char *operation,
-                                   const char *argument) {
-    invar_device cpu = { INVAR_DEVICE_CPU, 0 };
-    return invar_view_init_float_on(&cpu, view, tensor, operation, argument);
 }
 
 char *invar_shape_text(char *text, int ndim, const int64_t *shape) {
@@ -128,8 +117,9 @@ invar_status invar_view_expect_type(const invar_view *view, invar_float_type typ
 }
 
 bool invar_view_identical(const invar_view *a, const invar_view *b) {
-    return a->data == b->data && invar_dtype_equal(a->dtype, b->dtype) && invar_view_same_shape(a, b) &&
-           !memcmp(a->stride, b->stride, sizeof a->stride[0] * (size_t)a->ndim);
+    const size_t bytes = sizeof a->shape[0] * (size_t)a->ndim;
+    return a->data == b->data && invar_dtype_equal(a->dtype, b->dtype) && a->ndim == b->ndim &&
+           !memcmp(a->shape, b->shape, bytes) && !memcmp(a->stride, b->stride, bytes);
 }
 
 /* The bytes from *low up to *high, which no element passes. */
@@ -175,7 +165,7 @@ invar_status invar_check_output(const invar_view *output, const invar_view *cons
         return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected every element in a place of its own, got strides that overlap",
                           operation, argument);
     for (int i = 0; i < input_count; i++) {
-        if (!inputs[i] || !invar_view_overlaps(output, inputs[i])) continue;
+        if (!inputs[i] || inputs[i] == output || !invar_view_overlaps(output, inputs[i])) continue;
         if (inputs[i] == may_alias && invar_view_identical(output, inputs[i])) continue;
         if (!may_alias)
             return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected memory apart from the other arguments, got an overlap",

@@ -20,24 +20,14 @@ typedef struct invar_view {
     int64_t count;                  /* elements */
 } invar_view;
 
-/* Checks pointer, rank, sizes (no negative one, no product or extent that overflows 64 bits), alignment and device
- * (CPU), and fills view. operation and argument name the culprit in the sentence. */
-invar_status invar_view_init(invar_view *view, const invar_tensor *tensor, const char *operation, const char *argument);
-
-/* The same for a tensor that must be one of the floating types. */
-invar_status invar_view_init_float(invar_view *view, const invar_tensor *tensor, const char *operation,
-                                   const char *argument);
-
-/* The same for operations that CUDA devices have too. *device: where the call's other tensors are; {0}: it is the first, the
- * CPU or a CUDA device, and decides. */
+/* Checks pointer, rank, sizes (no negative one, no product or extent that overflows 64 bits), alignment and device, and fills
+ * view. *device: where the call's other tensors are; {0}: it is the first, the CPU or a CUDA device, and decides. operation and
+ * argument name the culprit in the sentence. */
 invar_status invar_view_init_on(invar_device *device, invar_view *view, const invar_tensor *tensor, const char *operation,
                                 const char *argument);
+/* The same for a tensor that must be one of the floating types. */
 invar_status invar_view_init_float_on(invar_device *device, invar_view *view, const invar_tensor *tensor,
                                       const char *operation, const char *argument);
-
-static inline bool invar_view_same_shape(const invar_view *a, const invar_view *b) {
-    return a->ndim == b->ndim && !memcmp(a->shape, b->shape, sizeof a->shape[0] * (size_t)a->ndim);
-}
 
 /* Same shape, or a sentence. */
 invar_status invar_view_expect_shape(const invar_view *view, int ndim, const int64_t *shape, const char *operation,
@@ -57,8 +47,9 @@ bool invar_view_overlaps(const invar_view *a, const invar_view *b);
 /* True when two indices of the view address one element (a zero stride, say): no output may. */
 bool invar_view_self_overlaps(const invar_view *view);
 
-/* Refuses an output that overlaps itself or any of the inputs; NULL inputs are skipped. The input may_alias (NULL: none) is
- * allowed when identical; alias tells the caller whose memory may be given, as in "x's". */
+/* Refuses an output that overlaps itself or any of the inputs; NULL, the output itself and views without elements among them are
+ * skipped. The input may_alias (NULL: none) is allowed when identical; alias tells the caller whose memory may be given, as in
+ * "x's". */
 invar_status invar_check_output(const invar_view *output, const invar_view *const *inputs, int input_count,
                                 const invar_view *may_alias, const char *alias, const char *operation, const char *argument);
 

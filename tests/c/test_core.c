@@ -174,7 +174,8 @@ static void float_environment_is_set_and_restored(void) {
 
 static invar_status view_status(const invar_tensor *tensor) {
     invar_view view;
-    return invar_view_init_float(&view, tensor, "op", "x");
+    invar_device cpu = { INVAR_DEVICE_CPU, 0 };
+    return invar_view_init_float_on(&cpu, &view, tensor, "op", "x");
 }
 
 static void bad_tensors_are_refused(void) {
@@ -219,22 +220,23 @@ static void overlaps(void) {
             transposed[] = { 1, 4 }, backwards[] = { -4, 1 };
     invar_tensor t = { memory + 16, { INVAR_DEVICE_CPU, 0 }, 2, check_f32, shape, NULL, 0 };
     invar_view a, b;
+    invar_device cpu = { INVAR_DEVICE_CPU, 0 };
     const struct {
         int64_t *strides;
         bool self;
     } layouts[] = { { NULL, false }, { overlapping, true }, { broadcast, true }, { transposed, false }, { backwards, false } };
     for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
         t.strides = layouts[i].strides;
-        CHECK_OK(invar_view_init(&a, &t, "op", "a"));
+        CHECK_OK(invar_view_init_on(&cpu, &a, &t, "op", "a"));
         CHECK(invar_view_self_overlaps(&a) == layouts[i].self, "layout %zu", i);
     }
     t.strides = NULL;
-    invar_view_init(&a, &t, "op", "a");
+    invar_view_init_on(&cpu, &a, &t, "op", "a");
     t.data = memory + 32;
-    invar_view_init(&b, &t, "op", "b");
+    invar_view_init_on(&cpu, &b, &t, "op", "b");
     CHECK(!invar_view_overlaps(&a, &b), "neighbours share nothing");
     t.data = memory + 31;
-    invar_view_init(&b, &t, "op", "b");
+    invar_view_init_on(&cpu, &b, &t, "op", "b");
     CHECK(invar_view_overlaps(&a, &b) && !invar_view_identical(&a, &b), "one element is shared");
 }
 
