@@ -12,24 +12,14 @@ static void run_rows(void *argument, int64_t index, void *scratch) {
     f->kernel(&f->call->job, first, left < f->call->task_rows ? left : f->call->task_rows, scratch);
 }
 
-/* Scratch for rows that the kernel cannot read in place. */
-static size_t slot_bytes(const invar_norm_call *call) {
-    int64_t features = call->job.features < INVAR_NORM_BLOCK ? call->job.features : INVAR_NORM_BLOCK;
-    return INVAR_NORM_BUFFERS * sizeof(float) * (size_t)features;
-}
-
 static invar_status run(invar_norm_call *call, bool centred) {
     const double flops = centred ? 8 : 4; /* an element */
     if (call->device.type == INVAR_DEVICE_CUDA) return invar_norm_run_cuda(call, centred, false, NULL, NULL, flops);
     invar_norm_plan(call);
     invar_run run;
     bool planned;
-    INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
-                              slot_bytes(call), call->operation, &planned));
-    if (planned) {
-        invar_norm_describe(call, flops);
-        return INVAR_OK;
-    }
+    INVAR_TRY(invar_norm_run_begin(call, &run, flops, &planned));
+    if (planned) return INVAR_OK;
     if (call->tasks) {
         invar_norm_widen_vectors(call, &run);
         forward f = { call, centred ? call->kernels->layer_norm : call->kernels->rms_norm };

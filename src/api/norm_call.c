@@ -179,7 +179,7 @@ invar_status invar_norm_run_cuda(invar_norm_call *call, bool centred, bool backw
     return INVAR_OK;
 }
 
-void invar_norm_describe(const invar_norm_call *call, double flops_per_element) {
+static void describe(const invar_norm_call *call, double flops_per_element) {
     invar_plan *plan = call->options.execution.plan;
     snprintf(plan->kernel, sizeof plan->kernel, "%s.%s", call->operation, call->kernels->name);
     const char *why = call->kernels != call->context->kernels ? "float64 is served by the reference" :
@@ -192,6 +192,14 @@ void invar_norm_describe(const invar_norm_call *call, double flops_per_element) 
     plan->flops = flops_per_element * (double)call->tensor[INVAR_NORM_X].count;
     plan->bytes = traffic(call);
     snprintf(plan->arithmetic, sizeof plan->arithmetic, "%s", call->kernels != call->context->kernels ? "float64" : "float32");
+}
+
+invar_status invar_norm_run_begin(const invar_norm_call *call, invar_run *run, double flops_per_element, bool *planned) {
+    const int64_t held = call->job.features < INVAR_NORM_BLOCK ? call->job.features : INVAR_NORM_BLOCK;
+    INVAR_TRY(invar_run_begin(run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
+                              INVAR_NORM_BUFFERS * sizeof(float) * (size_t)held, call->operation, planned));
+    if (*planned) describe(call, flops_per_element);
+    return INVAR_OK;
 }
 
 char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run) {

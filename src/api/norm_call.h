@@ -1,4 +1,4 @@
-/* What the four norm calls share: checked options and tensors, the job made of them, its scratch and its plan. */
+/* What the norms and their VJPs share: checked options and tensors, the job made of them, its scratch and its plan. */
 #ifndef INVAR_API_NORM_CALL_H
 #define INVAR_API_NORM_CALL_H
 
@@ -43,8 +43,9 @@ void invar_norm_plan(invar_norm_call *call);
 invar_status invar_norm_run_cuda(invar_norm_call *call, bool centred, bool backward, const invar_view *dweight,
                                  const invar_view *dbias, double flops_per_element);
 
-/* Fills in what invar_run_begin leaves of a plan. */
-void invar_norm_describe(const invar_norm_call *call, double flops_per_element);
+/* invar_run_begin for a planned call, with scratch for rows that the kernel cannot read in place; fills in the whole plan where one
+ * is asked for. */
+invar_status invar_norm_run_begin(const invar_norm_call *call, invar_run *run, double flops_per_element, bool *planned);
 
 /* The job's weight and bias, from run->shared on where they must be widened; returns the first byte after them. */
 char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run);

@@ -108,15 +108,10 @@ static invar_status run(backward *b, bool centred) {
         return invar_norm_run_cuda(call, centred, true, job->want_dweight ? &b->dweight : NULL, job->want_dbias ? &b->dbias : NULL,
                                    flops);
     plan(b, centred);
-    int64_t held = job->features < INVAR_NORM_BLOCK ? job->features : INVAR_NORM_BLOCK;
     invar_run run;
     bool planned;
-    INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, call->tasks, call->shared_bytes,
-                              INVAR_NORM_BUFFERS * sizeof(float) * (size_t)held, call->operation, &planned));
-    if (planned) {
-        invar_norm_describe(call, flops);
-        return INVAR_OK;
-    }
+    INVAR_TRY(invar_norm_run_begin(call, &run, flops, &planned));
+    if (planned) return INVAR_OK;
     job->partial = invar_norm_widen_vectors(call, &run);
     b->kernel = centred ? call->kernels->layer_norm_vjp : call->kernels->rms_norm_vjp;
     invar_run_tasks_apart(&run, call->tasks, run_rows, b);
