@@ -124,7 +124,7 @@ static bool read_all(int file, char *data, size_t size) {
     return true;
 }
 
-static bool write_all(int file, const void *data, size_t size) {
+bool invar_write_all(int file, const void *data, size_t size) {
     for (const char *p = data; size;) {
         ssize_t part = write(file, p, size);
         if (part < 0 && errno == EINTR) continue;
@@ -178,7 +178,7 @@ bool invar_cache_put(const invar_cache *cache, const char *name, const char *dat
              atomic_fetch_add(&counter, 1u), (long long)now.tv_sec, now.tv_nsec);
     int file = openat(cache->folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file < 0) return false;
-    bool good = write_all(file, data, size) && write_all(file, &end, sizeof end) && !fsync(file);
+    bool good = invar_write_all(file, data, size) && invar_write_all(file, &end, sizeof end) && !fsync(file);
     good = !close(file) && good;
     good = good && !renameat(cache->folder, temporary, cache->folder, name);
     if (!good) unlinkat(cache->folder, temporary, 0);

@@ -44,6 +44,9 @@ void invar_cache_entry_close(invar_cache_entry *entry);
  * when it could not be written (a full disk, a folder that turned read-only). */
 bool invar_cache_put(const invar_cache *cache, const char *name, const char *data, size_t size);
 
+/* Writes all the bytes, whatever interrupts it. */
+bool invar_write_all(int file, const void *data, size_t size);
+
 /* Removes the oldest entries until the rest take at most limit bytes, and what writers that died left behind. */
 void invar_cache_trim(const invar_cache *cache, int64_t limit);
 /* What the folder holds. */

@@ -65,7 +65,11 @@ struct invar_pool {
 };
 
 static atomic_uint fork_generation;
-static void count_fork(void) { atomic_fetch_add(&fork_generation, 1); }
+static atomic_flag resetting = ATOMIC_FLAG_INIT; /* held by the thread that resets a pool */
+static void count_fork(void) {
+    atomic_fetch_add(&fork_generation, 1);
+    atomic_flag_clear(&resetting); /* a parent that was itself a child may have held it */
+}
 static void watch_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
 
 invar_float_environment invar_float_environment_set(void) {
@@ -244,7 +248,6 @@ static void stop(invar_pool *pool) {
 
 /* In a child the workers are gone, and the lock may have been held by one. The child's threads may all come here at once. */
 static void survive_fork(invar_pool *pool) {
-    static atomic_flag resetting = ATOMIC_FLAG_INIT;
     if (atomic_load(&pool->generation) == atomic_load(&fork_generation)) return;
     while (atomic_flag_test_and_set(&resetting)) relax();
     if (atomic_load(&pool->generation) != atomic_load(&fork_generation)) reset(pool);

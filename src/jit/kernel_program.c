@@ -34,7 +34,10 @@ static invar_status load(const char *operation, const char *key, const invar_cac
         return invar_fail(INVAR_ERROR_SYSTEM, "%s: a compiled kernel lacks the entry points of this version", operation);
     }
     invar_loaded *made = calloc(1, sizeof *made);
-    if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+    if (!made) {
+        dlclose(handle);
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+    }
     snprintf(made->key, sizeof made->key, "%s", key);
     made->module = module;
     made->handle = handle;

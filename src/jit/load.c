@@ -5,7 +5,6 @@
 #include "jit/process.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,22 +32,12 @@ static void *load_descriptor(int file) {
     return dlopen(name, RTLD_NOW | RTLD_LOCAL);
 }
 
-static bool write_bytes(int file, const char *data, size_t size) {
-    while (size) {
-        ssize_t part = write(file, data, size);
-        if (part < 0 && errno == EINTR) continue;
-        if (part <= 0) return false;
-        data += part, size -= (size_t)part;
-    }
-    return true;
-}
-
 int invar_memory_file(const char *data, size_t size) {
 #if defined(__linux__)
     enum { EXECUTABLE = 0x10 }; /* MFD_EXEC: kernels from 6.3 may be set to want it, older ones refuse it */
     int file = memfd_create("invar-kernel", MFD_CLOEXEC | EXECUTABLE);
     if (file < 0) file = memfd_create("invar-kernel", MFD_CLOEXEC);
-    if (file >= 0 && write_bytes(file, data, size)) return file;
+    if (file >= 0 && invar_write_all(file, data, size)) return file;
     if (file >= 0) close(file);
 #else
     (void)data, (void)size;

@@ -130,12 +130,6 @@ char *invar_file_read(const char *path, size_t limit, size_t *size) {
 
 bool invar_file_write(const char *path, const char *data, size_t size) {
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool good = file >= 0;
-    while (good && size) {
-        ssize_t part = write(file, data, size);
-        if (part < 0 && errno == EINTR) continue;
-        good = part > 0;
-        if (good) data += part, size -= (size_t)part;
-    }
+    bool good = file >= 0 && invar_write_all(file, data, size);
     return (file < 0 || !close(file)) && good;
 }
