@@ -67,21 +67,25 @@ void invar_check_set_thread(const invar_checker *checker, uint32_t group, uint32
 
 static bool same_place(invar_place a, invar_place b) { return a.text == b.text && a.line == b.line; }
 
-invar_finding *invar_check_find(invar_checker *checker, const invar_finding *finding) {
+/* Whether there is a finding of this kind and place; it is counted. */
+static bool is_known(invar_checker *checker, const invar_finding *finding) {
     for (int i = 0; i < checker->finding_count; i++) {
         invar_finding *known = &checker->findings[i];
         if (known->kind != finding->kind || known->region != finding->region || !same_place(known->place, finding->place) ||
             !same_place(known->other_place, finding->other_place))
             continue;
         known->count += known->run == checker->run;
-        return NULL;
+        return true;
     }
-    if (checker->finding_count == INVAR_MAX_FINDINGS) return NULL;
+    return false;
+}
+
+void invar_check_find(invar_checker *checker, const invar_finding *finding) {
+    if (is_known(checker, finding) || checker->finding_count == INVAR_MAX_FINDINGS) return;
     invar_finding *made = &checker->findings[checker->finding_count++];
     *made = *finding;
     made->count = 1;
     made->run = checker->run;
-    return made;
 }
 
 static const char *deed(const invar_access *access, bool reads) {
@@ -101,15 +105,7 @@ void invar_check_race(invar_checker *checker, const invar_region *region, const 
     invar_finding turned = finding; /* the same two lines may meet the other way round */
     turned.place = finding.other_place;
     turned.other_place = finding.place;
-    for (int i = 0; i < checker->finding_count; i++) {
-        invar_finding *known = &checker->findings[i];
-        if (known->kind != INVAR_KIND_RACE || known->region != region || !same_place(known->place, turned.place) ||
-            !same_place(known->other_place, turned.other_place))
-            continue;
-        known->count += known->run == checker->run;
-        return;
-    }
-    invar_check_find(checker, &finding);
+    if (!is_known(checker, &turned)) invar_check_find(checker, &finding);
 }
 
 /* ---- sentences ----------------------------------------------------------------------------------------------- */

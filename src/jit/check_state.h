@@ -192,8 +192,8 @@ bool invar_order_known(invar_checker *checker, const invar_access *access, int s
 /* check_report.c */
 uint32_t invar_check_where(invar_checker *checker, void *pc, void *frame);
 invar_place invar_check_site(const invar_checker *checker, int32_t site);
-/* The finding of this kind and place, new unless it is known: then its count grows and NULL comes back. */
-invar_finding *invar_check_find(invar_checker *checker, const invar_finding *finding);
+/* Adds the finding unless one of its kind and place is known: then that one's count grows. */
+void invar_check_find(invar_checker *checker, const invar_finding *finding);
 void invar_check_set_thread(const invar_checker *checker, uint32_t group, uint32_t index, int64_t thread[3],
                             int64_t group_position[3]);
 void invar_check_race(invar_checker *checker, const invar_region *region, const char *address, uint32_t bytes,

@@ -69,7 +69,7 @@ invar_status invar_generate_shim(const invar_source *source, const invar_program
 
 /* Appends the kernel and, for the CPU, its entry points and `invar_kernel_module`. For CUDA the entry point is
  * `extern "C" __global__ void invar_kernel(...)`. INVAR_ERROR_DTYPE: an element type that the dialect does not have;
- * INVAR_ERROR_VALUE: a template argument that is no identifier, is there twice, or is an array's name. */
+ * INVAR_ERROR_VALUE: a template argument whose name is there twice, or is an array's. */
 invar_status invar_generate_kernel(const invar_source *source, const invar_program_key *key, int32_t target, bool check,
                                    invar_text *text);
 

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "jit/kernel.h"
 
+#include "jit/source.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,8 +44,7 @@ static invar_status check_array_name(const char *name, int32_t dialect, const ch
     return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected names that are no keywords, got '%s'", operation, argument, name);
 }
 
-/* Name i of the inputs and outputs, counted through. */
-static const char *array_name(const invar_kernel_description *d, int32_t i) {
+const char *invar_array_name(const invar_kernel_description *d, int32_t i) {
     return i < d->input_count ? d->input_names[i] : d->output_names[i - d->input_count];
 }
 
@@ -59,11 +60,11 @@ static invar_status check_names(const invar_kernel_description *d, const char *o
                           d->output_names ? "input_names" : "output_names");
     for (int32_t i = 0; i < d->input_count + d->output_count; i++) {
         const char *argument = i < d->input_count ? "input_names" : "output_names";
-        INVAR_TRY(check_array_name(array_name(d, i), d->dialect, operation, argument));
+        INVAR_TRY(check_array_name(invar_array_name(d, i), d->dialect, operation, argument));
         for (int32_t j = 0; j < i; j++)
-            if (!strcmp(array_name(d, i), array_name(d, j)))
+            if (!strcmp(invar_array_name(d, i), invar_array_name(d, j)))
                 return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected each name once, got '%s' twice", operation, argument,
-                                  array_name(d, i));
+                                  invar_array_name(d, i));
     }
     return INVAR_OK;
 }
@@ -92,6 +93,8 @@ static invar_status check_description(const invar_kernel_description *d, const c
                           (long long)shared, cuda ? "" : " (Metal has none)", (long long)d->shared_memory);
     return INVAR_OK;
 }
+
+_Static_assert(2 * (int)INVAR_KERNEL_MAX_ARRAYS == (int)INVAR_MAX_ARRAYS, "a source holds as many names as are let through");
 
 static void free_strings(char **strings, int32_t count) {
     for (int32_t i = 0; strings && i < count; i++) free(strings[i]);

@@ -61,6 +61,9 @@ bool invar_is_identifier(const char *name);
 /* True for a word that the dialect's language keeps for itself, so that nothing can be called by it. */
 bool invar_is_keyword(const char *name, int32_t dialect);
 
+/* Name i of the inputs and outputs, counted through. */
+const char *invar_array_name(const invar_kernel_description *description, int32_t i);
+
 /* The program for these arrays (inputs, then outputs), compiled or taken from the cache where it is new. */
 invar_status invar_kernel_program(invar_kernel *kernel, const invar_place *place, const invar_array_key *arrays,
                                   const invar_launch_options *options, const invar_program **program);

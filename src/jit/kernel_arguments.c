@@ -3,11 +3,6 @@
 
 #include <string.h>
 
-const char *invar_argument_name(const invar_kernel *kernel, int32_t i) {
-    const invar_kernel_description *d = &kernel->description;
-    return i < d->input_count ? d->input_names[i] : d->output_names[i - d->input_count];
-}
-
 /* ---- reading ------------------------------------------------------------------------------------------ */
 
 /* One element in the CPU's memory, as often as it is repeated, beside arrays on a GPU. */
@@ -20,7 +15,7 @@ static bool is_hosted(const invar_arguments *a, int32_t i, const invar_tensor *t
 
 /* Reads array i: its view (of type and shape alone where `launch` is false) and what the kernel is told of its layout. */
 static invar_status read_array(const invar_kernel *kernel, invar_arguments *a, int32_t i, const invar_tensor *tensor, bool launch) {
-    const char *name = invar_argument_name(kernel, i);
+    const char *name = invar_array_name(&kernel->description, i);
     invar_tensor layout;
     if (tensor && !launch) { /* any aligned address will do */
         layout = *tensor;
@@ -47,7 +42,7 @@ static invar_status read_array(const invar_kernel *kernel, invar_arguments *a, i
     }
     contiguous = contiguous || !view->count;
     if (!contiguous && !kernel->description.ensure_row_contiguous)
-        for (int d = 0; d < view->ndim; d++) a->stride[i][d] = tensor->strides ? tensor->strides[d] : a->stride[i][d];
+        for (int d = 0; d < view->ndim; d++) a->stride[i][d] = tensor->strides[d];
     a->contiguous[i] = contiguous;
     a->data[i] = view->data;
     a->shapes[i] = a->shape[i];
@@ -57,14 +52,14 @@ static invar_status read_array(const invar_kernel *kernel, invar_arguments *a, i
 }
 
 static invar_status check_output(const invar_kernel *kernel, const invar_arguments *a, int32_t i) {
-    const char *name = invar_argument_name(kernel, i);
+    const char *name = invar_array_name(&kernel->description, i);
     if (!a->contiguous[i])
         return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected a row-contiguous output, got other strides",
                           kernel->operation, name);
     for (int32_t j = 0; j < i; j++)
         if (invar_view_overlaps(&a->views[i], &a->views[j]))
             return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected memory apart from the other arrays, got an overlap with %s",
-                              kernel->operation, name, invar_argument_name(kernel, j));
+                              kernel->operation, name, invar_array_name(&kernel->description, j));
     return INVAR_OK;
 }
 

@@ -22,8 +22,6 @@ typedef struct invar_arguments {
     int64_t stride[2 * INVAR_KERNEL_MAX_ARRAYS][INVAR_MAX_DIMS];
 } invar_arguments;
 
-const char *invar_argument_name(const invar_kernel *kernel, int32_t i);
-
 /* Reads and checks every array; launch false: by type and shape alone. */
 invar_status invar_arguments_read(invar_arguments *a, const invar_kernel *kernel, const invar_tensor *const *outputs,
                                   int32_t output_count, const invar_tensor *const *inputs, int32_t input_count, bool launch);

@@ -108,8 +108,8 @@ static invar_status run_checked(const invar_kernel *kernel, const invar_argument
     if (loaded->file >= 0) snprintf(object, sizeof object, "/proc/self/fd/%d", loaded->file);
     for (int32_t i = 0; i < a->count; i++) {
         bool output = i >= a->input_count;
-        arrays[i] = (invar_check_array){ .name = invar_argument_name(kernel, i), .dtype = a->views[i].dtype, .output = output,
-                                         .initialised = output && options->has_init_value };
+        arrays[i] = (invar_check_array){ .name = invar_array_name(&kernel->description, i), .dtype = a->views[i].dtype,
+                                         .output = output, .initialised = output && options->has_init_value };
         invar_element_range(&a->views[i], invar_argument_gathered(a, kernel, i), &arrays[i].begin, &arrays[i].end);
     }
     invar_check check = {
@@ -173,7 +173,8 @@ invar_status invar_kernel_launch(invar_kernel *kernel, invar_context *context, c
     INVAR_TRY(read_check(kernel, &known, &check));
     INVAR_TRY(invar_arguments_read(&a, kernel, outputs, output_count, inputs, input_count, true));
     for (int32_t i = a.input_count; known.has_init_value && i < a.count; i++)
-        INVAR_TRY(invar_kernel_check_fill(&a.views[i], known.init_value, kernel->operation, invar_argument_name(kernel, i)));
+        INVAR_TRY(invar_kernel_check_fill(&a.views[i], known.init_value, kernel->operation,
+                                          invar_array_name(&kernel->description, i)));
     if (!kernel->source && a.device.type != INVAR_DEVICE_CUDA)
         return invar_fail(INVAR_ERROR_DEVICE, "%s: %s: expected arrays on an NVIDIA GPU, where alone machine code for one runs, got "
                           "none there", kernel->operation, kernel->description.name);

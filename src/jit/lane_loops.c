@@ -46,11 +46,8 @@ static bool is_term_mark(const reading *r, int32_t i) {
 /* ---- names ------------------------------------------------------------------------------------------- */
 
 static int32_t array_of(const reading *r, int32_t i) {
-    const invar_token *token = &r->file->tokens[i];
-    for (int32_t k = 0; k < r->source->array_count; k++) {
-        const char *name = r->source->arrays[k];
-        if (strlen(name) == token->length && !memcmp(name, r->file->text + token->start, token->length)) return k;
-    }
+    for (int32_t k = 0; k < r->source->array_count; k++)
+        if (is(r, i, r->source->arrays[k])) return k;
     return -1;
 }
 

@@ -34,13 +34,11 @@ static int32_t find_group(const reading *r, const invar_file *file, int32_t i) {
 }
 
 static const invar_shim_call *find_call(const invar_source *source, const invar_file *file, int32_t i, bool member) {
-    uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
-    const invar_token *token = &file->tokens[i];
+    uint32_t dialect = invar_dialect_bit(source);
     for (int32_t k = 0; k < invar_shim_call_count; k++) {
         const invar_shim_call *call = &invar_shim_calls[k];
-        const char *name = call->name + (call->name[0] == '.');
         if ((call->name[0] == '.') != member || !(call->dialects & dialect)) continue;
-        if (strlen(name) == token->length && !memcmp(name, file->text + token->start, token->length)) return call;
+        if (invar_token_is(file, i, call->name + member)) return call;
     }
     return NULL;
 }

@@ -42,8 +42,7 @@ static void collect_words(const invar_source *source, const invar_program_key *k
 
 /* Whether the part is needed on some target. */
 static bool is_needed(const invar_source *source, const invar_shim_part *part, const uint64_t *words) {
-    uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
-    return (part->dialects & dialect) && (!part->words || has_word(words, part->words));
+    return (part->dialects & invar_dialect_bit(source)) && (!part->words || has_word(words, part->words));
 }
 
 /* Whether a part of the shim declares a function of this name: at the left margin, behind a type. */

@@ -183,7 +183,7 @@ static bool is_grid_sync(const invar_file *file, int32_t i) {
 
 invar_status invar_read_refusals(const invar_source *source, int32_t which) {
     const invar_file *file = &source->files[which];
-    uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
+    uint32_t dialect = invar_dialect_bit(source);
     for (int32_t i = 0; i < file->count; i++) {
         const invar_token *token = &file->tokens[i];
         if (invar_token_is(file, i, "<") && invar_token_is(file, i + 1, "<") && invar_token_is(file, i + 2, "<"))

@@ -50,10 +50,6 @@ static const struct {
     { "cstdint", INVAR_SHIM_ANY }, { "stddef.h", INVAR_SHIM_ANY }, { "cstddef", INVAR_SHIM_ANY },
 };
 
-static uint32_t dialect_bit(const invar_source *source) {
-    return invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
-}
-
 static void drop(invar_file *file, int32_t begin, int32_t end, uint8_t rule) {
     for (int32_t i = begin; i < end; i++) file->tokens[i].rule = rule;
 }
@@ -74,7 +70,7 @@ static invar_status read_include(const invar_source *source, int32_t which, int3
     uint32_t length = last->start + last->length - first->start;
     for (size_t k = 0; k < sizeof INCLUDES / sizeof *INCLUDES; k++) {
         size_t prefix = strlen(INCLUDES[k].prefix);
-        if (!(INCLUDES[k].dialect & dialect_bit(source)) || length <= prefix) continue;
+        if (!(INCLUDES[k].dialect & invar_dialect_bit(source)) || length <= prefix) continue;
         if (!memcmp(name + 1, INCLUDES[k].prefix, prefix)) return INVAR_OK;
     }
     return invar_source_fail(source, which, first->line, "#include of %.*s cannot be translated: what a kernel may use is "
@@ -166,7 +162,7 @@ static invar_status read_word(invar_source *source, int32_t which, int32_t i) {
     invar_file *file = &source->files[which];
     const word_rule *found = NULL;
     for (size_t k = 0; k < sizeof RULES / sizeof *RULES && !found; k++)
-        if ((RULES[k].dialect & dialect_bit(source)) && invar_token_is(file, i, RULES[k].word)) found = &RULES[k];
+        if ((RULES[k].dialect & invar_dialect_bit(source)) && invar_token_is(file, i, RULES[k].word)) found = &RULES[k];
     invar_token *token = &file->tokens[i];
     bool defined = token->directive >= 0 && i == token->directive + 2; /* #define METAL_FUNC ... */
     if (!found || defined || token->rule == INVAR_RULE_STORAGE) return INVAR_OK;
@@ -198,9 +194,8 @@ static int32_t attribute_end(const invar_file *file, int32_t i) {
 
 /* out.size() */
 static bool is_array_size(const invar_file *file, int32_t i) {
-    return !invar_token_is(file, i - 1, ".") && !invar_token_is(file, i - 1, "->") && !invar_token_is(file, i - 1, "::") &&
-           invar_token_is(file, i + 1, ".") && invar_token_is(file, i + 2, "size") && invar_token_is(file, i + 3, "(") &&
-           invar_token_is(file, i + 4, ")");
+    return !invar_token_is_member(file, i) && !invar_token_is(file, i - 1, "::") && invar_token_is(file, i + 1, ".") &&
+           invar_token_is(file, i + 2, "size") && invar_token_is(file, i + 3, "(") && invar_token_is(file, i + 4, ")");
 }
 
 static void read_array_size(invar_source *source, invar_file *file, int32_t i) {
@@ -317,7 +312,7 @@ static bool is_assigned(const invar_file *file, int32_t i) {
 
 static void read_swizzle(const invar_source *source, invar_file *file, int32_t i) {
     int places[4], count;
-    if (!invar_token_is(file, i - 1, ".") && !invar_token_is(file, i - 1, "->")) return;
+    if (!invar_token_is_member(file, i)) return;
     int32_t code = invar_swizzle_code(file, i, places, &count);
     if (code < 0 || source->members[code] || invar_token_is(file, i + 1, "(")) return;
     file->tokens[i].rule = is_assigned(file, i) ? INVAR_RULE_PUT : INVAR_RULE_TAKE;

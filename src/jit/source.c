@@ -112,14 +112,11 @@ static invar_status read_text(invar_source *source) {
 }
 
 invar_status invar_source_read(invar_source **out, const invar_kernel_description *description) {
-    const char *operation = description->dialect == INVAR_DIALECT_METAL ? "metal_kernel" : "cuda_kernel";
-    if (description->input_count + description->output_count > INVAR_MAX_ARRAYS)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: input_names, output_names: expected at most %d names, got %d", operation,
-                          INVAR_MAX_ARRAYS, (int)(description->input_count + description->output_count));
     invar_source *source = calloc(1, sizeof *source);
     if (!source || !copy_description(source, description)) {
         free(source);
-        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory reading %s", operation, description->name);
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory reading %s",
+                          description->dialect == INVAR_DIALECT_METAL ? "metal_kernel" : "cuda_kernel", description->name);
     }
     invar_status status = read_text(source);
     if (status != INVAR_OK) {

@@ -188,6 +188,10 @@ void invar_read_mode(invar_source *source);
 void invar_read_lane_loops(invar_source *source); /* after the mode */
 
 static inline bool invar_is_metal(const invar_source *source) { return source->dialect == INVAR_DIALECT_METAL; }
+/* The dialect as the shim's tables have it. */
+static inline uint32_t invar_dialect_bit(const invar_source *source) {
+    return invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
+}
 
 /* The hash of a name, for source->words. */
 uint32_t invar_word_hash(const char *word, size_t length);

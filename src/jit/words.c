@@ -70,7 +70,7 @@ static bool is_array_name(const invar_source *source, const char *word) {
 /* Names are looked for in the tokens of both texts: in macros and the header they count, in comments they do not. */
 void invar_read_names(invar_source *source, int32_t which) {
     const invar_file *file = &source->files[which];
-    uint32_t dialect = invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
+    uint32_t dialect = invar_dialect_bit(source);
     for (int32_t i = 0; i < file->count; i++) {
         if (file->tokens[i].kind != INVAR_TOKEN_NAME) continue;
         if (file->tokens[i].rule == INVAR_RULE_GRID || file->tokens[i].rule == INVAR_RULE_HOST_DROP) continue;
@@ -85,4 +85,3 @@ void invar_read_names(invar_source *source, int32_t which) {
         }
     }
 }
-
