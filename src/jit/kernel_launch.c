@@ -129,6 +129,12 @@ static void describe_plan(const invar_kernel *kernel, const invar_context *conte
     plan->key_splits = 1;
 }
 
+/* As many as a plan may say, where there are more. */
+static int64_t groups_of(const invar_launch *launch) {
+    int64_t groups = (int64_t)launch->groups[0] * launch->groups[1];
+    return __builtin_mul_overflow(groups, launch->groups[2], &groups) ? INT64_MAX : groups;
+}
+
 /* On the CPU: scratch, copies and init_value, then the kernel. */
 static invar_status run(invar_kernel *kernel, invar_context *context, invar_arguments *a, const invar_launch *launch,
                         const invar_launch_options *options, int32_t check) {
@@ -140,9 +146,8 @@ static invar_status run(invar_kernel *kernel, invar_context *context, invar_argu
     bool planned = false, worker = options->has_init_value || options->execution.plan;
     if (!options->execution.plan) INVAR_TRY(invar_kernel_program(kernel, &place, a->keys, options, &program));
     if (scratch || worker) {
-        int64_t groups = (int64_t)launch->groups[0] * launch->groups[1] * launch->groups[2];
-        INVAR_TRY(invar_run_begin(&run, context, &options->execution, groups > 1024 ? groups : 1024, scratch, 0,
-                                  kernel->operation, &planned));
+        const int64_t tasks = options->execution.plan ? groups_of(launch) : INVAR_MAX_POOL_THREADS; /* all threads may copy */
+        INVAR_TRY(invar_run_begin(&run, context, &options->execution, tasks, scratch, 0, kernel->operation, &planned));
         if (planned) {
             describe_plan(kernel, context, options->execution.plan);
             return INVAR_OK;
