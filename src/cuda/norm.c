@@ -19,6 +19,9 @@ enum {
     CHUNK_ELEMENTS = 65536, /* of a chunk of rows and a vector that it sums for, within these bounds: what partial sums cost to */
     CHUNK_ROWS_LEAST = 16, /* write and to read stays within a twelfth of what rows do */
     CHUNK_ROWS_MOST = 512,
+    MOST_CLUSTER = 8,      /* blocks that share a VJP's long rows: what every GPU with clusters has */
+    CLUSTER_PIECES = 4,    /* of a thread's, beyond which more blocks share a row: shared memory holds two rows of them */
+    AT_ONCE = 128,         /* their blocks that are to run at once: one a multiprocessor, chunks as long as that leaves them */
     LONG_CHUNK_ROWS = 4,   /* where no thread holds sums: many blocks hide how long memory takes */
     ENOUGH_THREADS = 65536, /* of all chunks, below which they are made smaller: a multiprocessor has some hundreds of them */
     SLOT = 16,             /* bytes of a piece in shared memory, as norm_vjp.cu has them */
@@ -36,7 +39,7 @@ typedef struct norm_work {
     const invar_cuda_norm_call *call;
     invar_cuda_norm_job job;
     char defines[INVAR_CUDA_DEFINES];
-    int group, pieces, width, stages; /* as norm_row.cuh and norm_vjp.cu tell */
+    int group, pieces, cluster, width, stages; /* as norm_row.cuh and norm_vjp.cu tell */
     unsigned threads, shared;         /* of a block; bytes */
     int64_t blocks;                   /* in rows of the grid: */
     unsigned grid_rows;
@@ -87,9 +90,10 @@ static void fill_job(norm_work *work, const invar_cuda_norm_call *call) {
 
 typedef struct norm_words {
     int x, other, y, sum, weight, bias; /* element types; -1: absent */
-    int vec, width, group, pieces;
+    int vec, width, group, pieces, cluster;
     bool centred, backward, sums;
     int stages, major; /* major: of the GPU's compute capability */
+    bool clusters;     /* whether the GPU and its compiler have them */
 } norm_words;
 
 static const char *type_word(int type) { return type == INVAR_F16 ? "half16" : type == INVAR_BF16 ? "bfloat16" : "float"; }
@@ -122,7 +126,8 @@ static void write_words(char defines[INVAR_CUDA_DEFINES], const norm_words *w) {
                  type_word(w->weight), w->weight >= 0, w->vec, w->width, w->group, w->pieces, w->centred, threads_of(w),
                  resident_blocks(w));
     if (w->backward)
-        snprintf(defines + length, INVAR_CUDA_DEFINES - (size_t)length, " -DSUMS=%d -DSTAGES=%d", w->sums, w->stages);
+        snprintf(defines + length, INVAR_CUDA_DEFINES - (size_t)length, " -DSUMS=%d -DSTAGES=%d -DCLUSTER=%d", w->sums, w->stages,
+                 w->cluster);
     else
         snprintf(defines + length, INVAR_CUDA_DEFINES - (size_t)length, " -DSUM_TYPE=%s -DADD=%d -DBIAS_TYPE=%s -DHAS_BIAS=%d",
                  type_word(w->sum), w->other >= 0, type_word(w->bias), w->bias >= 0);
@@ -139,7 +144,14 @@ static void choose_group(norm_words *w, int64_t features) {
     }
     if (!w->backward && group == MOST_GROUP && row <= MOST_GROUP / 2 * most) group /= 2;
     w->group = group;
-    w->pieces = row <= (int64_t)group * most ? (int)((row + group - 1) / group) : 0;
+    w->cluster = 1;
+    if (w->clusters && row > (int64_t)group * most) {
+        const int64_t fits = MOST_CLUSTER * (int64_t)group * most;
+        while (w->cluster < MOST_CLUSTER && row > (int64_t)group * w->cluster * CLUSTER_PIECES) w->cluster *= 2;
+        if (row > fits) w->cluster = 1;
+    }
+    const int64_t threads = (int64_t)group * w->cluster;
+    w->pieces = row <= threads * most ? (int)((row + threads - 1) / threads) : 0;
     /* Narrow accesses need registers too; with those of many sums or numbers there are too few. */
     const int floats = w->backward ? SHORT_SUMS : w->other >= 0 ? MOST_FLOATS : INT32_MAX;
     if (w->width < w->vec && w->pieces * w->vec > floats && w->group > 32) w->pieces = 0; /* with the same bits */
@@ -168,8 +180,15 @@ static int common_width(const invar_cuda_norm_call *call, int vec) {
     return width;
 }
 
+/* Compute capability 9.0 has clusters; a compiler that does not know it makes programs for GPUs before it. Where there is none a
+ * launch fails, whatever is planned. */
+static bool has_clusters(const invar_cuda_device *gpu) {
+    const invar_nvrtc *nvrtc;
+    return gpu->major >= 9 && (invar_nvrtc_get(&nvrtc, "norm") != INVAR_OK || invar_nvrtc_newest(nvrtc) >= 90);
+}
+
 /* Features of float32 rows go in pieces of 4, those of half types alone in pieces of 8: 16 bytes. */
-static norm_words words_of(const invar_cuda_norm_call *call, int major) {
+static norm_words words_of(const invar_cuda_norm_call *call, const invar_cuda_device *gpu) {
     const invar_norm_job *job = call->job;
     int type[INVAR_NORM_OPERANDS], vec = 8;
     for (int o = 0; o < INVAR_NORM_OPERANDS; o++) {
@@ -180,7 +199,8 @@ static norm_words words_of(const invar_cuda_norm_call *call, int major) {
     norm_words w = { .x = type[INVAR_NORM_X], .other = type[INVAR_NORM_RESIDUAL], .y = type[INVAR_NORM_Y],
                      .sum = type[INVAR_NORM_SUM], .weight = call->weight ? (int)call->weight->type : -1,
                      .bias = call->bias && !call->backward ? (int)call->bias->type : -1, .vec = vec, .centred = call->centred,
-                     .backward = call->backward, .sums = call->dweight || call->dbias, .major = major };
+                     .backward = call->backward, .sums = call->dweight || call->dbias, .major = gpu->major,
+                     .clusters = call->backward && job->features > MOST_GROUP * MOST_SUMS && has_clusters(gpu) };
     w.width = common_width(call, vec);
     choose_group(&w, job->features);
     return w;
@@ -204,8 +224,8 @@ static void write_sample(char defines[INVAR_CUDA_DEFINES], const norm_sample *s,
     for (int i = 1; i < 4; i++)
         if (all[i] != NONE) y = (int)invar_promote((invar_float_type)y, (invar_float_type)all[i]);
     if (s->x == F32 || s->other == F32 || (!backward && (y == F32 || s->sum == F32))) vec = 4;
-    norm_words w = { s->x, s->other, backward ? NONE : y, s->sum, s->weight, s->bias, vec, s->width, 0, 0, s->centred, backward,
-                     s->sums, s->stages, major };
+    norm_words w = { s->x, s->other, backward ? NONE : y, s->sum, s->weight, s->bias, vec, s->width, 0, 0, 1, s->centred, backward,
+                     s->sums, s->stages, major, backward && major >= 9 };
     choose_group(&w, s->features);
     if (!w.pieces) w.stages = 0;
     write_words(defines, &w);
@@ -248,6 +268,9 @@ bool invar_cuda_norm_vjp_variant(int i, int major, int minor, char defines[INVAR
         { BF16, BF16, NONE, BF16, NONE, 8, 65536, true, true, 0 },  { F32, F32, NONE, F32, NONE, 0, 65535, false, true, 0 },
         { BF16, BF16, NONE, BF16, NONE, 8, 4096, false, false, 2 }, { F32, F32, NONE, NONE, NONE, 2, 70000, true, false, 0 },
         { BF16, BF16, NONE, F32, NONE, 2, 8190, true, true, 0 },    { BF16, BF16, NONE, F32, NONE, 2, 258, true, true, 2 },
+        { BF16, BF16, NONE, BF16, NONE, 8, 32768, false, true, 2 }, { F16, F16, NONE, F16, NONE, 8, 65536, true, true, 2 },
+        { F32, F32, NONE, F32, NONE, 4, 32768, true, true, 2 },     { F32, F32, NONE, F32, NONE, 4, 131072, true, true, 1 },
+        { F32, F32, NONE, F32, NONE, 0, 32767, true, true, 2 },     { BF16, BF16, NONE, F32, NONE, 8, 30000, true, true, 1 },
     };
     (void)minor;
     if (i >= (int)(sizeof samples / sizeof *samples)) return false;
@@ -265,6 +288,10 @@ bool invar_cuda_norm_merge_variant(int i, int major, int minor, char defines[INV
 
 /* Rows of a chunk: from the features, the types and how many rows there are. */
 static int64_t chunk_rows(const norm_words *w, int64_t features, int64_t rows) {
+    if (w->cluster > 1) {
+        const int64_t together = AT_ONCE / w->cluster, rounds = (rows + together * CHUNK_ROWS_MOST - 1) / (together * CHUNK_ROWS_MOST);
+        return rounds ? (rows + together * rounds - 1) / (together * rounds) : 1;
+    }
     const unsigned threads = threads_of(w);
     const int64_t elements = w->centred ? 2 * CHUNK_ELEMENTS : CHUNK_ELEMENTS, least = threads / (unsigned)w->group;
     int64_t chunk = CHUNK_ROWS_LEAST;
@@ -280,7 +307,7 @@ static void choose_stages(norm_words *w, norm_work *work, const invar_cuda_devic
     const int64_t threads = threads_of(w), stage = 2 * SLOT * threads * w->pieces;
     const int64_t sums = w->sums ? (int64_t)sizeof(float) * threads * w->pieces * w->vec : 0, grouped = w->group <= 32 ? sums : 0;
     const int64_t bias = w->centred && w->pieces * w->vec > SHORT_SUMS ? sums : 0;
-    const int64_t room = gpu->shared_most - 1024 - bias; /* the program has slots of its own */
+    const int64_t room = gpu->shared_most - (w->cluster > 1 ? 8192 : 1024) - bias; /* the program has slots of its own */
     w->stages = !w->pieces || stage > room ? 0 : 2 * stage > room ? 1 : 2;
     work->shared = (unsigned)((w->stages * stage > grouped ? w->stages * stage : grouped) + bias);
 }
@@ -290,7 +317,7 @@ static void plan(norm_work *work, const invar_cuda_norm_call *call, const invar_
     memset(work, 0, sizeof *work);
     work->call = call;
     fill_job(work, call);
-    norm_words w = words_of(call, gpu->major);
+    norm_words w = words_of(call, gpu);
     if (call->backward) choose_stages(&w, work, gpu);
     const int64_t rows = threads_of(&w) / (unsigned)w.group;
     work->blocks = (job->rows + rows - 1) / rows;
@@ -299,12 +326,12 @@ static void plan(norm_work *work, const invar_cuda_norm_call *call, const invar_
         job->chunks = (job->rows + job->chunk_rows - 1) / job->chunk_rows;
         job->pitch = (job->features + 3) / 4 * 4;
         if (w.sums) work->workspace = sizeof(float) * (size_t)(job->chunks * job->pitch * (call->centred ? 2 : 1));
-        work->blocks = job->y.data || w.sums ? job->chunks : 0;
+        work->blocks = job->y.data || w.sums ? job->chunks * w.cluster : 0;
     }
     if (!job->features) work->blocks = 0;
     work->grid_rows = call->backward ? 1 : (unsigned)((work->blocks + MOST_BLOCKS - 1) / MOST_BLOCKS);
     if (work->grid_rows > 1) work->blocks = (work->blocks + work->grid_rows - 1) / work->grid_rows * work->grid_rows;
-    work->group = w.group, work->pieces = w.pieces, work->width = w.width, work->stages = w.stages;
+    work->group = w.group, work->pieces = w.pieces, work->cluster = w.cluster, work->width = w.width, work->stages = w.stages;
     work->threads = threads_of(&w);
     write_words(work->defines, &w);
 }
@@ -315,7 +342,7 @@ static void describe(invar_plan *plan, const norm_work *work, const invar_cuda_d
     if (!work->pieces) snprintf(kept, sizeof kept, "a row is too long to be held, and read in each pass");
     else if (!backward) snprintf(kept, sizeof kept, "%d threads hold a row in registers", work->group);
     else
-        snprintf(kept, sizeof kept, "%d threads share a row, %s", work->group,
+        snprintf(kept, sizeof kept, "%d threads share a row, %s", work->group * work->cluster,
                  work->stages == 2 ? "and fetch the next meanwhile" : "whose next is not fetched: shared memory is too small");
     snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda.sm_%d%d", work->call->operation, gpu->major, gpu->minor);
     if (work->width)
@@ -371,7 +398,7 @@ invar_status invar_cuda_norm_run(const invar_cuda_norm_call *call, invar_device 
     plan(&work, call, gpu);
     if (call->backward && work.blocks > MOST_BLOCKS)
         return invar_fail(INVAR_ERROR_VALUE, "%s: x: expected at most %lld rows of %lld features on a CUDA device, got %lld",
-                          call->operation, MOST_BLOCKS * work.job.chunk_rows, (long long)call->job->features,
+                          call->operation, MOST_BLOCKS / work.cluster * work.job.chunk_rows, (long long)call->job->features,
                           (long long)call->job->rows);
     /* Without a workspace it is asked for nothing: its scratch would be the CPU's. */
     const bool own = work.workspace && !execution->workspace;

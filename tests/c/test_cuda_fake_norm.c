@@ -108,11 +108,14 @@ static bool rows_are_shared_alike(void) {
     return good;
 }
 
-/* Chunks of rows are as many as shapes say, each a block; of no rows there is a merge, which writes zeros. */
+/* Chunks of rows are as many as shapes say, each a block, or, of long rows, a cluster of blocks; of no rows there is a merge, which
+ * writes zeros. */
 static bool chunks(void) {
     static const struct {
-        int64_t rows, features, chunks;
-    } cases[] = { { 40000, 16, 313 }, { 4097, 16, 129 }, { 33, 4096, 33 }, { 65, 768, 9 }, { 3, 20000, 3 }, { 0, 64, 0 } };
+        int64_t rows, features, chunks, cluster;
+    } cases[] = { { 40000, 16, 313, 1 }, { 4097, 16, 129, 1 }, { 33, 4096, 33, 1 }, { 65, 768, 9, 1 }, { 3, 16384, 3, 1 },
+                  { 3, 20000, 3, 2 },    { 65, 32768, 33, 2 }, { 4096, 32768, 64, 2 }, { 40000, 32776, 32 * 3, 4 },
+                  { 100, 131072, 15, 8 }, { 9, 131080, 9, 1 }, { 0, 64, 0, 1 } };
     bool good = true;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         call c;
@@ -124,11 +127,44 @@ static bool chunks(void) {
         good = CHECK(!strcmp(last->function, "invar_norm_merge") && merge.chunks == cases[i].chunks, "%s of %lld chunks",
                      last->function, merge.chunks) && good;
         if (cases[i].rows)
-            good = CHECK(fake_cuda.launch[0].grid[0] == cases[i].chunks, "%u blocks", fake_cuda.launch[0].grid[0]) && good;
+            good = CHECK(fake_cuda.launch[0].grid[0] == cases[i].chunks * cases[i].cluster, "%u blocks",
+                         fake_cuda.launch[0].grid[0]) && good;
         end(&c);
     }
     return good;
 }
+
+/* How long rows are shared in a VJP follows features, types and the architecture alone; without clusters they are read again. */
+static bool long_rows(int major) {
+    static const struct {
+        const invar_dtype *dtype;
+        int64_t features, step;
+        int cluster, pieces;
+    } cases[] = {
+        { &check_bf16, 16384, 1, 1, 4 }, { &check_bf16, 16392, 1, 2, 3 },  { &check_bf16, 32768, 1, 2, 4 },
+        { &check_bf16, 32776, 1, 4, 3 }, { &check_bf16, 131072, 1, 8, 4 }, { &check_bf16, 131080, 1, 1, 0 },
+        { &check_bf16, 32768, 2, 2, 0 }, { &check_f32, 16384, 1, 1, 8 },   { &check_f32, 16388, 1, 4, 3 },
+        { &check_f32, 32768, 3, 4, 4 },  { &check_f32, 65536, 1, 8, 4 },   { &check_f32, 131072, 1, 8, 8 },
+    };
+    bool good = true;
+    setenv("FAKE_CUDA_CAPABILITY", major < 9 ? "8.0" : "9.0", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int op = RMS_VJP; op < OPS; op++) {
+            const int compiled = fake_nvrtc.compiled, cluster = major < 9 ? 1 : cases[i].cluster;
+            const int pieces = major < 9 && cases[i].features > 16384 ? 0 : cases[i].pieces;
+            call c;
+            begin(&c, (enum op)op, *cases[i].dtype, 2, cases[i].features, cases[i].step);
+            good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launch[0].grid[0] == 2u * cluster, "%lld features, %u blocks",
+                                              (long long)cases[i].features, fake_cuda.launch[0].grid[0]) && good;
+            if (fake_nvrtc.compiled == compiled + 1) /* else not anew, or norm_merge.cu last */
+                good = CHECK(word("-DCLUSTER=") == cluster && word("-DPIECES=") == pieces && word("-DGROUP=") == 512, "%s",
+                             fake_nvrtc.options) && good;
+            end(&c);
+        }
+    return good;
+}
+static bool long_rows_in_clusters(void) { return long_rows(9); }
+static bool long_rows_without(void) { return long_rows(8); }
 
 /* A plan says what a launch does, and its workspace is used as it is, or refused. */
 static bool plans_and_workspaces(void) {
@@ -242,6 +278,8 @@ static bool no_device(void) {
 static void all(void) {
     IN_CHILD(rows_are_shared_alike);
     IN_CHILD(chunks);
+    IN_CHILD(long_rows_in_clusters);
+    IN_CHILD(long_rows_without);
     IN_CHILD(plans_and_workspaces);
     IN_CHILD(each_failure);
     IN_CHILD(limits);

@@ -65,6 +65,18 @@ template <int LEFT> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 }
 
+#if defined(CLUSTER) && CLUSTER > 1
+/* A number into the same place of another block's shared memory; read there behind a barrier of all the cluster's threads. */
+__device__ __forceinline__ void store_in_block(float *to, unsigned rank, float value) {
+    unsigned place = (unsigned)__cvta_generic_to_shared(to);
+    asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(place) : "r"(rank));
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place), "f"(value) : "memory");
+}
+__device__ __forceinline__ void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+}
+#endif
+
 /* Two numbers, each rounded once, as one word: the lower place is the first's. */
 template <typename T> __device__ __forceinline__ unsigned narrow_two(float first, float second);
 template <> __device__ __forceinline__ unsigned narrow_two<half16>(float first, float second) {

@@ -1,8 +1,9 @@
 /* Rows of the norms on CUDA devices: which thread holds which elements, how they are read and written, sums over a row.
  *
- * Element i of a row belongs to piece i / VEC, and piece p to thread p % GROUP of the GROUP that share the row. A sum is a chain over
- * a thread's elements in ascending order, then a tree over threads. So a row's sums depend on VEC, GROUP and the features alone,
- * which the types and the features choose; alignment and strides only choose how bytes travel.
+ * Element i of a row belongs to piece i / VEC, and piece p to thread p % n of the n that share the row: GROUP of a block, or, of long
+ * rows, those of CLUSTER blocks in their order, which run at once and reach each other's shared memory. A sum is a chain over a
+ * thread's elements in ascending order, then a tree over threads. So a row's sums depend on VEC, GROUP, CLUSTER and the features
+ * alone, which the types, the features and the architecture choose; alignment and strides only choose how bytes travel.
  *
  * X_TYPE, OTHER_TYPE, Y_TYPE, SUM_TYPE, WEIGHT_TYPE, BIAS_TYPE: element types; HAS_WEIGHT, HAS_BIAS: whether there is one.
  * VEC: elements of a piece. GROUP: a power of two from 8 to 512.
@@ -13,18 +14,24 @@
 #include "norm_job.h"
 #include "norm_memory.cuh"
 
-#define WARPS (GROUP / 32) /* of a row; 0 where several rows share a warp */
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
+#define WARPS (GROUP / 32 * CLUSTER) /* of a row; 0 where several rows share a warp */
+#define RANK ((int)(blockIdx.x % CLUSTER)) /* of this block among those that share its rows */
 
 #if PIECES
 typedef int place; /* of an element in a row */
 #define FOR_PIECES _Pragma("unroll") for (int c = 0; c < PIECES; c++)
 #else
 typedef long long place;
-#define FOR_PIECES _Pragma("unroll 2") for (place c = 0; c * (GROUP * VEC) < features; c++)
+#define FOR_PIECES _Pragma("unroll 2") for (place c = 0; c * (GROUP * CLUSTER * VEC) < features; c++)
 #endif
 #define FOR_ELEMENTS _Pragma("unroll") for (int j = 0; j < VEC; j++)
 
-__device__ __forceinline__ place place_of(place c) { return (c * GROUP + (int)(threadIdx.x % GROUP)) * VEC; }
+__device__ __forceinline__ place place_of(place c) {
+    return (c * (GROUP * CLUSTER) + RANK * GROUP + (int)(threadIdx.x % GROUP)) * VEC;
+}
 
 /* Whether element j of the piece at i is one of the row's. */
 __device__ __forceinline__ bool inside(place i, int j, place features) { return WIDTH == VEC ? i < features : i + j < features; }
@@ -121,7 +128,8 @@ __device__ __forceinline__ char *row_of(const invar_cuda_norm_job &job, const in
 }
 
 /* COUNT sums over the threads of each row, all at once; every thread gets them. A tree by halves within a warp, then one over the
- * row's warps. turn: counts the calls, from 0: the slots of two turns are apart, so that one barrier a call is enough. */
+ * row's warps, of which 32 apart are added first. turn: counts the calls, from 0: the slots of two turns are apart, so that one
+ * barrier a call is enough. */
 template <int COUNT> __device__ __forceinline__ void sum_over_row(float (&sum)[COUNT], int &turn) {
     constexpr int lanes = GROUP < 32 ? GROUP : 32;
 #pragma unroll
@@ -129,16 +137,29 @@ template <int COUNT> __device__ __forceinline__ void sum_over_row(float (&sum)[C
 #pragma unroll
         for (int s = 0; s < COUNT; s++) sum[s] += __shfl_xor_sync(0xffffffffu, sum[s], step);
 #if GROUP > 32
+    constexpr int tree = WARPS < 32 ? WARPS : 32;
     __shared__ float slots[2][3][WARPS];
     float(&mine)[3][WARPS] = slots[turn & 1];
+#if CLUSTER > 1
+    if (threadIdx.x % 32 < CLUSTER) /* a lane to each block */
+#pragma unroll
+        for (int s = 0; s < COUNT; s++)
+            store_in_block(&mine[s][RANK * (GROUP / 32) + threadIdx.x / 32], threadIdx.x % 32, sum[s]);
+    cluster_barrier();
+#else
     if (threadIdx.x % 32 == 0)
 #pragma unroll
         for (int s = 0; s < COUNT; s++) mine[s][threadIdx.x / 32] = sum[s];
     __syncthreads();
+#endif
 #pragma unroll
-    for (int s = 0; s < COUNT; s++) sum[s] = mine[s][threadIdx.x % WARPS];
+    for (int s = 0; s < COUNT; s++) {
+        sum[s] = mine[s][threadIdx.x % tree];
 #pragma unroll
-    for (int step = WARPS / 2; step > 0; step /= 2)
+        for (int w = tree; w < WARPS; w += tree) sum[s] += mine[s][threadIdx.x % tree + w];
+    }
+#pragma unroll
+    for (int step = tree / 2; step > 0; step /= 2)
 #pragma unroll
         for (int s = 0; s < COUNT; s++) sum[s] += __shfl_xor_sync(0xffffffffu, sum[s], step);
 #endif

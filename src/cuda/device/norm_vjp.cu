@@ -1,6 +1,7 @@
-/* The VJPs of rms_norm and layer_norm on CUDA devices: a block walks over a chunk of rows. GROUP threads share a row; each copies its
- * own elements of x and dy into shared memory, those of the next row while it works on this one, and keeps its own elements' sums
- * for dweight and dbias in registers. Of such long rows that PIECES is 0 all of this is in device memory.
+/* The VJPs of rms_norm and layer_norm on CUDA devices: a block, or, of long rows, a cluster of CLUSTER blocks, walks over a chunk of
+ * rows. GROUP threads of each block share a row; each copies its own elements of x and dy into shared memory, those of the next row
+ * while it works on this one, and keeps its own elements' sums for dweight and dbias in registers. Of such long rows that PIECES is 0
+ * all of this is in device memory.
  *
  * CENTRED: layer_norm. SUMS: dweight or dbias is wanted. STAGES: rows of a group that shared memory holds, 0 to 2; with 0 they are
  * read again in each pass. THREADS: of a block, whole rows' of them. The rest: norm_row.cuh; "other" is dy, "y" dx. */
@@ -18,6 +19,7 @@ enum {
 #define IN_MEMORY (SUMS && !PIECES)
 #define BIAS_IN_SHARED (IN_REGISTERS && CENTRED && PIECES * VEC > 16) /* dbias's sums: there are too few registers */
 #define BIAS_IN_REGISTERS (IN_REGISTERS && CENTRED && !BIAS_IN_SHARED)
+#define CHUNK (blockIdx.x / CLUSTER)
 
 extern __shared__ __align__(16) char shared[];
 
@@ -169,7 +171,7 @@ struct sums {
 #endif
 };
 __device__ __forceinline__ float *chunk_sums(const invar_cuda_norm_job &job) {
-    return job.partial + blockIdx.x * VECTORS * job.pitch;
+    return job.partial + CHUNK * VECTORS * job.pitch;
 }
 
 /* Four of this thread's sums for dbias, from element j of piece c on. */
@@ -273,7 +275,7 @@ __device__ __forceinline__ void store_sums(const invar_cuda_norm_job &job, sums 
 }
 
 /* The number of the chunk's row r. */
-__device__ __forceinline__ long long row_at(const invar_cuda_norm_job &job, int r) { return blockIdx.x * job.chunk_rows + r; }
+__device__ __forceinline__ long long row_at(const invar_cuda_norm_job &job, int r) { return CHUNK * job.chunk_rows + r; }
 
 /* Rows group, group + ROWS … below count are this group's; a group that has fewer than others does its work on the last row once
  * more, and keeps nothing. */
@@ -284,6 +286,9 @@ __device__ __forceinline__ void walk(const invar_cuda_norm_job &job, int count, 
     row_places row, next;
     find_row(row, job, row_at(job, group < count ? group : count - 1));
     fetch_row(job, row, 0, features);
+#if CLUSTER > 1
+    cluster_barrier(); /* all blocks have begun: their shared memory may be written */
+#endif
     for (int round = 0; round < rounds; round++) {
         const int r = round * ROWS + group, stage = STAGES == 2 ? round & 1 : 0;
         const bool more = round + 1 < rounds;
@@ -307,10 +312,17 @@ __device__ __forceinline__ void walk(const invar_cuda_norm_job &job, int count, 
     }
 }
 
-/* A block does the chunk of its number. */
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) invar_norm_vjp(const __grid_constant__ invar_cuda_norm_job job) {
+#if CLUSTER > 1
+#define CLUSTERED __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define CLUSTERED
+#endif
+
+/* A block, or a cluster of them, does the chunk of its number. */
+extern "C" __global__ void CLUSTERED __launch_bounds__(THREADS, BLOCKS)
+invar_norm_vjp(const __grid_constant__ invar_cuda_norm_job job) {
     const place features = (place)job.features;
-    const long long left = job.rows - blockIdx.x * job.chunk_rows;
+    const long long left = job.rows - CHUNK * job.chunk_rows;
     weights w;
     sums to;
 #if HAS_WEIGHT && PIECES
