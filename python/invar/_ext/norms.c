@@ -1,29 +1,70 @@
 /* rms_norm, add_rms_norm, layer_norm and their gradients. */
 #include "operations.h"
 
-/* ---- rms_norm ------------------------------------------------------------------------------------ */
+/* ---- what the norms share ------------------------------------------------------------------------ */
 
-static PyObject *run_rms_norm(PyObject *const *values, invar_plan *plan) {
-    enum { X, WEIGHT, EPS, OUT, STREAM };
-    const char *op = "rms_norm";
-    array x = ARRAY_EMPTY, weight = ARRAY_EMPTY;
+/* Behind x and weight, and in layer_norm bias, as `rest`. */
+enum { EPS, OUT, STREAM };
+
+static PyObject *forward(PyObject *const *values, invar_plan *plan, const char *op, bool centred) {
+    enum { X, WEIGHT, BIAS };
+    PyObject *const *rest = values + (centred ? BIAS : WEIGHT) + 1, *result = NULL;
+    array x = ARRAY_EMPTY, weight = ARRAY_EMPTY, bias = ARRAY_EMPTY;
     output y = OUTPUT_EMPTY;
     invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
     void **stream = &options.execution.stream;
     options.execution.plan = plan;
-    PyObject *result = NULL;
     bool ok = array_in(&x, values[X], op, "x") && array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              number_in(&options.eps, values[EPS], op, "eps") &&
-              array_stream(&x, values[STREAM], stream, op) &&
-              output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape, promoted((const array *[]){ &x, &weight }, 2), *stream,
-                           op, "out");
-    if (ok) INVAR_COMPUTE(ok, invar_rms_norm(NULL, &y.array.tensor, &x.tensor, given(&weight), &options));
+              (!centred || array_in_optional(&bias, values[BIAS], op, "bias")) && number_in(&options.eps, rest[EPS], op, "eps") &&
+              array_stream(&x, rest[STREAM], stream, op) &&
+              output_begin(&y, rest[OUT], &x, x.tensor.ndim, x.shape,
+                           promoted((const array *[]){ &x, &weight, &bias }, weight.present ? 3 : 1), *stream, op, "out");
+    if (ok && centred)
+        INVAR_COMPUTE(ok, invar_layer_norm(NULL, &y.array.tensor, &x.tensor, given(&weight), given(&bias), &options));
+    else if (ok)
+        INVAR_COMPUTE(ok, invar_rms_norm(NULL, &y.array.tensor, &x.tensor, given(&weight), &options));
     if (ok) result = results(&y, 1, plan);
     array_release(&x);
     array_release(&weight);
+    array_release(&bias);
     output_release(&y);
     return result;
 }
+
+static PyObject *backward(PyObject *const *values, invar_plan *plan, const char *op, bool centred) {
+    enum { DY, X, WEIGHT, BIAS };
+    const int count = centred ? 3 : 2; /* of gradients */
+    PyObject *const *rest = values + (centred ? BIAS : WEIGHT) + 1, *destinations[3], *result = NULL;
+    array dy = ARRAY_EMPTY, x = ARRAY_EMPTY, weight = ARRAY_EMPTY, bias = ARRAY_EMPTY;
+    output gradients[3] = { OUTPUT_EMPTY, OUTPUT_EMPTY, OUTPUT_EMPTY };
+    invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
+    void **stream = &options.execution.stream;
+    options.execution.plan = plan;
+    bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
+              array_in_optional(&weight, values[WEIGHT], op, "weight") &&
+              (!centred || array_in_optional(&bias, values[BIAS], op, "bias")) && number_in(&options.eps, rest[EPS], op, "eps") &&
+              array_stream(&x, rest[STREAM], stream, op) && split_destinations(rest[OUT], count, destinations, op, "out") &&
+              output_like(&gradients[0], destinations[0], &x, *stream, op, "out[0]") &&
+              output_like(&gradients[1], destinations[1], &weight, *stream, op, "out[1]") &&
+              (!centred || output_like(&gradients[2], destinations[2], &bias, *stream, op, "out[2]"));
+    const invar_tensor *dx = given(&gradients[0].array), *dweight = given(&gradients[1].array);
+    if (ok && centred)
+        INVAR_COMPUTE(ok, invar_layer_norm_vjp(NULL, dx, dweight, given(&gradients[2].array), &dy.tensor, &x.tensor,
+                                               given(&weight), given(&bias), &options));
+    else if (ok)
+        INVAR_COMPUTE(ok, invar_rms_norm_vjp(NULL, dx, dweight, &dy.tensor, &x.tensor, given(&weight), &options));
+    if (ok) result = results(gradients, count, plan);
+    array_release(&dy);
+    array_release(&x);
+    array_release(&weight);
+    array_release(&bias);
+    for (int i = 0; i < count; i++) output_release(&gradients[i]);
+    return result;
+}
+
+/* ---- rms_norm ------------------------------------------------------------------------------------ */
+
+static PyObject *run_rms_norm(PyObject *const *values, invar_plan *plan) { return forward(values, plan, "rms_norm", false); }
 
 operation operation_rms_norm = {
     { "rms_norm", 1, 3, 5, { NAME("x"), NAME("weight"), NAME("eps"), NAME("out"), NAME("stream") } },
@@ -41,30 +82,7 @@ operation operation_rms_norm = {
 };
 
 static PyObject *run_rms_norm_vjp(PyObject *const *values, invar_plan *plan) {
-    enum { DY, X, WEIGHT, EPS, OUT, STREAM };
-    const char *op = "rms_norm_vjp";
-    array dy = ARRAY_EMPTY, x = ARRAY_EMPTY, weight = ARRAY_EMPTY;
-    output gradients[2] = { OUTPUT_EMPTY, OUTPUT_EMPTY };
-    PyObject *destinations[2], *result = NULL;
-    invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
-    void **stream = &options.execution.stream;
-    options.execution.plan = plan;
-    bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
-              array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              number_in(&options.eps, values[EPS], op, "eps") &&
-              array_stream(&x, values[STREAM], stream, op) &&
-              split_destinations(values[OUT], 2, destinations, op, "out") &&
-              output_like(&gradients[0], destinations[0], &x, *stream, op, "out[0]") &&
-              output_like(&gradients[1], destinations[1], &weight, *stream, op, "out[1]");
-    if (ok)
-        INVAR_COMPUTE(ok, invar_rms_norm_vjp(NULL, given(&gradients[0].array), given(&gradients[1].array), &dy.tensor,
-                                             &x.tensor, given(&weight), &options));
-    if (ok) result = results(gradients, 2, plan);
-    array_release(&dy);
-    array_release(&x);
-    array_release(&weight);
-    for (int i = 0; i < 2; i++) output_release(&gradients[i]);
-    return result;
+    return backward(values, plan, "rms_norm_vjp", false);
 }
 
 operation operation_rms_norm_vjp = {
@@ -80,8 +98,9 @@ operation operation_rms_norm_vjp = {
 };
 
 static PyObject *run_add_rms_norm(PyObject *const *values, invar_plan *plan) {
-    enum { X, RESIDUAL, WEIGHT, EPS, OUT, STREAM };
+    enum { X, RESIDUAL, WEIGHT };
     const char *op = "add_rms_norm";
+    PyObject *const *rest = values + WEIGHT + 1;
     array x = ARRAY_EMPTY, residual = ARRAY_EMPTY, weight = ARRAY_EMPTY;
     const array *all[] = { &x, &residual, &weight };
     output outputs[2] = { OUTPUT_EMPTY, OUTPUT_EMPTY }; /* norm, sum */
@@ -91,9 +110,9 @@ static PyObject *run_add_rms_norm(PyObject *const *values, invar_plan *plan) {
     options.execution.plan = plan;
     bool ok = array_in(&x, values[X], op, "x") && array_in(&residual, values[RESIDUAL], op, "residual") &&
               array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              number_in(&options.eps, values[EPS], op, "eps") &&
-              array_stream(&x, values[STREAM], stream, op) &&
-              split_destinations(values[OUT], 2, destinations, op, "out") &&
+              number_in(&options.eps, rest[EPS], op, "eps") &&
+              array_stream(&x, rest[STREAM], stream, op) &&
+              split_destinations(rest[OUT], 2, destinations, op, "out") &&
               output_begin(&outputs[0], destinations[0], &x, x.tensor.ndim, x.shape, promoted(all, 3), *stream, op,
                            "out[0]") &&
               output_begin(&outputs[1], destinations[1], &x, x.tensor.ndim, x.shape, promoted(all, 2), *stream, op,
@@ -123,28 +142,7 @@ operation operation_add_rms_norm = {
 
 /* ---- layer_norm ---------------------------------------------------------------------------------- */
 
-static PyObject *run_layer_norm(PyObject *const *values, invar_plan *plan) {
-    enum { X, WEIGHT, BIAS, EPS, OUT, STREAM };
-    const char *op = "layer_norm";
-    array x = ARRAY_EMPTY, weight = ARRAY_EMPTY, bias = ARRAY_EMPTY;
-    output y = OUTPUT_EMPTY;
-    invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
-    void **stream = &options.execution.stream;
-    options.execution.plan = plan;
-    PyObject *result = NULL;
-    bool ok = array_in(&x, values[X], op, "x") && array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              array_in_optional(&bias, values[BIAS], op, "bias") && number_in(&options.eps, values[EPS], op, "eps") &&
-              array_stream(&x, values[STREAM], stream, op) &&
-              output_begin(&y, values[OUT], &x, x.tensor.ndim, x.shape,
-                           promoted((const array *[]){ &x, &weight, &bias }, weight.present ? 3 : 1), *stream, op, "out");
-    if (ok) INVAR_COMPUTE(ok, invar_layer_norm(NULL, &y.array.tensor, &x.tensor, given(&weight), given(&bias), &options));
-    if (ok) result = results(&y, 1, plan);
-    array_release(&x);
-    array_release(&weight);
-    array_release(&bias);
-    output_release(&y);
-    return result;
-}
+static PyObject *run_layer_norm(PyObject *const *values, invar_plan *plan) { return forward(values, plan, "layer_norm", true); }
 
 operation operation_layer_norm = {
     { "layer_norm", 1, 4, 6,
@@ -164,33 +162,7 @@ operation operation_layer_norm = {
 };
 
 static PyObject *run_layer_norm_vjp(PyObject *const *values, invar_plan *plan) {
-    enum { DY, X, WEIGHT, BIAS, EPS, OUT, STREAM };
-    const char *op = "layer_norm_vjp";
-    array dy = ARRAY_EMPTY, x = ARRAY_EMPTY, weight = ARRAY_EMPTY, bias = ARRAY_EMPTY;
-    output gradients[3] = { OUTPUT_EMPTY, OUTPUT_EMPTY, OUTPUT_EMPTY };
-    PyObject *destinations[3], *result = NULL;
-    invar_norm_options options = INVAR_NORM_OPTIONS_INIT;
-    void **stream = &options.execution.stream;
-    options.execution.plan = plan;
-    bool ok = array_in(&dy, values[DY], op, "dy") && array_in(&x, values[X], op, "x") &&
-              array_in_optional(&weight, values[WEIGHT], op, "weight") &&
-              array_in_optional(&bias, values[BIAS], op, "bias") && number_in(&options.eps, values[EPS], op, "eps") &&
-              array_stream(&x, values[STREAM], stream, op) &&
-              split_destinations(values[OUT], 3, destinations, op, "out") &&
-              output_like(&gradients[0], destinations[0], &x, *stream, op, "out[0]") &&
-              output_like(&gradients[1], destinations[1], &weight, *stream, op, "out[1]") &&
-              output_like(&gradients[2], destinations[2], &bias, *stream, op, "out[2]");
-    if (ok)
-        INVAR_COMPUTE(ok, invar_layer_norm_vjp(NULL, given(&gradients[0].array), given(&gradients[1].array),
-                                               given(&gradients[2].array), &dy.tensor, &x.tensor, given(&weight),
-                                               given(&bias), &options));
-    if (ok) result = results(gradients, 3, plan);
-    array_release(&dy);
-    array_release(&x);
-    array_release(&weight);
-    array_release(&bias);
-    for (int i = 0; i < 3; i++) output_release(&gradients[i]);
-    return result;
+    return backward(values, plan, "layer_norm_vjp", true);
 }
 
 operation operation_layer_norm_vjp = {
