@@ -8,11 +8,10 @@
 
 /* Buffers, lists and scalars, as NumPy would take them. Text is no array, and neither is what NumPy makes an object of. */
 static bool convert(array *a, PyObject *object, const char *operation, const char *argument) {
-    bool sequence = PyList_Check(object) || PyTuple_Check(object);
     bool number = PyFloat_Check(object) || PyLong_Check(object) || PyComplex_Check(object);
     bool text = PyUnicode_Check(object) || PyBytes_Check(object);
     bool buffer = PyObject_CheckBuffer(object) && !number; /* NumPy's scalars are buffers too */
-    if (text || !(sequence || number || buffer))
+    if (text || !(is_sequence(object) || number || buffer))
         return raise_expected(PyExc_TypeError, operation, argument, "an array", object);
     a->keeper = numpy_asarray(object);
     if (!a->keeper)
@@ -186,16 +185,14 @@ bool split_destinations(PyObject *out, int count, PyObject **destinations, const
                         const char *argument) {
     for (int i = 0; i < count; i++) destinations[i] = NULL;
     if (!out || out == Py_None) return true;
-    bool tuple = PyTuple_Check(out);
-    if (!tuple && !PyList_Check(out))
+    if (!is_sequence(out))
         return raise_expected(PyExc_TypeError, operation, argument, "a tuple of arrays, one a result", out);
-    Py_ssize_t length = tuple ? PyTuple_Size(out) : PyList_Size(out);
-    if (length != count) {
+    if (length_of(out) != count) {
         PyErr_Format(PyExc_ValueError, "%s: %s: expected %d arrays, one a result, got %zd", operation, argument, count,
-                     length);
+                     length_of(out));
         return false;
     }
-    for (int i = 0; i < count; i++) destinations[i] = tuple ? PyTuple_GetItem(out, i) : PyList_GetItem(out, i);
+    for (int i = 0; i < count; i++) destinations[i] = item_of(out, i);
     return true;
 }
 

@@ -44,18 +44,13 @@ static bool window_side_in(int64_t *side, PyObject *value, const char *op, const
 
 static bool window_in(invar_attention_options *options, PyObject *value, const char *op) {
     if (left_out(value)) return true;
-    bool tuple = PyTuple_Check(value);
-    if (!tuple && !PyList_Check(value))
-        return raise_expected(PyExc_TypeError, op, "window", "a pair (left, right)", value);
-    Py_ssize_t length = tuple ? PyTuple_Size(value) : PyList_Size(value);
-    if (length != 2) {
-        PyErr_Format(PyExc_ValueError, "%s: window: expected a pair (left, right), got %zd entries", op, length);
+    if (!is_sequence(value)) return raise_expected(PyExc_TypeError, op, "window", "a pair (left, right)", value);
+    if (length_of(value) != 2) {
+        PyErr_Format(PyExc_ValueError, "%s: window: expected a pair (left, right), got %zd entries", op, length_of(value));
         return false;
     }
-    PyObject *left = tuple ? PyTuple_GetItem(value, 0) : PyList_GetItem(value, 0);
-    PyObject *right = tuple ? PyTuple_GetItem(value, 1) : PyList_GetItem(value, 1);
-    return window_side_in(&options->window_left, left, op, "window[0]") &&
-           window_side_in(&options->window_right, right, op, "window[1]");
+    return window_side_in(&options->window_left, item_of(value, 0), op, "window[0]") &&
+           window_side_in(&options->window_right, item_of(value, 1), op, "window[1]");
 }
 
 static bool mask_in(attention_inputs *in, PyObject *value, const char *op) {

@@ -11,7 +11,7 @@ extern PyObject *compile_error, *device_error, *kernel_check_error;
 /* Makes the exceptions and adds them to the module. */
 bool errors_init(PyObject *module);
 
-/* True for INVAR_OK; otherwise raises invar_last_error() as the exception that SPEC's section on errors gives it. */
+/* True for INVAR_OK; otherwise raises invar_last_error() as the exception that belongs to the status. */
 bool status_ok(invar_status status);
 
 /* Raises `exception` with "<operation>: <argument>: expected <expected>, got <type of got>". Returns false. */

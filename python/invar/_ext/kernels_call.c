@@ -64,17 +64,6 @@ static bool is_number(const kernel_call *call, PyObject *object) {
     return PyFloat_CheckExact(object) || PyLong_Check(object) || (call->handle->metal && PyFloat_Check(object));
 }
 
-/* A list or tuple: a borrowed item. */
-static PyObject *item_of(PyObject *sequence, Py_ssize_t i) {
-    return PyTuple_Check(sequence) ? PyTuple_GetItem(sequence, i) : PyList_GetItem(sequence, i);
-}
-
-static Py_ssize_t length_of(PyObject *sequence) {
-    return PyTuple_Check(sequence) ? PyTuple_Size(sequence) : PyList_Size(sequence);
-}
-
-static bool is_sequence(PyObject *object) { return PyTuple_Check(object) || PyList_Check(object); }
-
 static bool expect_length(const kernel_call *call, PyObject *sequence, int32_t length, const char *argument,
                           const char *what) {
     if (!is_sequence(sequence)) return raise_expected(PyExc_TypeError, call->handle->operation, argument, what, sequence);
