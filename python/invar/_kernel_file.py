@@ -57,9 +57,8 @@ def load(path: str | Path, seed: int | None = None) -> KernelFile:
         raise KernelFileError(f"{path}: dialect: expected 'metal' or 'cuda', got {dialect!r}")
     inputs = _section(table, "inputs", path)
     outputs = _section(table, "outputs", path)
-    options: dict[str, Any] = {key: table[key] for key in ("ensure_row_contiguous", "atomic_outputs") if key in table}
-    if "shared_memory" in table:
-        options["shared_memory"] = table["shared_memory"]
+    named = ("ensure_row_contiguous", "atomic_outputs", "shared_memory")
+    options: dict[str, Any] = {key: table[key] for key in named if key in table}
     if "math_mode" in table:
         options["compile_options"] = {"math_mode": table["math_mode"]}
     try:
@@ -74,7 +73,7 @@ def load(path: str | Path, seed: int | None = None) -> KernelFile:
     grid = table.get("grid", [max(int(np.prod(shapes[0])), 1), 1, 1] if shapes else [1, 1, 1])
     call = {
         "inputs": arrays, "output_shapes": shapes, "output_dtypes": dtypes, "grid": tuple(grid),
-        "threadgroup": tuple(table.get("threadgroup", [min(256, grid[0]), 1, 1])),
+        "threadgroup": tuple(table.get("threadgroup", [min([256, *grid[:1]]), 1, 1])),
         "template": list(_section(table, "template", path, plain=True).items()) or None,
         "init_value": table.get("init_value"),
     }

@@ -130,9 +130,9 @@ class Kernel:
         too; None leaves it to INVAR_KERNEL_CHECK. It runs on the CPU.
 
         Returns outputs of the first input array's kind (NumPy where there is none). Arrays of torch or CuPy on a GPU run the
-        kernel there, and so do numbers and arrays of one element in CPU memory beside them; nothing is waited for. Raises ValueError and TypeError for
-        wrong arguments before anything is compiled, CompileError with the compiler's words, KernelCheckError with all
-        defects (and .reports), RuntimeError for threads that wait for ever.
+        kernel there, beside numbers and arrays of one element in CPU memory; nothing is waited for. Raises ValueError and
+        TypeError for wrong arguments before anything is compiled, CompileError with the compiler's words, KernelCheckError
+        with all defects (and .reports), RuntimeError for threads that wait for ever.
         """
         short = bool(arrays)
         self._check_form(short, {"inputs": inputs, "output_shapes": output_shapes, "output_dtypes": output_dtypes,

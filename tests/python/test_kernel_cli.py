@@ -124,6 +124,7 @@ def test_run_saves_outputs(tmp_path):
     (("shape = [3]", "shape = 3"), "shape"), (("expect = [3.0, 5.0, 7.0]", "expect = [1.0]"), "expect"),
     (("data = [1.0, 2.0, 3.0]", "dtype = \"float3\"\nshape = [3]"), "float3"), (("value = 2.0", "value = 2.0\nunit = 1"), "unit"),
     (("source = ", "sauce = "), "source"), (("out[i]", "nonsense[i]"), "nonsense"), (("[outputs.out]", "[outputs.out"), "line"),
+    (("[template]", "grid = []\n[template]"), "grid"),
 ])
 def test_what_is_wrong_with_a_file_is_said(tmp_path, capsys, change, word):
     assert main(["run", write(tmp_path, "k.toml", GOOD.replace(*change))]) == 2
