@@ -57,7 +57,6 @@ def run_torch(inputs: Sequence[Any], run: Run, gradients: Gradients, has_vjp: bo
         def forward(context: Any, *_: Any) -> Any:
             outputs = run(detached)
             context.save_for_backward(*[x for x in inputs if isinstance(x, torch.Tensor)], *outputs)
-            context.mark_non_differentiable(*[y for y in outputs if not (y.is_floating_point() or y.is_complex())])
             return tuple(outputs)
 
         @staticmethod

@@ -104,7 +104,7 @@ static UNUSED double attention_at(const invar_tensor *x, int64_t b, int64_t h, i
     return check_get(x, flat);
 }
 
-/* The logit of a pair as SPEC says it; -inf where it is masked out. */
+/* The logit of a pair as invar.h says it; -inf where it is masked out. */
 static UNUSED double attention_logit(const attention_data *d, int64_t b, int64_t h, int64_t i, int64_t j) {
     const attention_case *c = &d->shape;
     const invar_attention_options *o = &c->options;
@@ -112,8 +112,8 @@ static UNUSED double attention_logit(const attention_data *d, int64_t b, int64_t
     const int64_t position = i + length - c->queries;
     double added = c->mask_type.bits ? attention_at(&d->mask.tensor, b, h, i, j) : 0, logit = 0;
     if (c->mask_type.code == INVAR_BOOL && c->mask_type.bits) added = added != 0 ? 0 : -INFINITY;
-    if (j >= length || (o->causal && j > position) || (o->window_left >= 0 && j < position - o->window_left) ||
-        (o->window_right >= 0 && j > position + o->window_right) || added == -INFINITY)
+    if (j >= length || (o->causal && j > position) || (o->window_left >= 0 && position - j > o->window_left) ||
+        (o->window_right >= 0 && j - position > o->window_right) || added == -INFINITY)
         return -INFINITY;
     for (int64_t e = 0; e < c->key_dim; e++)
         logit += attention_at(&d->q.tensor, b, h, i, e) * attention_at(&d->k.tensor, b, h / (c->heads / c->kv_heads), j, e);

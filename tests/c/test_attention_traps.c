@@ -155,7 +155,7 @@ static void causal_is_lower_right_when_lengths_differ(void) { on_every_cpu(causa
 /* sglang 30050: a prompt longer than the window, window edges inside and at the ends of blocks. */
 static void window_on(const char *cpu, invar_context *context) {
     const int64_t windows[][2] = { { 0, 0 },  { 3, 0 },    { 0, 3 },   { 255, 0 },
-                                   { 256, 1 }, { 100, -1 }, { -1, 20 }, { INT64_MAX, 2 } };
+                                   { 256, 1 }, { 100, -1 }, { -1, 20 }, { INT64_MAX, 2 }, { 2, INT64_MAX } };
     for (size_t n = 0; n < sizeof windows / sizeof windows[0]; n++) {
         attention_case c = attention_plain;
         c.queries = 300;

@@ -19,19 +19,21 @@ typedef struct probe_job {
     unsigned count;
 } probe_job;
 
-static const invar_cuda_device *device(void) {
+static const invar_cuda_device *device(int id) {
     const invar_cuda_device *found = NULL;
-    return CHECK_OK(invar_cuda_device_get(&found, 0, "test")) ? found : NULL;
+    return CHECK_OK(invar_cuda_device_get(&found, id, "test")) ? found : NULL;
 }
 
-static invar_status launch(const char *defines, unsigned shared) {
+static invar_status launch_on(int id, const char *defines, unsigned shared) {
     static unsigned words[8];
     const probe_job job = { words, 8 };
     const invar_cuda_launch wanted = { &invar_cuda_probe, defines, { 3, 2, 1 }, 64, shared, &job };
-    const invar_cuda_device *gpu = device();
+    const invar_cuda_device *gpu = device(id);
     if (!fake_cuda.job_bytes) fake_cuda.job_bytes = sizeof job;
     return gpu ? invar_cuda_enqueue(gpu, &wanted, STREAM, "test") : INVAR_ERROR_DEVICE;
 }
+
+static invar_status launch(const char *defines, unsigned shared) { return launch_on(0, defines, shared); }
 
 static bool a_launch(void) {
     bool good = CHECK_OK(launch("-DX=1", 0)) && CHECK(fake_cuda.launches == 1, "%d launches", fake_cuda.launches);
@@ -52,12 +54,21 @@ static bool a_launch(void) {
 
 /* A later launch may ask for more shared memory than the one that loaded the function. */
 static bool shared_memory(void) {
-    const invar_cuda_device *gpu = device();
+    const invar_cuda_device *gpu = device(0);
     bool good = gpu && CHECK_OK(launch("", 0)) && CHECK_OK(launch("", 100 << 10)) && CHECK_OK(launch("", (unsigned)gpu->shared_most));
     return CHECK_FAILS(launch("", 228 << 10), INVAR_ERROR_DEVICE, "cuLaunchKernel") && good;
 }
 
+/* A function is one device's. */
+static bool two_devices(void) {
+    fake_cuda.devices = 2;
+    bool good = CHECK_OK(launch_on(0, "", 0)) && CHECK_OK(launch_on(1, "", 0)) && CHECK_OK(launch_on(1, "", 0));
+    return CHECK(fake_cuda.modules == 2 && fake_nvrtc.compiled == 1, "%d modules, %d compiled", fake_cuda.modules,
+                 fake_nvrtc.compiled) && good;
+}
+
 static void check_launches(void) {
+    IN_CHILD(two_devices); /* while nothing is in the cache */
     IN_CHILD(a_launch);
     IN_CHILD(shared_memory);
 }
@@ -162,7 +173,7 @@ static bool fails(const char *function, CUresult result, invar_status expected, 
 }
 
 static bool driver_errors(void) {
-    bool good = device() != NULL;
+    bool good = device(0) != NULL;
     good = fails("cuCtxPushCurrent_v2", 709, INVAR_ERROR_DEVICE, "test: cuCtxPushCurrent failed: an error without a name") && good;
     good = fails("cuModuleLoadData", FAKE_OUT_OF_MEMORY, INVAR_ERROR_MEMORY, "out of memory (CUDA_ERROR_OUT_OF_MEMORY)") && good;
     good = fails("cuModuleLoadData", 222, INVAR_ERROR_DEVICE, "a kernel of NVRTC 90.1 into a driver for CUDA 13.0") && good;
@@ -178,7 +189,7 @@ static bool driver_errors(void) {
 static bool compiler_errors(void) {
     fake_nvrtc.result = 6;
     bool good = CHECK_FAILS(launch("-DX=1", 0), INVAR_ERROR_COMPILE,
-                            "probe.cu did not compile: NVRTC_ERROR_COMPILATION\ncase.cu(1)");
+                            "probe.cu did not compile: NVRTC_ERROR_COMPILATION\nk.cu(1)");
     fake_nvrtc.result = 1;
     good = CHECK_FAILS(launch("-DX=1", 0), INVAR_ERROR_MEMORY, "probe.cu") && good;
     char many[2000];
@@ -189,7 +200,7 @@ static bool compiler_errors(void) {
 }
 
 static bool scratch(void) {
-    const invar_cuda_device *gpu = device();
+    const invar_cuda_device *gpu = device(0);
     void *memory = &gpu;
     if (!gpu || !CHECK_OK(invar_cuda_scratch_take(gpu, &memory, 0, STREAM, "test"))) return false;
     bool good = CHECK(!memory && !fake_cuda.allocated, "memory for no bytes");
@@ -236,7 +247,7 @@ static bool no_context(void) {
            CHECK_OK(invar_cuda_device_get(&found, 0, "test"));
 }
 static bool properties(void) {
-    const invar_cuda_device *gpu = device(), *again = device(), *other;
+    const invar_cuda_device *gpu = device(0), *again = device(0), *other;
     fake_cuda.devices = 1;
     return gpu && CHECK(gpu == again && fake_cuda.retained == 1, "%d contexts", fake_cuda.retained) &&
            CHECK(gpu->major == 9 && gpu->minor == 0 && gpu->multiprocessors == 132 && gpu->shared_most == 227 << 10, "%s", gpu->name) &&
@@ -244,7 +255,7 @@ static bool properties(void) {
 }
 
 static bool in_its_child(void) { return none("forked"); }
-static bool after_a_start(void) { return device() && in_child(in_its_child); }
+static bool after_a_start(void) { return device(0) && in_child(in_its_child); }
 /* As PyTorch does: the driver was started, but not by this library. */
 static bool after_anothers_start(void) {
     CUresult cuInit(unsigned);

@@ -96,6 +96,22 @@ static bool cuda_launches(void) {
     return good;
 }
 
+/* A function is one device's. */
+static bool two_devices(void) {
+    arrays x;
+    begin(&x, 3, 1000);
+    invar_kernel *kernel = kernel_of(INVAR_DIALECT_CUDA, cuda_add, 0);
+    invar_launch_options o = sizes(1000, 3, 1, 256, 1, 1);
+    fake_cuda.devices = 2;
+    bool good = CHECK_OK(launch(kernel, &x, &o));
+    x.a.tensor.device.id = x.b.tensor.device.id = x.out.tensor.device.id = 1;
+    good = CHECK_OK(launch(kernel, &x, &o)) && CHECK_OK(launch(kernel, &x, &o)) &&
+           CHECK(fake_cuda.modules == 2, "%d modules", fake_cuda.modules) && good;
+    invar_kernel_destroy(kernel);
+    free_arrays(&x);
+    return good;
+}
+
 /* Metal's blocks are lines of threads, and its groups a line of blocks where CUDA has not as many along y. */
 static bool metal_launches(void) {
     arrays x;
@@ -186,6 +202,7 @@ static bool precompiled(void) {
 static void check_launches(void) {
     IN_CHILD(precompiled);
     IN_CHILD(cuda_launches);
+    IN_CHILD(two_devices);
     IN_CHILD(metal_launches);
     IN_CHILD(shapes);
 }
@@ -221,6 +238,9 @@ static bool copies(void) {
     good = CHECK_OK(launch(kernel, &x, &o)) && CHECK(fake_cuda.allocated == 1, "it allocates all the same") && good;
     o.execution.workspace_size = 64;
     good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_MEMORY, "workspace") && good;
+    o.execution.workspace = workspace + 32, o.execution.workspace_size = sizeof workspace;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_MEMORY, "workspace: expected 128 bytes of the device, 64-byte aligned") &&
+           good;
     invar_kernel_destroy(kernel);
     free_arrays(&x);
     return good;
@@ -345,7 +365,7 @@ static bool failures(void) {
     invar_kernel_destroy(kernel);
     kernel = kernel_of(INVAR_DIALECT_CUDA, "out[0] = 1;", 0);
     fake_nvrtc.result = 6;
-    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_COMPILE, "the test wants one") && good;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_COMPILE, "cuda_kernel: k.cu:1: error: the test wants one\n    1 | out") && good;
     invar_kernel_destroy(kernel);
     free_arrays(&x);
     return good;

@@ -89,6 +89,19 @@ static bool launches(void) {
     return good;
 }
 
+/* Slices are one dimension where they are in x and in y. */
+static bool slices(void) {
+    call c;
+    begin(&c, check_f32, 4, 8, LENGTH, FEATURES);
+    bool good = CHECK_OK(run(&c)) && CHECK(job_of(0).ndim == 1, "%d dimensions", job_of(0).ndim);
+    fake_cuda.launches = 0;
+    c.y.strides[0] = LENGTH * FEATURES;
+    c.y.strides[1] = 4 * LENGTH * FEATURES;
+    good = CHECK_OK(run(&c)) && CHECK(job_of(0).ndim == 2 && job_of(0).slices == 32, "%d dimensions", job_of(0).ndim) && good;
+    end(&c);
+    return good;
+}
+
 /* Accesses are as wide as every row allows. */
 static bool widths(void) {
     const struct {
@@ -234,6 +247,7 @@ static bool each_failure(void) {
 static void all(void) {
     IN_CHILD(launches);
     IN_CHILD(widths);
+    IN_CHILD(slices);
     IN_CHILD(offsets);
     IN_CHILD(many_pairs);
     IN_CHILD(in_place);

@@ -190,7 +190,9 @@ static void undefined_names(void) {
         if (!has(compiler_named(c))) continue;
         CHECK_FAILS(compile(compiler_named(c), &safe, "float helper(float); "
                             "__attribute__((visibility(\"default\"))) float k(float x) "
-                            "{ return helper(x); }", "", &object, &size), INVAR_ERROR_COMPILE, "helper(float)");
+                            "{ return helper(x) + helper(2 * x); }", "", &object, &size), INVAR_ERROR_COMPILE, "helper(float)");
+        const char *once = strstr(invar_last_error(), "helper(float)"); /* which the linker says of each call */
+        CHECK(!strstr(once + 1, "helper(float)"), "%s", invar_last_error());
         CHECK(!strstr(invar_last_error(), "kernel.cpp") && !strstr(invar_last_error(), "/tmp"), "%s", invar_last_error());
     }
 }

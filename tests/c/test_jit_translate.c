@@ -100,6 +100,8 @@ static void test_metal_twins(void) {
     EXPECT(METAL, "float f(device float *p) { return p[0]; }\nfloat f(threadgroup float *p) {\nreturn p[0]; }\n"
                   "float f(device int *p) { return p[0]; }\nint g;", "",
            "#line 1 \"k.header\"\nfloat f( float *p) { return p[0]; }\n \n \nfloat f( int *p) { return p[0]; }\nint g;");
+    EXPECT(METAL, "#if 1\nint f(device int *p) { return *p; }\n#else\nint f(threadgroup int *p) { return *p; }\n#endif\n", "",
+           "#if 1\nint f( int *p) { return *p; }\n#else\nint f( int *p) { return *p; }\n#endif");
     EXPECT(METAL, "struct V { float x; V operator+(V o) const thread { return o; } "
            "V operator+(V o) const device { return o; } };", "",
            "V operator+(V o) const { return o; } };");
@@ -113,8 +115,8 @@ static void test_metal_twins(void) {
 }
 
 static void test_metal_literals(void) {
-    EXPECT(METAL, "#define EPS 1e-5\n", "float x = 1.5 + .5 + 2. + 0x1p-3 + 1.5f; half h = 1.0h + 2h; int i = 0x1f + 10u;",
-           "#define EPS 1e-5f", "1.5f + .5f + 2.f + 0x1p-3f + 1.5f", "invar_half_literal(1.0) + invar_half_literal(2)",
+    EXPECT(METAL, "#define EPS 1e-5\n", "float x = 1.5 + .5 + 2. + 0x1p-3 + 1.5f; half h = 1.0h + 2h + 1'000h; int i = 0x1f + 10u;",
+           "#define EPS 1e-5f", "1.5f + .5f + 2.f + 0x1p-3f + 1.5f", "invar_half_literal(1.0) + invar_half_literal(2) + invar_half_literal(1'000)",
            "0x1f + 10u");
     EXPECT(CUDA, "", "double x = 1.5;", "double x = 1.5;");
 }
@@ -295,6 +297,7 @@ static void test_modes(void) {
     expect_mode(METAL, "", "threadgroup float x[4];", INVAR_MODE_SIMD);
     expect_mode(CUDA, "", "atomicAdd(out, 1);", INVAR_MODE_FLAT);
     expect_mode(CUDA, "", "for (int i = 0; i < 4; i++) atomicAdd(out, 1);", INVAR_MODE_FLAT);
+    expect_mode(CUDA, "", "for (int i = 0; i != 4; i++) atomicAdd(out, 1);", INVAR_MODE_FLAT);
     expect_mode(CUDA, "", "for (int i = 0; i < 4; i++) x = atomicAdd(out, 1);", INVAR_MODE_GROUP);
     expect_mode(CUDA, "", "while (atomicCAS(out, 0, 1)) ;", INVAR_MODE_GROUP);
     expect_mode(CUDA, "", "do { x = atomicCAS(out, 0, 1); } while (x);", INVAR_MODE_GROUP);

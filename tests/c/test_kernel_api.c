@@ -107,6 +107,7 @@ static void launches_refused(void) {
     TEMPLATE(t.name = "a-b", INVAR_ERROR_VALUE, "'a-b'");
     TEMPLATE(t.kind = 0, INVAR_ERROR_VALUE, "N: expected an int, a bool or a dtype");
     TEMPLATE(t.value = (int64_t)1 << 31, INVAR_ERROR_VALUE, "N: expected an int within 32 bits");
+    TEMPLATE(t.value = -((int64_t)1 << 31) - 1, INVAR_ERROR_VALUE, "N: expected an int within 32 bits");
     TEMPLATE((t.kind = INVAR_TEMPLATE_BOOL, t.value = 2), INVAR_ERROR_VALUE, "N: expected a bool");
     TEMPLATE(t.name = "a", INVAR_ERROR_VALUE, "a");
 #undef TEMPLATE
@@ -250,6 +251,15 @@ static void programs(void) {
         CHECK(check_get(&out.tensor, 5) == 12, "%g", check_get(&out.tensor, 5));
         CHECK(count_files(".so") == 3, "%d programs", count_files(".so"));
     }
+    /* Another instruction set's context has a program of its own, where flags tell the two apart. */
+    invar_context_description info = INVAR_CONTEXT_DESCRIPTION_INIT;
+    invar_context *plain = check_context("reference", 1);
+    CHECK_OK(invar_context_info(NULL, &info));
+    const int more = !strncmp(info.cpu, "avx", 3) || !strcmp(info.cpu, "amx");
+    CHECK_OK(invar_kernel_launch(kernel, plain, (const invar_tensor *[]){ &out.tensor }, 1,
+                                 (const invar_tensor *[]){ &f.tensor, &h.tensor }, 2, &options));
+    CHECK(count_files(".so") == 3 + more, "%d programs for two instruction sets", count_files(".so"));
+    invar_context_destroy(plain);
     n.name = "M";
     CHECK_FAILS(launch(kernel, &out.tensor, &f.tensor, &g.tensor, &options), INVAR_ERROR_COMPILE, "k.metal:2: error");
     n.name = "N";

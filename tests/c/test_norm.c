@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 
+#include <fenv.h>
 #include <string.h>
 
 static const int64_t lengths[] = { 1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 63, 65, 100, 257, 1000, 4096, 16384, 16385, 40003 };
@@ -137,6 +138,11 @@ static void layouts_do_not_change_bits(void) {
                     CHECK(check_hash(&c.y.tensor) == check_hash(&plain.y.tensor),
                           "%s, op %d, layout %d", check_cpu(k), op, (int)s);
                     if (op == ADD_RMS) CHECK(check_hash(&c.sum.tensor) == check_hash(&plain.sum.tensor), "layout %d", (int)s);
+                    norm_case mixed = c; /* x lies otherwise than the rest */
+                    mixed.x = plain.x;
+                    CHECK_OK(norm_case_run(&mixed, context));
+                    CHECK(check_hash(&c.y.tensor) == check_hash(&plain.y.tensor), "%s, op %d, layout %d of y alone", check_cpu(k),
+                          op, (int)s);
                     norm_case_free(&c);
                 }
                 norm_case_free(&plain);
@@ -369,8 +375,13 @@ static void plans_workspaces_and_callers_threads(void) {
     c.options.execution.pool_threads = 1;
     c.options.execution.workspace = aligned_alloc(64, plan.workspace);
     c.options.execution.workspace_size = plan.workspace;
+    fesetround(FE_DOWNWARD); /* on the caller's own threads, whose rounding is not ours */
     CHECK_OK(norm_case_run(&c, context));
+    const volatile float one = 1, three = 3;
+    const bool downward = one / three < 0x1.555556p-2f;
+    fesetround(FE_TONEAREST);
     CHECK(ran == 3 && check_hash(&c.y.tensor) == bits, "%lld tasks ran on one thread", (long long)ran);
+    CHECK(downward, "the caller's rounding was not given back");
     c.options.execution.workspace_size = 64;
     CHECK_FAILS(norm_case_run(&c, context), INVAR_ERROR_MEMORY, "workspace_size");
     free(c.options.execution.workspace);

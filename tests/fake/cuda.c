@@ -145,7 +145,8 @@ DRIVER(cuFuncGetAttribute, (int *value, int attribute, CUfunction function), {
     else *value = attribute ? fake_cuda.static_shared : fake_cuda.most_threads;
 })
 DRIVER(cuFuncSetAttribute, (CUfunction function, int attribute, int value), {
-    if (attribute != 8 || value < 0 || value > shared_most()) result = INVALID_VALUE; /* most bytes of dynamic shared memory */
+    if (attribute != 8 || value < 0 || value > shared_most() - fake_cuda.static_shared)
+        result = INVALID_VALUE; /* most bytes of dynamic shared memory */
     else function->most_shared = value;
 })
 

@@ -19,7 +19,7 @@ typedef struct program {
     __VA_ARGS__
 
 static const int architectures[] = { 75, 80, 86, 87, 89, 90, 100, 103, 120 };
-static const char complaint[] = "case.cu(1): error: the test wants one";
+static const char complaint[] = "k.cu(1): error: the test wants one";
 
 EXPORT(int nvrtcVersion(int *major, int *minor)) {
     *major = 90, *minor = 1; /* a version that no real image in a cache has */

@@ -162,6 +162,13 @@ def test_kept_memory_is_bounded():
     assert invar.info()["kept_bytes"] <= 256 << 20
 
 
+def test_a_small_result_takes_no_large_block():
+    fast.rms_norm(np.broadcast_to(np.float32(1), (1 << 16, 1 << 10)))  # as much as is kept: nothing else is
+    assert invar.info()["kept_bytes"] == 256 << 20
+    small = fast.rms_norm(np.zeros((1 << 6, 1 << 10), np.float32))
+    assert invar.info()["kept_bytes"] == 256 << 20 and small.nbytes == 256 << 10
+
+
 @foreign_library
 def test_memory_of_foreign_results_comes_back(library):
     x = library.make(np.zeros((1 << 9, 1 << 10), np.float32))

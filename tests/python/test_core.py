@@ -159,6 +159,10 @@ def test_a_dtype_of_any_library(name):
         assert as_numpy_dtype(spelling) == expected, spelling
 
 
+def test_pythons_own_types():
+    assert [as_numpy_dtype(kind) for kind in (bool, int, float)] == [np.bool_, np.int32, np.float32]
+
+
 @pytest.mark.parametrize(
     "dtype, error", [("float33", ValueError), ("", ValueError), (3, TypeError), ([1], TypeError), (object(), TypeError)]
 )

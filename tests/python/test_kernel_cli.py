@@ -92,6 +92,13 @@ def test_run_prints_and_compares(tmp_path, capsys):
     assert "1 of 3 elements" in out and "(2,)" in out
 
 
+def test_integers_are_compared_exactly(tmp_path, capsys):
+    text = GOOD.replace("shape = [3]\nexpect = [3.0, 5.0, 7.0]", 'shape = [3]\ndtype = "int32"\nexpect = [3000000, 5000000, 7000001]')
+    text = text.replace("data = [1.0, 2.0, 3.0]", "data = [1499999.5, 2499999.5, 3499999.5]")
+    assert main(["run", write(tmp_path, "scale.toml", text)]) == 1
+    assert "1 of 3 elements" in capsys.readouterr().out
+
+
 def test_check_reports_with_the_files_own_lines(tmp_path, capsys):
     assert main(["check", write(tmp_path, "clean.toml", GOOD)]) == 0
     assert "no defects" in capsys.readouterr().out

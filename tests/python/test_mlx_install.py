@@ -66,6 +66,15 @@ def test_install_and_uninstall(ours, rng):
 
 
 @needs_mlx
+def test_a_name_that_mlx_lacks_is_taken_away_again(ours, monkeypatch):
+    monkeypatch.delattr(mlx.fast, "precompiled_cuda_kernel")
+    ours.install()
+    assert mlx.fast.precompiled_cuda_kernel is ours.precompiled_cuda_kernel
+    ours.uninstall()
+    assert not hasattr(mlx.fast, "precompiled_cuda_kernel")
+
+
+@needs_mlx
 def test_layers_run_through_it(ours, rng):
     """mlx.nn's own, with their gradients, and MLX's streams and devices."""
     nn = pytest.importorskip("mlx.nn")

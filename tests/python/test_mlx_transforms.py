@@ -192,3 +192,11 @@ def test_misuse_is_told_as_ever(rng, transform):
     ):
         with pytest.raises(ValueError, match=message):
             transform(wrong)(x)
+
+
+def test_tangents_of_what_a_mask_hides_count_for_nothing(rng):
+    q, k, v = (mlx.array(filled(rng, (1, 1, 3, 8), F32)) for _ in range(3))
+    mask, hidden = mlx.array([True, True, False]), mlx.array([[0.0], [0.0], [np.nan]])
+    attend = lambda k: fast.scaled_dot_product_attention(q, k, v, 1.0, mask)  # noqa: E731
+    wanted, found = (mlx.jvp(attend, [k], [mlx.ones_like(k) + odd])[1][0] for odd in (0.0, hidden))
+    assert np.array_equal(np.array(found), np.array(wanted))
