@@ -21,7 +21,7 @@ enum {
     CHUNK_ROWS_MOST = 512,
     MOST_CLUSTER = 8,      /* blocks that share a VJP's long rows: what every GPU with clusters has */
     CLUSTER_PIECES = 4,    /* of a thread's, beyond which more blocks share a row: shared memory holds two rows of them */
-    AT_ONCE = 128,         /* their blocks that are to run at once: one a multiprocessor, chunks as long as that leaves them */
+    AT_ONCE = 120,         /* their blocks that are to run at once: one a multiprocessor, of an H100 those that clusters of 8 reach */
     LONG_CHUNK_ROWS = 4,   /* where no thread holds sums: many blocks hide how long memory takes */
     ENOUGH_THREADS = 65536, /* of all chunks, below which they are made smaller: a multiprocessor has some hundreds of them */
     SLOT = 16,             /* bytes of a piece in shared memory, as norm_vjp.cu has them */
@@ -154,13 +154,14 @@ static void choose_group(norm_words *w, int64_t features) {
     w->pieces = row <= threads * most ? (int)((row + threads - 1) / threads) : 0;
     /* Narrow accesses need registers too; with those of many sums or numbers there are too few. */
     const int floats = w->backward ? SHORT_SUMS : w->other >= 0 ? MOST_FLOATS : INT32_MAX;
-    if (w->width < w->vec && w->pieces * w->vec > floats && w->group > 32) w->pieces = 0; /* with the same bits */
+    const bool scarce = w->cluster == 1 || w->width == 0 || (w->width == 1 && (w->vec == 4 || w->weight == INVAR_F32));
+    if (w->width < w->vec && w->pieces * w->vec > floats && w->group > 32 && scarce) w->pieces = 0; /* with the same bits */
 }
 
-/* Elements that an access may move, 0 where they must be taken one by one. */
+/* Elements that an access may move, 0 where they do not lie one behind the other. */
 static int common_width(const invar_cuda_norm_call *call, int vec) {
     const invar_norm_job *job = call->job;
-    int width = job->features % vec == 0 ? vec : job->features % 4 == 0 ? 4 : job->features % 2 == 0 ? 2 : 0;
+    int width = job->features % vec == 0 ? vec : job->features % 4 == 0 ? 4 : job->features % 2 == 0 ? 2 : 1;
     for (int o = 0; o < INVAR_NORM_OPERANDS; o++) {
         const invar_norm_operand *x = &job->operand[o];
         if (!x->data) continue;
@@ -168,14 +169,14 @@ static int common_width(const invar_cuda_norm_call *call, int vec) {
         int64_t places = (int64_t)(uintptr_t)x->data;
         for (int d = 0; d < job->ndim; d++) places |= x->stride[d];
         if (x->step != item) return 0;
-        while (width && places % (width * item)) width = width > 2 ? width / 2 : 0;
+        while (places % (width * item)) width /= 2;
     }
     for (int v = 0; v < 2; v++) {
         const invar_view *x = v ? call->bias : call->weight;
         if (!x) continue;
         const int64_t item = (int64_t)invar_view_item_size(x);
         if (job->features > 1 && x->stride[0] != 1) return 0;
-        while (width && (uintptr_t)x->data % (uintptr_t)(width * item < 16 ? width * item : 16)) width = width > 2 ? width / 2 : 0;
+        while ((uintptr_t)x->data % (uintptr_t)(width * item < 16 ? width * item : 16)) width /= 2;
     }
     return width;
 }
@@ -202,6 +203,7 @@ static norm_words words_of(const invar_cuda_norm_call *call, const invar_cuda_de
                      .backward = call->backward, .sums = call->dweight || call->dbias, .major = gpu->major,
                      .clusters = call->backward && job->features > MOST_GROUP * MOST_SUMS && has_clusters(gpu) };
     w.width = common_width(call, vec);
+    if (w.width == 1 && !w.clusters) w.width = 0; /* one program less */
     choose_group(&w, job->features);
     return w;
 }
@@ -270,7 +272,7 @@ bool invar_cuda_norm_vjp_variant(int i, int major, int minor, char defines[INVAR
         { BF16, BF16, NONE, F32, NONE, 2, 8190, true, true, 0 },    { BF16, BF16, NONE, F32, NONE, 2, 258, true, true, 2 },
         { BF16, BF16, NONE, BF16, NONE, 8, 32768, false, true, 2 }, { F16, F16, NONE, F16, NONE, 8, 65536, true, true, 2 },
         { F32, F32, NONE, F32, NONE, 4, 32768, true, true, 2 },     { F32, F32, NONE, F32, NONE, 4, 131072, true, true, 1 },
-        { F32, F32, NONE, F32, NONE, 0, 32767, true, true, 2 },     { BF16, BF16, NONE, F32, NONE, 8, 30000, true, true, 1 },
+        { F32, F32, NONE, F32, NONE, 0, 32767, true, true, 2 },     { BF16, BF16, NONE, BF16, NONE, 1, 32767, true, true, 2 },
     };
     (void)minor;
     if (i >= (int)(sizeof samples / sizeof *samples)) return false;
@@ -345,7 +347,7 @@ static void describe(invar_plan *plan, const norm_work *work, const invar_cuda_d
         snprintf(kept, sizeof kept, "%d threads share a row, %s", work->group * work->cluster,
                  work->stages == 2 ? "and fetch the next meanwhile" : "whose next is not fetched: shared memory is too small");
     snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda.sm_%d%d", work->call->operation, gpu->major, gpu->minor);
-    if (work->width)
+    if (work->width > 1)
         snprintf(plan->reason, sizeof plan->reason, "%s; accesses of %d elements", kept, work->width);
     else
         snprintf(plan->reason, sizeof plan->reason, "%s; one element an access: an odd number of features, or they lie apart", kept);

@@ -8,7 +8,7 @@
  * X_TYPE, OTHER_TYPE, Y_TYPE, SUM_TYPE, WEIGHT_TYPE, BIAS_TYPE: element types; HAS_WEIGHT, HAS_BIAS: whether there is one.
  * VEC: elements of a piece. GROUP: a power of two from 8 to 512.
  * PIECES: a thread's share of a row. 0: what the row makes it, which no thread holds: the row is read anew in each pass.
- * WIDTH: elements that an access moves, where features are contiguous and every row allows it; 0: one by one. */
+ * WIDTH: elements that an access moves, where features are contiguous and every row allows it; 0: one by one, wherever they lie. */
 #ifndef INVAR_NORM_ROW_CUH
 #define INVAR_NORM_ROW_CUH
 #include "norm_job.h"
@@ -27,6 +27,7 @@ typedef int place; /* of an element in a row */
 typedef long long place;
 #define FOR_PIECES _Pragma("unroll 2") for (place c = 0; c * (GROUP * CLUSTER * VEC) < features; c++)
 #endif
+#define STEP(type, step) (WIDTH ? (long long)sizeof(type) : (step)) /* bytes from one feature to the next */
 #define FOR_ELEMENTS _Pragma("unroll") for (int j = 0; j < VEC; j++)
 
 __device__ __forceinline__ place place_of(place c) {
@@ -67,7 +68,7 @@ __device__ __forceinline__ unsigned bits_of(bfloat16 value) { return value.bits;
 template <bool OFTEN, typename T>
 __device__ __forceinline__ void read_piece(piece<T> &p, const char *row, long long step, place i, place features) {
     constexpr int each = 4 / sizeof(T); /* elements of a word */
-#if WIDTH
+#if WIDTH > 1
     constexpr int words = WIDTH / each;
 #pragma unroll
     for (int j = 0; j < VEC; j += WIDTH) {
@@ -84,14 +85,14 @@ __device__ __forceinline__ void read_piece(piece<T> &p, const char *row, long lo
         p.word[w] = 0;
 #pragma unroll
         for (int j = 0; j < each; j++)
-            if (i + w * each + j < features) p.word[w] |= bits_of(*(const T *)(row + (i + w * each + j) * step)) << 16 * j;
+            if (i + w * each + j < features) p.word[w] |= bits_of(*(const T *)(row + (i + w * each + j) * STEP(T, step))) << 16 * j;
     }
 #endif
 }
 
 template <typename T>
 __device__ __forceinline__ void write_piece(char *row, long long step, place i, place features, const float *v) {
-#if WIDTH
+#if WIDTH > 1
     constexpr int words = WIDTH * sizeof(T) / 4;
     piece<T> p;
     pack(p, v);
@@ -99,7 +100,7 @@ __device__ __forceinline__ void write_piece(char *row, long long step, place i, 
     for (int j = 0; j < VEC; j += WIDTH)
         if (i + j < features) store<4 * words>(row + (i + j) * (long long)sizeof(T), p.word + j * sizeof(T) / 4);
 #else
-    FOR_ELEMENTS if (i + j < features) *(T *)(row + (i + j) * step) = narrow<T>(v[j]);
+    FOR_ELEMENTS if (i + j < features) *(T *)(row + (i + j) * STEP(T, step)) = narrow<T>(v[j]);
 #endif
 }
 

@@ -32,7 +32,7 @@ __device__ __forceinline__ char *slot_of(int stage, int operand, int c) {
 
 template <typename T>
 __device__ __forceinline__ void copy_piece(char *slot, const char *row, long long step, place i, place features) {
-#if WIDTH
+#if WIDTH > 1
     constexpr int bytes = WIDTH * sizeof(T) < SLOT ? WIDTH * sizeof(T) : SLOT;
 #pragma unroll
     for (int at = 0; at < VEC * (int)sizeof(T); at += bytes) {
@@ -93,7 +93,7 @@ __device__ __forceinline__ void read_pieces(pieces &p, const invar_cuda_norm_job
     read_piece<false>(p.dy, row.dy, job.other.step, place_of(c), features);
 #endif
 #if HAS_WEIGHT
-    if (scarce && !WIDTH) __syncwarp();
+    if (scarce && WIDTH < 2) __syncwarp();
     if (WEIGHT_HELD && PIECES) p.weight = w.held[WEIGHT_HELD && PIECES ? c : 0];
     else read_piece<true>(p.weight, job.weight.data, job.weight.step, place_of(c), features);
 #endif
