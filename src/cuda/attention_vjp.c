@@ -19,7 +19,8 @@ enum {
     WIDE = 128,              /* features beyond which registers hold the sums of one gradient and one strip */
     STATIC_SHARED = 1024,    /* at most, of a half program's block */
     HALF_SHIFT = 12,         /* float16's weights are computed as 2^12 times what they are: below 2^-14 it has few digits */
-    MOST_DIM = 256,          /* features */
+    SLAB = 256,              /* features that a block forms of a gradient, at most */
+    MOST_DIM = 1024,         /* features */
     MOST_BATCHES = 0x7fffffff,
     MOST_BLOCKS = 0x7fffffff /* of a grid */
 };
@@ -28,7 +29,7 @@ enum {
 typedef struct pass {
     const invar_cuda_source *source;
     char defines[INVAR_CUDA_DEFINES];
-    int rows;
+    int rows, slabs;
     unsigned threads, shared; /* bytes of a block */
 } pass;
 
@@ -46,6 +47,15 @@ typedef struct half_words {
     int key_dim, value_dim, by_keys, first, second, warps, strips, copies, mask, softcap; /* as attention_vjp_half.cu tells */
 } half_words;
 
+/* Slabs of a gradient, alike in width: of so many padded features. */
+static int slabs_of(int dim) { return (dim + SLAB - 1) / SLAB; }
+
+/* Features in shared memory: whole slabs. */
+static int padded_of(int64_t features) {
+    const int dim = invar_cuda_padded(features), slabs = slabs_of(dim);
+    return slabs == 1 ? dim : slabs * ((dim / slabs + 31) / 32 * 32);
+}
+
 static bool is_wide(const half_words *w) { return w->key_dim > WIDE || w->value_dim > WIDE; }
 
 /* Far rows a tile: of features alone, since bits depend on it. */
@@ -53,9 +63,11 @@ static int columns_of(const half_words *w) { return is_wide(w) ? 16 : 32; }
 
 static void write_half(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
-             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DBY_KEYS=%d -DFIRST=%d -DSECOND=%d -DWARPS=%d -DSTRIPS=%d -DCOLUMNS=%d -DCOPIES=%d "
-             "-DRESIDENT=2 -DMASK_KIND=%d -DSOFTCAP=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim,
-             w->by_keys, w->first, w->second, w->warps, w->strips, columns_of(w), w->copies, w->mask, w->softcap);
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DKSLAB=%d -DVSLAB=%d -DBY_KEYS=%d -DFIRST=%d -DSECOND=%d -DWARPS=%d -DSTRIPS=%d "
+             "-DCOLUMNS=%d -DCOPIES=%d -DRESIDENT=2 -DMASK_KIND=%d -DSOFTCAP=%d",
+             w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->key_dim / slabs_of(w->key_dim),
+             w->value_dim / slabs_of(w->value_dim), w->by_keys, w->first, w->second, w->warps, w->strips, columns_of(w), w->copies,
+             w->mask, w->softcap);
 }
 
 /* Two strips of 16 rows a warp take each far row from shared memory half as often, where the registers suffice, which depends on the
@@ -73,16 +85,16 @@ static unsigned half_shared(const half_words *w) {
 }
 
 typedef struct float_words {
-    int dim, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
+    int dim, wide, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
 } float_words;
 
 static void write_float(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
-    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DBY_KEYS=%d -DSECOND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->dim,
-             w->by_keys, w->by_keys, w->vector, w->mask, w->softcap);
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DWIDE=%d -DBY_KEYS=%d -DSECOND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d",
+             w->dim, w->wide, w->by_keys, w->by_keys, w->vector, w->mask, w->softcap);
 }
 
-static void write_mask(char defines[INVAR_CUDA_DEFINES], int dim, int mask, int softcap) {
-    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DMASK_KIND=%d -DSOFTCAP=%d", dim, mask, softcap);
+static void write_mask(char defines[INVAR_CUDA_DEFINES], int dim, int wide, int mask, int softcap) {
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DWIDE=%d -DMASK_KIND=%d -DSOFTCAP=%d", dim, wide, mask, softcap);
 }
 
 /* Every tile with the widest heads it serves, and each branch once. */
@@ -93,6 +105,7 @@ bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char def
         { F16, 128, 128, 1, 1, 1, 4, 1, 0, INVAR_CUDA_BF16, 1 }, { BF16, 64, 64, 1, 1, 1, 4, 2, 1, NONE, 0 },
         { F16, 256, 256, 0, 1, 0, 4, 1, 0, INVAR_CUDA_BOOL, 1 }, { BF16, 128, 128, 1, 1, 1, 4, 1, 1, NONE, 0 },
         { BF16, 256, 256, 1, 0, 1, 2, 1, 1, NONE, 0 },           { F16, 32, 32, 1, 1, 1, 4, 2, 1, NONE, 0 },
+        { F16, 1024, 512, 1, 1, 0, 4, 1, 0, INVAR_CUDA_F16, 1 }, { BF16, 512, 512, 0, 1, 0, 4, 1, 1, NONE, 0 },
     };
     half_words chosen;
     (void)minor;
@@ -105,7 +118,8 @@ bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char def
 
 bool invar_cuda_attention_vjp_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     static const float_words words[] = {
-        { 64, 1, 1, -1, 0 }, { 128, 0, 1, -1, 1 }, { 128, 1, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, 0, INVAR_CUDA_I64, 0 },
+        { 64, 0, 1, 1, -1, 0 },  { 128, 0, 0, 1, -1, 1 }, { 128, 0, 1, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, 0, 0, INVAR_CUDA_I64, 0 },
+        { 256, 1, 1, 1, -1, 0 }, { 256, 1, 1, 0, INVAR_CUDA_BOOL, 1 },
     };
     (void)major, (void)minor;
     if (i >= (int)(sizeof words / sizeof *words)) return false;
@@ -114,10 +128,10 @@ bool invar_cuda_attention_vjp_float_variant(int i, int major, int minor, char de
 }
 
 bool invar_cuda_attention_vjp_mask_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
-    static const int words[][3] = { { 128, INVAR_CUDA_BF16, 0 }, { 256, INVAR_CUDA_F16, 1 } };
+    static const int words[][4] = { { 128, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, INVAR_CUDA_F16, 1 }, { 256, 1, INVAR_CUDA_F32, 0 } };
     (void)major, (void)minor;
     if (i >= (int)(sizeof words / sizeof *words)) return false;
-    write_mask(defines, words[i][0], words[i][1], words[i][2]);
+    write_mask(defines, words[i][0], words[i][1], words[i][2], words[i][3]);
     return true;
 }
 
@@ -153,6 +167,7 @@ static void cut_half(pass *p, const half_words *like, const invar_cuda_device *d
         else w.warps /= 2;
     p->source = &invar_cuda_attention_vjp_half;
     p->rows = 16 * w.warps * w.strips;
+    p->slabs = slabs_of(w.first ? w.key_dim : w.value_dim);
     p->threads = 32 * (unsigned)w.warps;
     p->shared = half_shared(&w);
     write_half(p->defines, &w);
@@ -166,7 +181,7 @@ static bool all_copied(const invar_attention_vjp_call *call) {
 
 static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device, int mask) {
     const invar_attention_call *forward = &call->forward;
-    half_words w = { (int)forward->type, invar_cuda_padded(forward->key_dim), invar_cuda_padded(forward->value_dim), 0, 1, 0, 4, 1,
+    half_words w = { (int)forward->type, padded_of(forward->key_dim), padded_of(forward->value_dim), 0, 1, 0, 4, 1,
                      all_copied(call), mask, forward->softcap > 0 };
     cut_half(&c->query, &w, device);
     const bool dk = call->dk.data, dv = call->dv.data, apart = w.key_dim + w.value_dim > 2 * WIDE;
@@ -184,34 +199,36 @@ static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar
     }
 }
 
-static void cut_float(pass *p, const float_words *w) {
+static void cut_float(pass *p, const float_words *w, int slabs) {
     const int rows = w->dim == 64 ? 64 : w->dim == 128 ? 32 : 16, far = w->dim == 256 ? 16 : 32;
     const int floats = 2 * (rows + far) * (w->dim + 4) + (w->by_keys ? 2 * far : far + 1) * (rows + 4) +
                        2 * (w->by_keys ? far : rows);
     p->source = &invar_cuda_attention_vjp_float;
     p->rows = rows;
+    p->slabs = slabs;
     p->threads = THREADS;
     p->shared = (unsigned)sizeof(float) * (unsigned)floats;
     write_float(p->defines, w);
 }
 
-static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, int mask) {
+static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, int slabs, int mask) {
     const invar_attention_call *forward = &call->forward;
     const bool plain = forward->q.type == INVAR_F32 && forward->k.type == INVAR_F32 && forward->v.type == INVAR_F32 &&
                        call->dout.type == INVAR_F32;
-    float_words w = { dim, 0, plain && all_copied(call), mask, forward->softcap > 0 };
-    cut_float(&c->query, &w);
+    float_words w = { dim, slabs > 1, 0, plain && all_copied(call), mask, forward->softcap > 0 };
+    cut_float(&c->query, &w, slabs);
     w.by_keys = 1;
-    cut_float(&c->keys[0], &w);
+    cut_float(&c->keys[0], &w, slabs);
     c->key_passes = call->dk.data || call->dv.data;
 }
 
-static void cut_mask(pass *p, int dim, int mask, bool softcap) {
+static void cut_mask(pass *p, int dim, bool wide, int mask, bool softcap) {
     p->source = &invar_cuda_attention_vjp_mask;
     p->rows = dim > 128 ? 8 : 16;
+    p->slabs = 1; /* a block goes through them */
     p->threads = THREADS;
     p->shared = (unsigned)(sizeof(float) * (size_t)(2 * (p->rows + MASK_KEYS) * (dim + 4) + 2 * p->rows));
-    write_mask(p->defines, dim, mask, softcap);
+    write_mask(p->defines, dim, wide, mask, softcap);
 }
 
 /* The call as programs read it. */
@@ -264,11 +281,15 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
                           (long long)(forward->key_dim > MOST_DIM ? forward->key_dim : forward->value_dim));
     INVAR_TRY(invar_cuda_attention_fill(&job->of, forward, operation));
     fill_gradients(job, call);
-    const int dim = most <= 64 ? 64 : most <= 128 ? 128 : 256, mask = forward->mask.data ? job->of.mask.kind : -1;
+    const int dim = most <= 64 ? 64 : most <= 128 ? 128 : SLAB, mask = forward->mask.data ? job->of.mask.kind : -1;
+    const int slabs = most > SLAB ? slabs_of((int)most) : 1;
     write_delta(c->delta_defines, mask);
-    if (forward->type == INVAR_F32) cut_floats(c, call, dim, mask); /* promoted: q, k and v may be of any types */
+    if (forward->type == INVAR_F32) cut_floats(c, call, dim, slabs, mask); /* promoted: q, k and v may be of any types */
     else cut_halves(c, call, device, mask);
-    cut_mask(&c->mask, dim, mask, forward->softcap > 0);
+    cut_mask(&c->mask, dim, slabs > 1, mask, forward->softcap > 0);
+    if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected heads of which this CUDA device's shared memory holds 48 rows, got %lld "
+                          "and %lld features", operation, (long long)forward->key_dim, (long long)forward->value_dim);
     return check_size(c, call, operation);
 }
 
@@ -280,9 +301,9 @@ static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_c
              "blocks take tiles of queries for dq and of keys for dk and dv, and wait for none",
              half ? "" : "; float32 has no matrix units");
     plan->workspace = c->workspace;
-    plan->tasks = forward->batch * forward->query_heads * tiles_of(forward->query_len, c->query.rows);
+    plan->tasks = forward->batch * forward->query_heads * tiles_of(forward->query_len, c->query.rows) * c->query.slabs;
     for (int i = 0; i < c->key_passes; i++)
-        plan->tasks += forward->batch * forward->kv_heads * tiles_of(forward->key_len, c->keys[i].rows);
+        plan->tasks += forward->batch * forward->kv_heads * tiles_of(forward->key_len, c->keys[i].rows) * c->keys[i].slabs;
     plan->query_tile = c->query.rows;
     plan->key_block = c->key_passes ? c->keys[0].rows : 0;
     plan->key_splits = 1;
@@ -302,14 +323,15 @@ static invar_status launch(const target *to, invar_cuda_attention_vjp_job *job, 
     for (job->batch_first = 0; job->batch_first < batches; job->batch_first += job->batches) {
         const int64_t left = batches - job->batch_first, most = MOST_BLOCKS / each;
         job->batches = left < most ? left : most;
-        const invar_cuda_launch one = { p->source, p->defines, { (unsigned)(job->batches * each), 1, 1 }, p->threads, p->shared, job };
+        const invar_cuda_launch one = { p->source,  p->defines, { (unsigned)(job->batches * each), (unsigned)p->slabs, 1 },
+                                        p->threads, p->shared,  job };
         INVAR_TRY(invar_cuda_enqueue(to->device, &one, to->stream, to->operation));
     }
     return INVAR_OK;
 }
 
 static invar_status launch_delta(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
-    pass p = { .source = &invar_cuda_attention_vjp_delta, .threads = THREADS };
+    pass p = { .source = &invar_cuda_attention_vjp_delta, .slabs = 1, .threads = THREADS };
     memcpy(p.defines, c->delta_defines, sizeof p.defines);
     job->query_tiles = (int)tiles_of(job->of.query_len, DELTA_ROWS);
     return launch(to, job, &p, job->of.batch, job->of.query_heads * job->query_tiles);

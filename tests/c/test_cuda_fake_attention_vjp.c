@@ -61,7 +61,8 @@ static void end(call *c) {
     for (int i = 0; i < GRADIENTS; i++) check_array_free(&c->gradient[i]);
 }
 
-static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 }, { 4, 4, 3, 17, 80 }, { 2, 1, 16, 1000, 256 } };
+static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 },  { 4, 4, 3, 17, 80 },
+                               { 2, 1, 16, 1000, 256 }, { 2, 1, 33, 70, 320 }, { 1, 1, 65, 65, 512 } };
 enum { CASES = sizeof cases / sizeof *cases };
 
 /* The launches of one batch and of five differ in how many blocks there are, and in nothing that a row could see. */
@@ -176,9 +177,30 @@ static bool small_blocks(void) {
     return good;
 }
 
+/* Wide heads: blocks for each slab of a gradient; of float32 for those of dq, and of dk and dv at once. */
+static bool slabs(void) {
+    static const sizes wide[] = { { 1, 1, 10, 10, 256 }, { 1, 1, 10, 10, 264 }, { 1, 1, 10, 10, 512 }, { 1, 1, 10, 10, 576 } };
+    bool good = true;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        for (int half = 0; half < 2; half++) {
+            call c;
+            const unsigned wanted = i < 1 ? 1 : i < 3 ? 2 : 3;
+            begin(&c, half ? check_f16 : check_f32, 1, &wide[i]);
+            c.wanted[DMASK] = true;
+            good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 4 + half, "%d launches", fake_cuda.launches) && good;
+            for (int l = 0; l < fake_cuda.launches; l++) {
+                const bool once = l == 0 || l == fake_cuda.launches - 1; /* delta and dmask */
+                good = CHECK(fake_cuda.launch[l].grid[1] == (once ? 1 : wanted), "launch %d of %lld features: %u slabs", l,
+                             (long long)wide[i].features, fake_cuda.launch[l].grid[1]) && good;
+            }
+            end(&c);
+        }
+    return good;
+}
+
 /* Nothing to compute, nothing launched; gradients of what nobody sees are written; what CUDA devices do not take is refused by name. */
 static bool limits(void) {
-    static const sizes no_keys = { 4, 2, 3, 0, 64 }, no_queries = { 4, 2, 0, 3, 64 }, wide = { 1, 1, 2, 2, 264 };
+    static const sizes no_keys = { 4, 2, 3, 0, 64 }, no_queries = { 4, 2, 0, 3, 64 }, wide = { 1, 1, 2, 2, 1032 };
     call c;
     begin(&c, check_f32, 0, &cases[0]);
     bool good = CHECK_OK(run(&c)) && CHECK(!fake_cuda.launches, "%d launches", fake_cuda.launches);
@@ -195,7 +217,7 @@ static bool limits(void) {
     good = CHECK_FAILS(run(&c), INVAR_ERROR_DTYPE, "float64") && good;
     end(&c);
     begin(&c, check_bf16, 1, &wide);
-    good = CHECK_FAILS(run(&c), INVAR_ERROR_VALUE, "at most 256 features") && good;
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_VALUE, "at most 1024 features") && good;
     end(&c);
     begin(&c, check_f32, 1, &cases[0]);
     c.gradient[DK].tensor.device = (invar_device){ INVAR_DEVICE_CPU, 0 };
@@ -204,8 +226,28 @@ static bool limits(void) {
     return good;
 }
 
+/* Of half types a block holds rows whole: where shared memory is small that is a limit. */
+static bool small_memory(void) {
+    static const sizes wide = { 1, 1, 2, 2, 520 };
+    call c;
+    setenv("FAKE_CUDA_CAPABILITY", "12.1", 1);
+    begin(&c, check_f16, 1, &cases[5]);
+    bool good = CHECK_OK(run(&c));
+    end(&c);
+    begin(&c, check_f16, 1, &wide);
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_VALUE, "q: expected heads of which this CUDA device's shared memory holds 48 rows, got 520 and "
+                                                   "520 features") && good;
+    end(&c);
+    begin(&c, check_f32, 1, &wide);
+    good = CHECK_OK(run(&c)) && good;
+    end(&c);
+    return good;
+}
+
 static void all(void) {
     IN_CHILD(cuts);
+    IN_CHILD(slabs);
+    IN_CHILD(small_memory);
     IN_CHILD(what_is_asked_for);
     IN_CHILD(each_failure);
     IN_CHILD(workspace);

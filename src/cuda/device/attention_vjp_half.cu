@@ -3,9 +3,10 @@
  * factors of the products with far rows; those come through shared memory, a tile loaded while another is multiplied.
  *
  * BY_KEYS 0: near are q and dout, far k and v, FIRST is dq. BY_KEYS 1: near are k and v, far q and dout, FIRST is dk and SECOND dv;
- * wide heads form them in two launches, since registers hold one. KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. WARPS,
- * STRIPS: 16 · WARPS · STRIPS rows a block. COLUMNS: far rows a tile. COPIES: 16-byte copies may take the rows. RESIDENT: blocks a
- * multiprocessor is to hold. */
+ * wide heads form them in two launches, since registers hold one. KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. KSLAB,
+ * VSLAB: features that a block forms of dq or dk, and of dv: all, or, of heads of more than 256, those of the slab that is the
+ * block's number along y, whose scores are then computed once for each slab. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block.
+ * COLUMNS: far rows a tile. COPIES: 16-byte copies may take the rows. RESIDENT: blocks a multiprocessor is to hold. */
 #include "attention_mma.cuh"
 #include "attention_tile.cuh"
 #include "attention_vjp.cuh"
@@ -14,6 +15,8 @@ typedef matrix_unit<TYPE> unit_of;
 enum { THREADS = 32 * WARPS, ROWS = 16 * WARPS * STRIPS };
 /* Rows lie 16 bytes further apart than they are long, so that eight of them are in different banks. */
 enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8, STAGE = COLUMNS * (K_PITCH + V_PITCH) };
+/* First feature of the block's slab. */
+#define SLAB_AT(width) (KSLAB < KDIM || VSLAB < VDIM ? (int)blockIdx.y * (width) : 0)
 /* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
  * on their way into the product. */
 #define RANGED (FIRST && sizeof(unit_of) && matrix_unit<TYPE>::exponent == 0x7c00u)
@@ -33,7 +36,7 @@ enum { MOST_POWER = 100, TOP = 15, SPARE = 3 }; /* numbers stay below 2^TOP; a p
 
 /* What a warp holds of its near rows; fragments as in attention_half.cu. */
 struct warp_state {
-    float first[FIRST ? STRIPS : 1][KDIM / 8][4], second[SECOND ? STRIPS : 1][VDIM / 8][4];
+    float first[FIRST ? STRIPS : 1][KSLAB / 8][4], second[SECOND ? STRIPS : 1][VSLAB / 8][4];
     int power[STRIPS][2];
     float2 row[STRIPS][2]; /* lse and delta, where near rows are queries */
 };
@@ -58,7 +61,7 @@ __device__ __forceinline__ void multiply(float s[STRIPS][COLUMNS / 8][4], unsign
         for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) s[i][n][e] = 0.0f;
-#pragma unroll
+#pragma unroll(DIM > 256 ? 8 : DIM / 16)
     for (int d = 0; d < DIM; d += 16) {
         unsigned a[STRIPS][4], b[4];
 #pragma unroll
@@ -171,7 +174,7 @@ __device__ __forceinline__ void fit(pairs &x, warp_state &w) {
                 const float factor = __uint_as_float((unsigned)(127 + by) << 23);
                 w.power[i][half] = lower;
 #pragma unroll
-                for (int n = 0; n < KDIM / 8; n++) {
+                for (int n = 0; n < KSLAB / 8; n++) {
                     w.first[i][n][2 * half] *= factor;
                     w.first[i][n][2 * half + 1] *= factor;
                 }
@@ -225,8 +228,8 @@ __device__ __forceinline__ void add_not_finite(warp_state &w, const pairs &x, bi
             seen |= __shfl_xor_sync(0xffffffffu, seen, 2);
             for (int far = 0; far < COLUMNS; far++) {
                 if (!(seen >> far & 1)) continue;
-                if (FIRST) add_row<KDIM, true>(w.first[i], far_k + far * K_PITCH + column, half);
-                if (SECOND) add_row<VDIM, false>(w.second[i], far_v + far * V_PITCH + column, half);
+                if (FIRST) add_row<KSLAB, true>(w.first[i], far_k + far * K_PITCH + SLAB_AT(KSLAB) + column, half);
+                if (SECOND) add_row<VSLAB, false>(w.second[i], far_v + far * V_PITCH + SLAB_AT(VSLAB) + column, half);
             }
         }
     __syncthreads();
@@ -262,10 +265,10 @@ __device__ __forceinline__ void begin(warp_state &w, const invar_cuda_attention_
 #pragma unroll
         for (int e = 0; e < 4; e++) {
 #pragma unroll
-            for (int n = 0; n < KDIM / 8; n++)
+            for (int n = 0; n < KSLAB / 8; n++)
                 if (FIRST) w.first[i][n][e] = 0.0f;
 #pragma unroll
-            for (int n = 0; n < VDIM / 8; n++)
+            for (int n = 0; n < VSLAB / 8; n++)
                 if (SECOND) w.second[i][n][e] = 0.0f;
         }
     }
@@ -275,7 +278,8 @@ __device__ __forceinline__ void begin(warp_state &w, const invar_cuda_attention_
 template <int DIM>
 __device__ __forceinline__ void store_row(const invar_cuda_operand &x, char *head, int row, int columns, const float sums[DIM / 8][4],
                                           int half, float factor, bool there) {
-    char *to = head + row * x.row_stride;
+    char *to = head + row * x.row_stride + SLAB_AT(DIM) * x.column_stride;
+    columns -= SLAB_AT(DIM);
     const int column = threadIdx.x % 4 * 2;
     const bool together = x.column_stride == 2 && (unsigned long long)to % 4 == 0;
 #pragma unroll
@@ -306,9 +310,9 @@ __device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, c
             float factor = of.scale * shift;
             if (RANGED) factor *= __uint_as_float((unsigned)(127 - w.power[i][half]) << 23);
             if (row >= at.last) continue;
-            if (FIRST) store_row<KDIM>(to, head_of(of, to, at.batch, at.head), row, of.key_dim, w.first[i], half, factor, there);
+            if (FIRST) store_row<KSLAB>(to, head_of(of, to, at.batch, at.head), row, of.key_dim, w.first[i], half, factor, there);
             if (SECOND)
-                store_row<VDIM>(job.dv, head_of(of, job.dv, at.batch, at.head), row, of.value_dim, w.second[i], half, shift, there);
+                store_row<VSLAB>(job.dv, head_of(of, job.dv, at.batch, at.head), row, of.value_dim, w.second[i], half, shift, there);
         }
 }
 
@@ -363,9 +367,11 @@ invar_attention_vjp_half(const __grid_constant__ invar_cuda_attention_vjp_job jo
         } else {
             weigh_tile<false>(x, w, of, by, stats[stage] + column);
         }
-        if (SECOND) accumulate<VDIM, V_PITCH>(w.second, x.s, shared_address(far_v + lane % 16 * V_PITCH + lane / 16 * 8));
+        if (SECOND)
+            accumulate<VSLAB, V_PITCH>(w.second, x.s, shared_address(far_v + lane % 16 * V_PITCH + lane / 16 * 8 + SLAB_AT(VSLAB)));
         if (RANGED) fit(x, w);
-        if (FIRST) accumulate<KDIM, K_PITCH>(w.first, x.d, shared_address(far_k + lane % 16 * K_PITCH + lane / 16 * 8));
+        if (FIRST)
+            accumulate<KSLAB, K_PITCH>(w.first, x.d, shared_address(far_k + lane % 16 * K_PITCH + lane / 16 * 8 + SLAB_AT(KSLAB)));
         if (turn) head++, turns--;
         far = next;
     }

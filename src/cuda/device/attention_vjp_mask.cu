@@ -1,7 +1,7 @@
 /* dmask: a block takes a tile of its elements, or what of it there is, and all that is summed into them: batches, heads, then tiles
  * of queries and of keys, in ascending order. A thread sums the pairs at its places of the tiles; along what is broadcast those
  * sums are added in order at the end. Arithmetic is float32 for every mix of types.
- * DIM: the wider of Dk and Dv, rounded up to 64, 128 or 256. */
+ * DIM: the wider of Dk and Dv, rounded up to 64, 128 or 256. WIDE: it is more, and rows come by slabs of 256 features. */
 #include "attention_vjp.cuh"
 
 enum { THREADS = 128, QUERIES = DIM > 128 ? 8 : 16, KEYS = 32, PITCH = DIM + 4, PAIRS = QUERIES * KEYS / THREADS,
@@ -22,12 +22,15 @@ __device__ __forceinline__ void load_rows(float (*to)[PITCH], const char *from, 
     }
 }
 
-__device__ __forceinline__ void load_queries(tiles &at, const invar_cuda_attention_vjp_job &job, long long batch, int head,
-                                             int query) {
+/* Features from d on, as below. */
+__device__ __forceinline__ void load_queries(tiles &at, const invar_cuda_attention_vjp_job &job, long long batch, int head, int query,
+                                             int d) {
     const invar_cuda_attention &of = job.of;
     const int count = of.query_len - query < QUERIES ? of.query_len - query : QUERIES;
-    load_rows(at.q, head_of(of, of.q, batch, head) + query * of.q.row_stride, of.q, QUERIES, count, of.key_dim);
-    load_rows(at.dout, head_of(of, job.dout, batch, head) + query * job.dout.row_stride, job.dout, QUERIES, count, of.value_dim);
+    load_rows(at.q, head_of(of, of.q, batch, head) + query * of.q.row_stride + d * of.q.column_stride, of.q, QUERIES, count,
+              of.key_dim - d);
+    load_rows(at.dout, head_of(of, job.dout, batch, head) + query * job.dout.row_stride + d * job.dout.column_stride, job.dout,
+              QUERIES, count, of.value_dim - d);
     if (threadIdx.x < QUERIES)
         at.row[threadIdx.x] = (int)threadIdx.x < count ? rows_of(job, batch, head)[query + threadIdx.x]
                                                        : float2{ SEES_NOTHING, 0.0f };
@@ -35,13 +38,15 @@ __device__ __forceinline__ void load_queries(tiles &at, const invar_cuda_attenti
 
 /* Keys that the batch does not have are never read. */
 __device__ __forceinline__ void load_keys(tiles &at, const invar_cuda_attention &of, long long batch, int kv_head, int key,
-                                          int length) {
-    load_rows(at.k, head_of(of, of.k, batch, kv_head) + key * of.k.row_stride, of.k, KEYS, length - key, of.key_dim);
-    load_rows(at.v, head_of(of, of.v, batch, kv_head) + key * of.v.row_stride, of.v, KEYS, length - key, of.value_dim);
+                                          int length, int d) {
+    load_rows(at.k, head_of(of, of.k, batch, kv_head) + key * of.k.row_stride + d * of.k.column_stride, of.k, KEYS, length - key,
+              of.key_dim - d);
+    load_rows(at.v, head_of(of, of.v, batch, kv_head) + key * of.v.row_stride + d * of.v.column_stride, of.v, KEYS, length - key,
+              of.value_dim - d);
 }
 
-__device__ __forceinline__ float dot_row(const float *a, const float *b, int columns) {
-    float sum = 0.0f;
+__device__ __forceinline__ float dot_row(float sum, const float *a, const float *b, int columns) {
+    if (WIDE) columns = min(columns, DIM);
 #pragma unroll 4
     for (int d = 0; d < columns; d += 4) {
         const float4 x = *(const float4 *)(a + d), y = *(const float4 *)(b + d);
@@ -50,15 +55,18 @@ __device__ __forceinline__ float dot_row(const float *a, const float *b, int col
     return sum;
 }
 
-/* The gradient of one pair's logit: row i of the tile, whose first query is `query`, and its key j. What a masked pair would give is
- * selected away. */
+/* The gradient of one pair's logit: row i of the tile, whose first query is `query`, and its key j; of their products, or, where
+ * rows are held whole, of their rows. What a masked pair would give is selected away. */
 __device__ __forceinline__ float logit_of(const tiles &at, const invar_cuda_attention_vjp_job &job, const char *mask, int query,
-                                          int key, int length, int i, int j) {
+                                          int key, int length, int i, int j, float s, float dweight) {
     const invar_cuda_attention &of = job.of;
     const float2 row = at.row[i];
     float added;
     if (row.x == SEES_NOTHING || !sees(of, mask, range_of(of, length, query + i), query + i, key + j, &added)) return 0.0f;
-    const float s = dot_row(at.q[i], at.k[j], of.key_dim), dweight = dot_row(at.dout[i], at.v[j], of.value_dim);
+    if (!WIDE) {
+        s = dot_row(0.0f, at.q[i], at.k[j], of.key_dim);
+        dweight = dot_row(0.0f, at.dout[i], at.v[j], of.value_dim);
+    }
 #if SOFTCAP
     float t = of.cap_height * tanhf(s * of.cap_scale);
 #else
@@ -122,13 +130,23 @@ invar_attention_vjp_mask(const __grid_constant__ invar_cuda_attention_vjp_job jo
             for (int query = all_queries ? 0 : query_tile; query < query_end; query += QUERIES)
                 for (int key = all_keys ? 0 : key_tile; key < key_end; key += KEYS) {
                     if (!tiles_meet(of, length, query, key)) continue;
-                    __syncthreads();
-                    load_queries(at, job, batch, head, query);
-                    load_keys(at, of, batch, head / of.group, key, length);
-                    __syncthreads();
+                    float s[PAIRS], dweight[PAIRS];
+#pragma unroll
+                    for (int r = 0; r < PAIRS; r++) s[r] = dweight[r] = 0.0f;
+                    for (int d = 0; d < (WIDE ? max(of.key_dim, of.value_dim) : 1); d += DIM) {
+                        __syncthreads();
+                        load_queries(at, job, batch, head, query, d);
+                        load_keys(at, of, batch, head / of.group, key, length, d);
+                        __syncthreads();
+#pragma unroll
+                        for (int r = 0; r < (WIDE ? PAIRS : 0); r++) {
+                            s[r] = dot_row(s[r], at.q[warp + 4 * r], at.k[lane], of.key_dim - d);
+                            dweight[r] = dot_row(dweight[r], at.dout[warp + 4 * r], at.v[lane], of.value_dim - d);
+                        }
+                    }
 #pragma unroll
                     for (int r = 0; r < PAIRS; r++)
-                        sums[warp + 4 * r][lane] += logit_of(at, job, mask, query, key, length, warp + 4 * r, lane);
+                        sums[warp + 4 * r][lane] += logit_of(at, job, mask, query, key, length, warp + 4 * r, lane, s[r], dweight[r]);
                 }
         }
     }
