@@ -15,6 +15,8 @@ enum {
     THREADS = 128,
     DELTA_ROWS = 4,          /* query rows a block */
     MASK_KEYS = 32,          /* of a tile of dmask */
+    MASK_ROWS = 64,          /* queries and keys of one on matrix units; */
+    MASK_DEPTH = 64,         /* features of them in shared memory */
     SINK_THREADS = 256,
     WIDE = 128,              /* features beyond which registers hold the sums of one gradient and one strip */
     STATIC_SHARED = 1024,    /* at most, of a half program's block */
@@ -29,7 +31,7 @@ enum {
 typedef struct pass {
     const invar_cuda_source *source;
     char defines[INVAR_CUDA_DEFINES];
-    int rows, slabs;
+    int rows, columns, slabs; /* columns: keys of a tile of dmask */
     unsigned threads, shared; /* bytes of a block */
 } pass;
 
@@ -135,6 +137,19 @@ bool invar_cuda_attention_vjp_mask_variant(int i, int major, int minor, char def
     return true;
 }
 
+static void write_mask_half(char defines[INVAR_CUDA_DEFINES], int type, int copies, int mask, int softcap) {
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DTYPE=%s -DCOPIES=%d -DMASK_KIND=%d -DSOFTCAP=%d",
+             type == INVAR_F16 ? "half16" : "bfloat16", copies, mask, softcap);
+}
+
+bool invar_cuda_attention_vjp_mask_half_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    static const int words[][4] = { { INVAR_BF16, 1, INVAR_CUDA_BF16, 0 }, { INVAR_F16, 0, INVAR_CUDA_F16, 1 } };
+    (void)major, (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    write_mask_half(defines, words[i][0], words[i][1], words[i][2], words[i][3]);
+    return true;
+}
+
 static void write_delta(char defines[INVAR_CUDA_DEFINES], int mask) {
     snprintf(defines, INVAR_CUDA_DEFINES, "-DMASK_KIND=%d -DSOFTCAP=0", mask);
 }
@@ -222,11 +237,24 @@ static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, in
     c->key_passes = call->dk.data || call->dv.data;
 }
 
-static void cut_mask(pass *p, int dim, bool wide, int mask, bool softcap) {
-    p->source = &invar_cuda_attention_vjp_mask;
-    p->rows = dim > 128 ? 8 : 16;
+/* dmask with an element a query and key goes through matrix units where types are half; what is summed along rows or columns of
+ * scores does not. */
+static void cut_mask(pass *p, const invar_attention_vjp_call *call, int dim, bool wide, int mask) {
+    const invar_attention_call *forward = &call->forward;
+    const bool softcap = forward->softcap > 0;
+    const bool whole = call->mask_queries == forward->query_len && call->mask_keys == forward->key_len;
     p->slabs = 1; /* a block goes through them */
     p->threads = THREADS;
+    if (forward->type != INVAR_F32 && whole) {
+        p->source = &invar_cuda_attention_vjp_mask_half;
+        p->rows = p->columns = MASK_ROWS;
+        p->shared = 2 * 4 * MASK_ROWS * (MASK_DEPTH + 8) * 2;
+        write_mask_half(p->defines, (int)forward->type, all_copied(call), mask, softcap);
+        return;
+    }
+    p->source = &invar_cuda_attention_vjp_mask;
+    p->rows = dim > 128 ? 8 : 16;
+    p->columns = MASK_KEYS;
     p->shared = (unsigned)(sizeof(float) * (size_t)(2 * (p->rows + MASK_KEYS) * (dim + 4) + 2 * p->rows));
     write_mask(p->defines, dim, wide, mask, softcap);
 }
@@ -286,7 +314,7 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     write_delta(c->delta_defines, mask);
     if (forward->type == INVAR_F32) cut_floats(c, call, dim, slabs, mask); /* promoted: q, k and v may be of any types */
     else cut_halves(c, call, device, mask);
-    cut_mask(&c->mask, dim, slabs > 1, mask, forward->softcap > 0);
+    cut_mask(&c->mask, call, dim, slabs > 1, mask);
     if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)
         return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected heads of which this CUDA device's shared memory holds 48 rows, got %lld "
                           "and %lld features", operation, (long long)forward->key_dim, (long long)forward->value_dim);
@@ -339,7 +367,7 @@ static invar_status launch_delta(const target *to, invar_cuda_attention_vjp_job 
 
 static invar_status launch_mask(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
     job->query_tiles = (int)tiles_of(job->mask_queries, c->mask.rows);
-    job->key_tiles = (int)tiles_of(job->mask_keys, MASK_KEYS);
+    job->key_tiles = (int)tiles_of(job->mask_keys, c->mask.columns);
     return launch(to, job, &c->mask, job->mask_batch, job->mask_heads * job->query_tiles * job->key_tiles);
 }
 

@@ -1,8 +1,8 @@
-/* dmask: a block takes a tile of its elements, or what of it there is, and all that is summed into them: batches, heads, then tiles
- * of queries and of keys, in ascending order. A thread sums the pairs at its places of the tiles; along what is broadcast those
+/* dmask, of every mix of types and wherever it is broadcast: a block takes a tile of its elements, or what of it there is, and all
+ * that is summed into them: batches, heads, then tiles of queries and of keys, in ascending order. A thread sums the pairs at its places of the tiles; along what is broadcast those
  * sums are added in order at the end. Arithmetic is float32 for every mix of types.
  * DIM: the wider of Dk and Dv, rounded up to 64, 128 or 256. WIDE: it is more, and rows come by slabs of 256 features. */
-#include "attention_vjp.cuh"
+#include "attention_vjp_mask.cuh"
 
 enum { THREADS = 128, QUERIES = DIM > 128 ? 8 : 16, KEYS = 32, PITCH = DIM + 4, PAIRS = QUERIES * KEYS / THREADS,
        WEIGHT_PITCH = KEYS + 1 };
@@ -76,33 +76,6 @@ __device__ __forceinline__ float logit_of(const tiles &at, const invar_cuda_atte
     return exp2f(t - (row.x + job.shift)) * (dweight - row.y);
 }
 
-/* Whether a query of the tile may see a key of the tile, by position. */
-__device__ __forceinline__ bool tiles_meet(const invar_cuda_attention &of, int length, int query, int key) {
-    const int end = query + QUERIES < of.query_len ? query + QUERIES : of.query_len;
-    return range_of(of, length, query).first < key + KEYS && range_of(of, length, end - 1).last > key;
-}
-
-/* Whether the batch's pairs belong to this one of dmask's batches. */
-__device__ __forceinline__ bool belongs(const invar_cuda_attention_vjp_job &job, unsigned batch, unsigned to) {
-    for (int d = job.of.batch_ndim - 1; d >= 0; d--) {
-        const unsigned size = (unsigned)job.mask_batch_shape[d], shape = (unsigned)job.of.batch_shape[d];
-        if (size > 1 && batch % shape != to % size) return false;
-        batch /= shape;
-        to /= size;
-    }
-    return true;
-}
-
-__device__ __forceinline__ char *element_of(const invar_cuda_attention_vjp_job &job, unsigned batch, int head, int row, int column) {
-    char *p = job.dmask.data + head * job.dmask.head_stride + row * job.dmask.row_stride + column * job.dmask.column_stride;
-    for (int d = job.of.batch_ndim - 1; d >= 0; d--) {
-        const unsigned size = (unsigned)job.mask_batch_shape[d];
-        p += batch % size * job.dmask.batch_stride[d];
-        batch /= size;
-    }
-    return p;
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 invar_attention_vjp_mask(const __grid_constant__ invar_cuda_attention_vjp_job job) {
     extern __shared__ __align__(16) char shared[];
@@ -129,7 +102,7 @@ invar_attention_vjp_mask(const __grid_constant__ invar_cuda_attention_vjp_job jo
             const char *mask = mask_of(of, batch, head);
             for (int query = all_queries ? 0 : query_tile; query < query_end; query += QUERIES)
                 for (int key = all_keys ? 0 : key_tile; key < key_end; key += KEYS) {
-                    if (!tiles_meet(of, length, query, key)) continue;
+                    if (!tiles_meet<QUERIES, KEYS>(of, length, query, key)) continue;
                     float s[PAIRS], dweight[PAIRS];
 #pragma unroll
                     for (int r = 0; r < PAIRS; r++) s[r] = dweight[r] = 0.0f;
