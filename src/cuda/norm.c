@@ -229,6 +229,7 @@ static void write_sample(char defines[INVAR_CUDA_DEFINES], const norm_sample *s,
     norm_words w = { s->x, s->other, backward ? NONE : y, s->sum, s->weight, s->bias, vec, s->width, 0, 0, 1, s->centred, backward,
                      s->sums, s->stages, major, backward && major >= 9 };
     choose_group(&w, s->features);
+    if (w.cluster > 1 && major >= 12) w.stages = w.centred && w.pieces * w.vec > SHORT_SUMS ? 0 : 1; /* of 99 KiB */
     if (!w.pieces) w.stages = 0;
     write_words(defines, &w);
 }

@@ -198,6 +198,27 @@ static bool slabs(void) {
     return good;
 }
 
+/* dmask of half types goes through matrix units but where it is summed over queries or keys. */
+static bool programs_of_dmask(void) {
+    static const char *const plain = "invar_attention_vjp_mask", *const matrix = "invar_attention_vjp_mask_half";
+    bool good = true;
+    for (int half = 0; half < 2; half++)
+        for (int kept = 0; kept < 4; kept++) {
+            call c;
+            begin(&c, half ? check_bf16 : check_f32, 2, &cases[1]);
+            for (int i = 0; i < GRADIENTS; i++) c.wanted[i] = i == DMASK;
+            check_array *const masks[] = { &c.mask, &c.gradient[DMASK] };
+            for (int m = 0; m < 2; m++) {
+                check_array_free(masks[m]);
+                on_device(masks[m], half ? check_bf16 : check_f32, CHECK_SHAPE(kept & 1 ? 300 : 1, kept & 2 ? 300 : 1));
+            }
+            good = CHECK_OK(run(&c)) && CHECK(!strcmp(fake_cuda.launch[1].function, half && kept == 3 ? matrix : plain), "%s",
+                                              fake_cuda.launch[1].function) && good;
+            end(&c);
+        }
+    return good;
+}
+
 /* Nothing to compute, nothing launched; gradients of what nobody sees are written; what CUDA devices do not take is refused by name. */
 static bool limits(void) {
     static const sizes no_keys = { 4, 2, 3, 0, 64 }, no_queries = { 4, 2, 0, 3, 64 }, wide = { 1, 1, 2, 2, 1032 };
@@ -247,6 +268,7 @@ static bool small_memory(void) {
 static void all(void) {
     IN_CHILD(cuts);
     IN_CHILD(slabs);
+    IN_CHILD(programs_of_dmask);
     IN_CHILD(small_memory);
     IN_CHILD(what_is_asked_for);
     IN_CHILD(each_failure);

@@ -54,7 +54,18 @@ def forward(t):
     return {"out": out, "lse": lse}
 
 
+def forward_masked(t):
+    out, lse = fast.scaled_dot_product_attention(t["q"], t["k"], t["v"], mask=t["m"], sinks=t["s"], return_lse=True)
+    return {"out": out, "lse": lse}
+
+
+def unmasked(t):
+    out, lse = fast.scaled_dot_product_attention(t["q"], t["k"], t["v"], return_lse=True)
+    return {"out": out, "lse": lse}
+
+
 X, W = (3, 37, 200), (200,)
+LONG_X, LONG_W = (3, 5, 20000), (20000,)
 QKV = {"q": (3, 8, 33, 64), "k": (3, 2, 70, 64), "v": (3, 2, 70, 64)}
 attention, attention_vjp = fast.scaled_dot_product_attention, fast.scaled_dot_product_attention_vjp
 CASES = {
@@ -64,6 +75,10 @@ CASES = {
     "layer_norm": Case(lambda t, **k: fast.layer_norm(t["x"], t["w"], t["b"], **k), {"x": X, "w": W, "b": W}, "x"),
     "layer_norm_vjp": Case(lambda t, **k: fast.layer_norm_vjp(t["dy"], t["x"], t["w"], t["b"], **k),
                            {"dy": X, "x": X, "w": W, "b": W}, "dy x"),
+    "rms_norm_vjp of long rows": Case(lambda t, **k: fast.rms_norm_vjp(t["dy"], t["x"], t["w"], **k),
+                                      {"dy": LONG_X, "x": LONG_X, "w": LONG_W}, "dy x"),
+    "layer_norm_vjp of long rows": Case(lambda t, **k: fast.layer_norm_vjp(t["dy"], t["x"], t["w"], t["b"], **k),
+                                        {"dy": LONG_X, "x": LONG_X, "w": LONG_W, "b": LONG_W}, "dy x"),
     "rope": Case(lambda t, **k: fast.rope(t["x"], 128, offset=9, **k), {"x": X}, "x"),
     "rope of the CPU's offsets": Case(lambda t, **k: fast.rope(t["x"], 128, True, offset=ROPE_OFFSETS[:len(t["x"])], **k),
                                       {"x": X}, ""),
@@ -80,6 +95,13 @@ CASES = {
                                     {"q": (3, 4, 33, 320), "k": (3, 2, 70, 320), "v": (3, 2, 70, 300)}, "q k v"),
     "attention_vjp": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal", **k),
                           {**QKV, "dout": QKV["q"]}, "q k v dout out lse", own=3, made=forward, out="gradients"),
+    "attention_vjp, with dsinks and dmask": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"],
+                                                                              mask=t["m"], sinks=t["s"], mask_grad=True, **k),
+                                                 {**QKV, "dout": QKV["q"], "m": (3, 1, 33, 70), "s": (8,)}, "q k v m dout out lse",
+                                                 own=3, made=forward_masked, out="gradients"),
+    "attention_vjp of wide heads": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], **k),
+                                        {"q": (3, 4, 33, 320), "k": (3, 2, 70, 320), "v": (3, 2, 70, 300), "dout": (3, 4, 33, 300)},
+                                        "q k v dout out lse", own=3, made=unmasked, out="gradients"),
 }
 
 

@@ -1,6 +1,7 @@
 /* dmask, of every mix of types and wherever it is broadcast: a block takes a tile of its elements, or what of it there is, and all
- * that is summed into them: batches, heads, then tiles of queries and of keys, in ascending order. A thread sums the pairs at its places of the tiles; along what is broadcast those
- * sums are added in order at the end. Arithmetic is float32 for every mix of types.
+ * that is summed into them: batches, heads, then tiles of queries and of keys, in ascending order. A thread sums the pairs at its
+ * places of the tiles; along what is broadcast those sums are added in order at the end. Arithmetic is float32 for every mix of
+ * types.
  * DIM: the wider of Dk and Dv, rounded up to 64, 128 or 256. WIDE: it is more, and rows come by slabs of 256 features. */
 #include "attention_vjp_mask.cuh"
 

@@ -111,8 +111,8 @@ __device__ __forceinline__ void add(float sum[KEYS / 8][4], const float s[KEYS /
     }
 }
 
-__device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, const target &to, const float sum[KEYS / 8][4], int query,
-                                      int key) {
+__device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, const target &to, const float sum[KEYS / 8][4],
+                                      int query, int key) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         if (query + 8 * half >= job.mask_queries) continue;
