@@ -21,7 +21,8 @@ enum {
     CHUNK_ROWS_MOST = 512,
     MOST_CLUSTER = 8,      /* blocks that share a VJP's long rows: what every GPU with clusters has */
     CLUSTER_PIECES = 4,    /* of a thread's, beyond which more blocks share a row: shared memory holds two rows of them */
-    AT_ONCE = 120,         /* their blocks that are to run at once: one a multiprocessor, of an H100 those that clusters of 8 reach */
+    AT_ONCE = 120,         /* their blocks of most threads that are to run at once: one a multiprocessor, of an H100 those that
+                            * clusters of 8 reach */
     LONG_CHUNK_ROWS = 4,   /* where no thread holds sums: many blocks hide how long memory takes */
     ENOUGH_THREADS = 65536, /* of all chunks, below which they are made smaller: a multiprocessor has some hundreds of them */
     SLOT = 16,             /* bytes of a piece in shared memory, as norm_vjp.cu has them */
@@ -146,6 +147,8 @@ static void choose_group(norm_words *w, int64_t features) {
     w->group = group;
     w->cluster = 1;
     if (w->clusters && row > (int64_t)group * most) {
+        /* layer_norm's blocks wait twice a row for each other: two on a multiprocessor, of half as many threads, wait in turns. */
+        if (w->centred && row <= MOST_CLUSTER * MOST_GROUP / 2 * CLUSTER_PIECES) w->group = group = MOST_GROUP / 2;
         const int64_t fits = MOST_CLUSTER * (int64_t)group * most;
         while (w->cluster < MOST_CLUSTER && row > (int64_t)group * w->cluster * CLUSTER_PIECES) w->cluster *= 2;
         if (row > fits) w->cluster = 1;
@@ -292,7 +295,8 @@ bool invar_cuda_norm_merge_variant(int i, int major, int minor, char defines[INV
 /* Rows of a chunk: from the features, the types and how many rows there are. */
 static int64_t chunk_rows(const norm_words *w, int64_t features, int64_t rows) {
     if (w->cluster > 1) {
-        const int64_t together = AT_ONCE / w->cluster, rounds = (rows + together * CHUNK_ROWS_MOST - 1) / (together * CHUNK_ROWS_MOST);
+        const int64_t together = AT_ONCE * MOST_GROUP / w->group / w->cluster, most = together * CHUNK_ROWS_MOST;
+        const int64_t rounds = (rows + most - 1) / most;
         return rounds ? (rows + together * rounds - 1) / (together * rounds) : 1;
     }
     const unsigned threads = threads_of(w);

@@ -139,26 +139,31 @@ static bool long_rows(int major) {
     static const struct {
         const invar_dtype *dtype;
         int64_t features, step;
-        int cluster, pieces;
+        int cluster, pieces;              /* of rms_norm_vjp; */
+        int group, own_cluster, own_pieces; /* of layer_norm_vjp */
     } cases[] = {
-        { &check_bf16, 16384, 1, 1, 4 }, { &check_bf16, 16392, 1, 2, 3 },  { &check_bf16, 32768, 1, 2, 4 },
-        { &check_bf16, 32776, 1, 4, 3 }, { &check_bf16, 131072, 1, 8, 4 }, { &check_bf16, 131080, 1, 1, 0 },
-        { &check_bf16, 32768, 2, 2, 0 }, { &check_f32, 16384, 1, 1, 8 },   { &check_f32, 16388, 1, 4, 3 },
-        { &check_f32, 32768, 3, 4, 4 },  { &check_f32, 65536, 1, 8, 4 },   { &check_f32, 131072, 1, 8, 8 },
+        { &check_bf16, 16384, 1, 1, 4, 512, 1, 4 }, { &check_bf16, 16392, 1, 2, 3, 256, 4, 3 },
+        { &check_bf16, 32768, 1, 2, 4, 256, 4, 4 }, { &check_bf16, 32776, 1, 4, 3, 256, 8, 3 },
+        { &check_bf16, 65544, 1, 8, 3, 512, 8, 3 }, { &check_bf16, 131072, 1, 8, 4, 512, 8, 4 },
+        { &check_bf16, 131080, 1, 1, 0, 512, 1, 0 }, { &check_bf16, 32768, 2, 2, 0, 256, 4, 0 },
+        { &check_f32, 16384, 1, 1, 8, 512, 1, 8 },  { &check_f32, 16388, 1, 4, 3, 256, 8, 3 },
+        { &check_f32, 32768, 3, 4, 4, 256, 8, 4 },  { &check_f32, 65536, 1, 8, 4, 512, 8, 4 },
+        { &check_f32, 131072, 1, 8, 8, 512, 8, 8 },
     };
     bool good = true;
     setenv("FAKE_CUDA_CAPABILITY", major < 9 ? "8.0" : "9.0", 1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int op = RMS_VJP; op < OPS; op++) {
-            const int compiled = fake_nvrtc.compiled, cluster = major < 9 ? 1 : cases[i].cluster;
-            const int pieces = major < 9 && cases[i].features > 16384 ? 0 : cases[i].pieces;
+            const bool shared = major >= 9, own = shared && op == LAYER_VJP;
+            const int compiled = fake_nvrtc.compiled, cluster = own ? cases[i].own_cluster : shared ? cases[i].cluster : 1;
+            const int pieces = !shared && cases[i].features > 16384 ? 0 : own ? cases[i].own_pieces : cases[i].pieces;
             call c;
             begin(&c, (enum op)op, *cases[i].dtype, 2, cases[i].features, cases[i].step);
             good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launch[0].grid[0] == 2u * cluster, "%lld features, %u blocks",
                                               (long long)cases[i].features, fake_cuda.launch[0].grid[0]) && good;
             if (fake_nvrtc.compiled == compiled + 1) /* else not anew, or norm_merge.cu last */
-                good = CHECK(word("-DCLUSTER=") == cluster && word("-DPIECES=") == pieces && word("-DGROUP=") == 512, "%s",
-                             fake_nvrtc.options) && good;
+                good = CHECK(word("-DCLUSTER=") == cluster && word("-DPIECES=") == pieces &&
+                             word("-DGROUP=") == (own ? cases[i].group : 512), "%s", fake_nvrtc.options) && good;
             end(&c);
         }
     return good;

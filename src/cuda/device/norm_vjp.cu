@@ -13,7 +13,8 @@ enum {
     VECTORS = CENTRED ? 2 : 1,
     STAGED = STAGES * 2 * PIECES * THREADS * SLOT, /* bytes of rows in shared memory; then, or in their place, the groups' sums */
     GROUPED = ROWS > 1 && SUMS ? THREADS * PIECES * VEC * 4 : 0,
-    WEIGHT_HELD = HAS_WEIGHT && PIECES * VEC * ((SUMS ? VECTORS : 0) + sizeof(WEIGHT_TYPE) / 4.0) <= 40
+    WEIGHT_HELD = HAS_WEIGHT && (PIECES * VEC * ((SUMS ? VECTORS : 0) + sizeof(WEIGHT_TYPE) / 4.0) <= 40 ||
+                                 (CLUSTER > 1 && WIDTH >= 4 && PIECES * VEC * (1 + sizeof(WEIGHT_TYPE) / 4.0) <= 48))
 };
 #define IN_REGISTERS (SUMS && PIECES)
 #define IN_MEMORY (SUMS && !PIECES)
