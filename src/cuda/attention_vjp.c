@@ -18,8 +18,14 @@ enum {
     MASK_ROWS = 64,          /* queries and keys of one on matrix units; */
     MASK_DEPTH = 64,         /* features of them in shared memory */
     SINK_THREADS = 256,
+    WIDE_ROWS = 64,          /* of a block of attention_vjp_float_wide.cu; its threads, */
+    WIDE_THREADS = 256,
+    WIDE_DEPTH = 64,         /* features at once, */
+    WIDE_CHUNKS = 8,         /* times that of a gradient */
     WIDE = 128,              /* features beyond which registers hold the sums of one gradient and one strip */
-    STATIC_SHARED = 1024,    /* at most, of a half program's block */
+    STATIC_SHARED = 1024,    /* at most, of a half program's block, */
+    SHARERS_STATIC = 8192,   /* and of one whose warps share rows */
+    WARPS = 8,               /* of such a block */
     HALF_SHIFT = 12,         /* float16's weights are computed as 2^12 times what they are: below 2^-14 it has few digits */
     SLAB = 256,              /* features that a block forms of a gradient, at most */
     MOST_DIM = 1024,         /* features */
@@ -46,7 +52,7 @@ typedef struct cut {
 
 typedef struct half_words {
     int type; /* an invar_float_type */
-    int key_dim, value_dim, by_keys, first, second, warps, strips, copies, mask, softcap; /* as attention_vjp_half.cu tells */
+    int key_dim, value_dim, by_keys, first, second, warps, strips, copies, mask, softcap, shares; /* as attention_vjp_half.cu tells */
 } half_words;
 
 /* Slabs of a gradient, alike in width: of so many padded features. */
@@ -66,10 +72,10 @@ static int columns_of(const half_words *w) { return is_wide(w) ? 16 : 32; }
 static void write_half(char defines[INVAR_CUDA_DEFINES], const half_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
              "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DKSLAB=%d -DVSLAB=%d -DBY_KEYS=%d -DFIRST=%d -DSECOND=%d -DWARPS=%d -DSTRIPS=%d "
-             "-DCOLUMNS=%d -DCOPIES=%d -DRESIDENT=2 -DMASK_KIND=%d -DSOFTCAP=%d",
+             "-DCOLUMNS=%d -DCOPIES=%d -DSHARES=%d -DRESIDENT=%d -DMASK_KIND=%d -DSOFTCAP=%d",
              w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->key_dim / slabs_of(w->key_dim),
              w->value_dim / slabs_of(w->value_dim), w->by_keys, w->first, w->second, w->warps, w->strips, columns_of(w), w->copies,
-             w->mask, w->softcap);
+             w->shares, w->shares > 1 ? 1 : 2, w->mask, w->softcap);
 }
 
 /* Two strips of 16 rows a warp take each far row from shared memory half as often, where the registers suffice, which depends on the
@@ -82,17 +88,26 @@ static int most_strips(const half_words *w, int major) {
 }
 
 static unsigned half_shared(const half_words *w) {
-    const int k = w->key_dim + 8, v = w->value_dim + 8;
-    return 2 * (unsigned)(16 * w->warps * w->strips * (k + (w->first ? v : 0)) + 2 * columns_of(w) * (k + v));
+    const int k = w->key_dim + 8, v = w->value_dim + 8, far = columns_of(w) * (w->shares > 1 ? w->shares : 2);
+    return 2 * (unsigned)(16 * w->warps * w->strips * (k + (w->first ? v : 0)) + far * (k + v));
 }
 
 typedef struct float_words {
-    int dim, wide, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
+    int dim, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
 } float_words;
 
 static void write_float(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
-    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DWIDE=%d -DBY_KEYS=%d -DSECOND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d",
-             w->dim, w->wide, w->by_keys, w->by_keys, w->vector, w->mask, w->softcap);
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DBY_KEYS=%d -DSECOND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->dim,
+             w->by_keys, w->by_keys, w->vector, w->mask, w->softcap);
+}
+
+typedef struct wide_words {
+    int by_keys, values, chunks, vector, mask, softcap; /* as attention_vjp_float_wide.cu tells */
+} wide_words;
+
+static void write_wide(char defines[INVAR_CUDA_DEFINES], const wide_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES, "-DBY_KEYS=%d -DVALUES=%d -DCHUNKS=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->by_keys,
+             w->values, w->chunks, w->vector, w->mask, w->softcap);
 }
 
 static void write_mask(char defines[INVAR_CUDA_DEFINES], int dim, int wide, int mask, int softcap) {
@@ -103,11 +118,12 @@ static void write_mask(char defines[INVAR_CUDA_DEFINES], int dim, int wide, int 
 bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1 };
     static const half_words words[] = {
-        { BF16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0 },           { F16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0 },
-        { F16, 128, 128, 1, 1, 1, 4, 1, 0, INVAR_CUDA_BF16, 1 }, { BF16, 64, 64, 1, 1, 1, 4, 2, 1, NONE, 0 },
-        { F16, 256, 256, 0, 1, 0, 4, 1, 0, INVAR_CUDA_BOOL, 1 }, { BF16, 128, 128, 1, 1, 1, 4, 1, 1, NONE, 0 },
-        { BF16, 256, 256, 1, 0, 1, 2, 1, 1, NONE, 0 },           { F16, 32, 32, 1, 1, 1, 4, 2, 1, NONE, 0 },
-        { F16, 1024, 512, 1, 1, 0, 4, 1, 0, INVAR_CUDA_F16, 1 }, { BF16, 512, 512, 0, 1, 0, 4, 1, 1, NONE, 0 },
+        { BF16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0, 1 },           { F16, 128, 128, 0, 1, 0, 4, 2, 1, NONE, 0, 1 },
+        { F16, 128, 128, 1, 1, 1, 4, 1, 0, INVAR_CUDA_BF16, 1, 1 }, { BF16, 64, 64, 1, 1, 1, 4, 2, 1, NONE, 0, 1 },
+        { F16, 256, 256, 0, 1, 0, 4, 1, 0, INVAR_CUDA_BOOL, 1, 1 }, { BF16, 128, 128, 1, 1, 1, 4, 1, 1, NONE, 0, 1 },
+        { BF16, 256, 256, 1, 0, 1, 2, 1, 1, NONE, 0, 1 },           { F16, 32, 32, 1, 1, 1, 4, 2, 1, NONE, 0, 1 },
+        { F16, 1024, 512, 1, 1, 0, 4, 1, 0, INVAR_CUDA_F16, 1, 1 }, { BF16, 512, 512, 0, 1, 0, 4, 1, 1, NONE, 0, 2 },
+        { F16, 576, 512, 1, 1, 0, 2, 1, 0, INVAR_CUDA_F16, 1, 3 },
     };
     half_words chosen;
     (void)minor;
@@ -120,12 +136,21 @@ bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char def
 
 bool invar_cuda_attention_vjp_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     static const float_words words[] = {
-        { 64, 0, 1, 1, -1, 0 },  { 128, 0, 0, 1, -1, 1 }, { 128, 0, 1, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, 0, 0, INVAR_CUDA_I64, 0 },
-        { 256, 1, 1, 1, -1, 0 }, { 256, 1, 1, 0, INVAR_CUDA_BOOL, 1 },
+        { 64, 1, 1, -1, 0 }, { 128, 0, 1, -1, 1 }, { 128, 1, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, 0, INVAR_CUDA_I64, 0 },
     };
     (void)major, (void)minor;
     if (i >= (int)(sizeof words / sizeof *words)) return false;
     write_float(defines, &words[i]);
+    return true;
+}
+
+bool invar_cuda_attention_vjp_float_wide_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    static const wide_words words[] = {
+        { 0, 0, 8, 1, -1, 0 }, { 1, 0, 8, 0, INVAR_CUDA_BF16, 1 }, { 1, 1, 8, 1, -1, 0 }, { 0, 0, 6, 0, INVAR_CUDA_BOOL, 0 },
+    };
+    (void)major, (void)minor;
+    if (i >= (int)(sizeof words / sizeof *words)) return false;
+    write_wide(defines, &words[i]);
     return true;
 }
 
@@ -172,18 +197,31 @@ bool invar_cuda_attention_vjp_sinks_variant(int i, int major, int minor, char de
 
 static int64_t tiles_of(int64_t rows, int each) { return (rows + each - 1) / each; }
 
+/* Warps that share rows, a slab each, compute a score once. Where that leaves a block few warps they do not. */
+static bool cut_shared(half_words *w, int slabs, const invar_cuda_device *device) {
+    w->shares = slabs;
+    w->warps = WARPS / slabs;
+    while ((int)half_shared(w) > device->shared_most - SHARERS_STATIC && w->warps > 1) w->warps /= 2;
+    return slabs > 1 && w->warps * slabs > 2 && (int)half_shared(w) <= device->shared_most - SHARERS_STATIC;
+}
+
 static void cut_half(pass *p, const half_words *like, const invar_cuda_device *device) {
     half_words w = *like;
-    w.warps = 4;
-    w.strips = most_strips(&w, device->major);
-    /* neither moves a bit: a warp's rows are its own */
-    while ((int)half_shared(&w) > device->shared_most - STATIC_SHARED && w.strips * w.warps > 1)
-        if (w.strips > 1) w.strips = 1;
-        else w.warps /= 2;
+    const int slabs = slabs_of(w.first ? w.key_dim : w.value_dim);
+    const bool shared = cut_shared(&w, slabs, device);
+    if (!shared) {
+        w.shares = 1;
+        w.warps = 4;
+        w.strips = most_strips(&w, device->major);
+        /* neither moves a bit: a warp's rows are its own */
+        while ((int)half_shared(&w) > device->shared_most - STATIC_SHARED && w.strips * w.warps > 1)
+            if (w.strips > 1) w.strips = 1;
+            else w.warps /= 2;
+    }
     p->source = &invar_cuda_attention_vjp_half;
     p->rows = 16 * w.warps * w.strips;
-    p->slabs = slabs_of(w.first ? w.key_dim : w.value_dim);
-    p->threads = 32 * (unsigned)w.warps;
+    p->slabs = shared ? 1 : slabs;
+    p->threads = 32 * (unsigned)(w.warps * w.shares);
     p->shared = half_shared(&w);
     write_half(p->defines, &w);
 }
@@ -197,7 +235,7 @@ static bool all_copied(const invar_attention_vjp_call *call) {
 static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device, int mask) {
     const invar_attention_call *forward = &call->forward;
     half_words w = { (int)forward->type, padded_of(forward->key_dim), padded_of(forward->value_dim), 0, 1, 0, 4, 1,
-                     all_copied(call), mask, forward->softcap > 0 };
+                     all_copied(call), mask, forward->softcap > 0, 1 };
     cut_half(&c->query, &w, device);
     const bool dk = call->dk.data, dv = call->dv.data, apart = w.key_dim + w.value_dim > 2 * WIDE;
     w.by_keys = 1;
@@ -214,26 +252,48 @@ static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar
     }
 }
 
-static void cut_float(pass *p, const float_words *w, int slabs) {
+static void cut_float(pass *p, const float_words *w) {
     const int rows = w->dim == 64 ? 64 : w->dim == 128 ? 32 : 16, far = w->dim == 256 ? 16 : 32;
     const int floats = 2 * (rows + far) * (w->dim + 4) + (w->by_keys ? 2 * far : far + 1) * (rows + 4) +
                        2 * (w->by_keys ? far : rows);
     p->source = &invar_cuda_attention_vjp_float;
     p->rows = rows;
-    p->slabs = slabs;
+    p->slabs = 1;
     p->threads = THREADS;
     p->shared = (unsigned)sizeof(float) * (unsigned)floats;
     write_float(p->defines, w);
 }
 
-static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, int slabs, int mask) {
+/* features: of the gradient. */
+static void cut_wide(pass *p, const wide_words *like, int64_t features) {
+    wide_words w = *like;
+    const int chunks = features > 0 ? (int)tiles_of(features, WIDE_DEPTH) : 1;
+    p->slabs = (chunks + WIDE_CHUNKS - 1) / WIDE_CHUNKS;
+    w.chunks = (chunks + p->slabs - 1) / p->slabs;
+    p->source = &invar_cuda_attention_vjp_float_wide;
+    p->rows = WIDE_ROWS;
+    p->threads = WIDE_THREADS;
+    p->shared = (unsigned)sizeof(float) * WIDE_ROWS * (4 * (WIDE_DEPTH + 4) + WIDE_ROWS + 4);
+    write_wide(p->defines, &w);
+}
+
+static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, bool wide, int mask) {
     const invar_attention_call *forward = &call->forward;
     const bool plain = forward->q.type == INVAR_F32 && forward->k.type == INVAR_F32 && forward->v.type == INVAR_F32 &&
                        call->dout.type == INVAR_F32;
-    float_words w = { dim, slabs > 1, 0, plain && all_copied(call), mask, forward->softcap > 0 };
-    cut_float(&c->query, &w, slabs);
+    if (wide) {
+        wide_words w = { 0, 0, 0, plain && all_copied(call), mask, forward->softcap > 0 };
+        cut_wide(&c->query, &w, forward->key_dim);
+        w.by_keys = 1;
+        if (call->dk.data) cut_wide(&c->keys[c->key_passes++], &w, forward->key_dim);
+        w.values = 1;
+        if (call->dv.data) cut_wide(&c->keys[c->key_passes++], &w, forward->value_dim);
+        return;
+    }
+    float_words w = { dim, 0, plain && all_copied(call), mask, forward->softcap > 0 };
+    cut_float(&c->query, &w);
     w.by_keys = 1;
-    cut_float(&c->keys[0], &w, slabs);
+    cut_float(&c->keys[0], &w);
     c->key_passes = call->dk.data || call->dv.data;
 }
 
@@ -310,11 +370,11 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     INVAR_TRY(invar_cuda_attention_fill(&job->of, forward, operation));
     fill_gradients(job, call);
     const int dim = most <= 64 ? 64 : most <= 128 ? 128 : SLAB, mask = forward->mask.data ? job->of.mask.kind : -1;
-    const int slabs = most > SLAB ? slabs_of((int)most) : 1;
+    const bool wide = most > SLAB;
     write_delta(c->delta_defines, mask);
-    if (forward->type == INVAR_F32) cut_floats(c, call, dim, slabs, mask); /* promoted: q, k and v may be of any types */
+    if (forward->type == INVAR_F32) cut_floats(c, call, dim, wide, mask); /* promoted: q, k and v may be of any types */
     else cut_halves(c, call, device, mask);
-    cut_mask(&c->mask, call, dim, slabs > 1, mask);
+    cut_mask(&c->mask, call, dim, wide, mask);
     if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)
         return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected heads of which this CUDA device's shared memory holds 48 rows, got %lld "
                           "and %lld features", operation, (long long)forward->key_dim, (long long)forward->value_dim);

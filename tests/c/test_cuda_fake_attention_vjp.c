@@ -177,25 +177,36 @@ static bool small_blocks(void) {
     return good;
 }
 
-/* Wide heads: blocks for each slab of a gradient; of float32 for those of dq, and of dk and dv at once. */
-static bool slabs(void) {
+/* Wide heads: of half types warps for the slabs of a gradient, or, where shared memory is small, blocks; of float32 blocks for 512
+ * features each. */
+static bool slabs(int major) {
     static const sizes wide[] = { { 1, 1, 10, 10, 256 }, { 1, 1, 10, 10, 264 }, { 1, 1, 10, 10, 512 }, { 1, 1, 10, 10, 576 } };
+    static const unsigned slabs[] = { 1, 2, 2, 3 }, threads[] = { 128, 256, 256, 192 };
     bool good = true;
-    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+    for (size_t i = major > 9 ? 2 : 0; i < (major > 9 ? 3 : sizeof wide / sizeof *wide); i++)
         for (int half = 0; half < 2; half++) {
             call c;
-            const unsigned wanted = i < 1 ? 1 : i < 3 ? 2 : 3;
             begin(&c, half ? check_f16 : check_f32, 1, &wide[i]);
             c.wanted[DMASK] = true;
-            good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 4 + half, "%d launches", fake_cuda.launches) && good;
-            for (int l = 0; l < fake_cuda.launches; l++) {
-                const bool once = l == 0 || l == fake_cuda.launches - 1; /* delta and dmask */
-                good = CHECK(fake_cuda.launch[l].grid[1] == (once ? 1 : wanted), "launch %d of %lld features: %u slabs", l,
-                             (long long)wide[i].features, fake_cuda.launch[l].grid[1]) && good;
+            const int last = half || i > 0 ? 4 : 3; /* dmask's launch: dk and dv have one each, but of float32 of 256 features */
+            good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == last + 1, "%d launches", fake_cuda.launches) && good;
+            for (int l = 1; l < last; l++) {
+                const fake_launch *launch = &fake_cuda.launch[l];
+                const bool shared = half && major == 9;
+                const unsigned blocks = shared ? 1 : half ? slabs[i] : i == 3 ? 2 : 1, lanes = shared ? threads[i] : half ? 0 : i ? 256 : 128;
+                good = CHECK(launch->grid[1] == blocks && (!lanes || launch->block[0] == lanes),
+                             "launch %d of %lld features: %u slabs, %u threads", l, (long long)wide[i].features, launch->grid[1],
+                             launch->block[0]) && good;
             }
+            good = CHECK(fake_cuda.launch[0].grid[1] == 1 && fake_cuda.launch[last].grid[1] == 1, "delta and dmask have slabs") && good;
             end(&c);
         }
     return good;
+}
+static bool slabs_of_warps(void) { return slabs(9); }
+static bool slabs_of_blocks(void) {
+    setenv("FAKE_CUDA_CAPABILITY", "12.1", 1);
+    return slabs(12);
 }
 
 /* dmask of half types goes through matrix units but where it is summed over queries or keys. */
@@ -267,7 +278,8 @@ static bool small_memory(void) {
 
 static void all(void) {
     IN_CHILD(cuts);
-    IN_CHILD(slabs);
+    IN_CHILD(slabs_of_warps);
+    IN_CHILD(slabs_of_blocks);
     IN_CHILD(programs_of_dmask);
     IN_CHILD(small_memory);
     IN_CHILD(what_is_asked_for);

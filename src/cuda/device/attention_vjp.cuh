@@ -54,6 +54,20 @@ __device__ __forceinline__ const char *mask_of(const invar_cuda_attention &of, l
     return MASK_KIND < 0 ? 0 : head_of(of, of.mask, batch, head);
 }
 
+/* One pair: its weight, and the gradient of q · k less its scale; row: lse and delta. */
+__device__ __forceinline__ float2 weigh_pair(const invar_cuda_attention &of, float s, float d, float2 row, float added) {
+#if SOFTCAP
+    const float bend = tanhf(s * of.cap_scale), slope = fmaf(-bend, bend, 1.0f);
+    float exponent = fmaf(of.cap_height, bend, -row.x);
+#else
+    const float slope = 1.0f;
+    float exponent = fmaf(s, of.score_scale, -row.x);
+#endif
+    if (ADDITIVE) exponent = fmaf(added, LOG2E, exponent);
+    const float weight = exp2f(exponent);
+    return float2{ weight, weight * (d - row.y) * slope };
+}
+
 #ifdef BY_KEYS
 /* A block's share: near rows first … last-1 of a head, which is a kv head where they are keys. */
 struct share_near {

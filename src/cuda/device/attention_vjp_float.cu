@@ -2,9 +2,7 @@
  * over tiles of FAR rows, all as float in shared memory. A thread computes a few scores of a tile and their gradients, leaves them
  * in shared memory, then adds their products with far rows to its 4 · 8 sums.
  *
- * BY_KEYS, SECOND: as attention_vjp_half.cu tells, dq or dk always. DIM: the wider of Dk and Dv, rounded up to 64, 128 or 256. WIDE:
- * it is more; all rows come by slabs of 256 features, again for each tile, and a block forms the slab that is its number along y,
- * which comes last.
+ * BY_KEYS, SECOND: as attention_vjp_half.cu tells, dq or dk always. DIM: the wider of Dk and Dv, rounded up to 64, 128 or 256.
  * VECTOR: all rows are float32 that 16-byte copies may take. */
 #include "attention_vjp.cuh"
 
@@ -30,8 +28,6 @@ struct tiles {
     float weight[SECOND ? FAR : 1][SCORE_PITCH], score[FAR][SCORE_PITCH];
     float2 row[BY_KEYS ? FAR : NEAR]; /* lse and delta of the queries */
 };
-
-#define OWN (WIDE ? (int)blockIdx.y * DIM : 0) /* first feature of what the block forms */
 
 struct sums {
     float first[4][8], second[SECOND ? 4 : 1][8];
@@ -60,43 +56,23 @@ __device__ __forceinline__ void load_queries(float2 *to, int size, const float2 
     to[threadIdx.x] = (int)threadIdx.x < count ? rows[threadIdx.x] : float2{ SEES_NOTHING, 0.0f };
 }
 
-/* Rows from `row` on, `count` of them, their features from d on. */
-template <int ROWS>
-__device__ __forceinline__ void load_both(float (*k)[PITCH], float (*v)[PITCH], const invar_cuda_attention &of,
-                                          const invar_cuda_operand &k_rows, const invar_cuda_operand &v_rows, long long batch,
-                                          int head, int row, int count, int d) {
-    load_rows<ROWS>(k, head_of(of, k_rows, batch, head) + row * k_rows.row_stride + d * k_rows.column_stride, k_rows, count,
-                    of.key_dim - d);
-    load_rows<ROWS>(v, head_of(of, v_rows, batch, head) + row * v_rows.row_stride + d * v_rows.column_stride, v_rows, count,
-                    of.value_dim - d);
-}
-
-__device__ __forceinline__ void load_near(tiles &at, const invar_cuda_attention_vjp_job &job, const share_near &share, int d) {
-    const invar_cuda_attention &of = job.of;
-    const int count = (BY_KEYS ? min(share.last, share.length) : share.last) - share.first;
-    load_both<NEAR>(at.near_k, at.near_v, of, NEAR_K, NEAR_V, share.batch, share.head, share.first, count, d);
-}
-
 __device__ __forceinline__ void load_far(tiles &at, const invar_cuda_attention_vjp_job &job, long long batch, int head, int far,
-                                         int last, int d) {
+                                         int last) {
     const invar_cuda_attention &of = job.of;
-    load_both<FAR>(at.far_k, at.far_v, of, FAR_K, FAR_V, batch, head, far, last - far, d);
+    load_rows<FAR>(at.far_k, head_of(of, FAR_K, batch, head) + far * FAR_K.row_stride, FAR_K, last - far, of.key_dim);
+    load_rows<FAR>(at.far_v, head_of(of, FAR_V, batch, head) + far * FAR_V.row_stride, FAR_V, last - far, of.value_dim);
     if (BY_KEYS) load_queries(at.row, FAR, rows_of(job, batch, head) + far, last - far);
     copy_commit();
     copy_wait<0>();
 }
 
-__device__ __forceinline__ void clear(float to[EACH_NEAR][EACH_FAR]) {
+/* This thread's share of near · farᵀ. */
+__device__ __forceinline__ void multiply(float to[EACH_NEAR][EACH_FAR], const float (*near)[PITCH], const float (*far)[PITCH],
+                                         int columns) {
 #pragma unroll
     for (int i = 0; i < EACH_NEAR; i++)
 #pragma unroll
         for (int j = 0; j < EACH_FAR; j++) to[i][j] = 0.0f;
-}
-
-/* to += this thread's share of near · farᵀ. */
-__device__ __forceinline__ void multiply(float to[EACH_NEAR][EACH_FAR], const float (*near)[PITCH], const float (*far)[PITCH],
-                                         int columns) {
-    if (WIDE) columns = min(columns, DIM);
     near += threadIdx.x / 8;
     far += threadIdx.x % 8;
 #pragma unroll 4
@@ -112,20 +88,6 @@ __device__ __forceinline__ void multiply(float to[EACH_NEAR][EACH_FAR], const fl
             for (int j = 0; j < EACH_FAR; j++)
                 to[i][j] = fmaf(a[i].w, b[j].w, fmaf(a[i].z, b[j].z, fmaf(a[i].y, b[j].y, fmaf(a[i].x, b[j].x, to[i][j]))));
     }
-}
-
-/* One pair: its weight, and the gradient of q · k less its scale. */
-__device__ __forceinline__ float2 weigh(const invar_cuda_attention &of, float s, float d, float2 row, float added) {
-#if SOFTCAP
-    const float bend = tanhf(s * of.cap_scale), slope = fmaf(-bend, bend, 1.0f);
-    float exponent = fmaf(of.cap_height, bend, -row.x);
-#else
-    const float slope = 1.0f;
-    float exponent = fmaf(s, of.score_scale, -row.x);
-#endif
-    if (ADDITIVE) exponent = fmaf(added, LOG2E, exponent);
-    const float weight = exp2f(exponent);
-    return float2{ weight, weight * (d - row.y) * slope };
 }
 
 /* Scores and their gradients become what the products take, in shared memory; `unseen` stands for masked pairs. */
@@ -144,7 +106,7 @@ __device__ __forceinline__ void weigh_tile(tiles &at, const float s[EACH_NEAR][E
             float added = 0.0f;
             const bool seen = !PARTLY ||
                               (sees(of, mask, range_of(of, length, query), query, key, &added) && row.x != SEES_NOTHING);
-            const float2 x = weigh(of, s[i][j], d[i][j], row, added);
+            const float2 x = weigh_pair(of, s[i][j], d[i][j], row, added);
             if (SECOND) at.weight[far_row][near_row] = seen ? x.x : unseen;
             at.score[far_row][near_row] = seen ? x.y : unseen;
         }
@@ -189,8 +151,7 @@ template <bool SELECT> __device__ __forceinline__ void add_tile(sums &x, const t
 __device__ __forceinline__ void store(const invar_cuda_attention &of, const invar_cuda_operand &x, const share_near &at,
                                       const float sums[4][8], int columns, float factor) {
     if (!x.data) return;
-    char *head = head_of(of, x, at.batch, at.head) + OWN * x.column_stride;
-    columns -= OWN;
+    char *head = head_of(of, x, at.batch, at.head);
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -223,25 +184,23 @@ invar_attention_vjp_float(const __grid_constant__ invar_cuda_attention_vjp_job j
             if (SECOND) x.second[i][c] = 0.0f;
         }
     if (heads) {
-        if (!WIDE) load_near(tile, job, at, 0);
-        if (!BY_KEYS) load_queries(tile.row, NEAR, rows_of(job, at.batch, at.head) + at.first, at.last - at.first);
+        const int count = (BY_KEYS ? min(at.last, at.length) : at.last) - at.first;
+        load_rows<NEAR>(tile.near_k, head_of(of, NEAR_K, at.batch, at.head) + at.first * NEAR_K.row_stride, NEAR_K, count,
+                        of.key_dim);
+        load_rows<NEAR>(tile.near_v, head_of(of, NEAR_V, at.batch, at.head) + at.first * NEAR_V.row_stride, NEAR_V, count,
+                        of.value_dim);
+        if (!BY_KEYS) load_queries(tile.row, NEAR, rows_of(job, at.batch, at.head) + at.first, count);
     }
     for (int head = first_head; head < first_head + heads; head++)
         for (int far = begins; far < range.last; far += FAR) {
             float s[EACH_NEAR][EACH_FAR], d[EACH_NEAR][EACH_FAR];
             const char *mask = mask_of(of, at.batch, BY_KEYS ? head : at.head);
             const bool partly = MASK_KIND >= 0 || far < range.all_first || far + FAR > range.all_last;
-            clear(s);
-            clear(d);
-            for (int slab = 1; slab <= (WIDE ? (int)gridDim.y : 1); slab++) {
-                const int from = WIDE ? ((int)blockIdx.y + slab) % (int)gridDim.y * DIM : 0;
-                __syncthreads();
-                if (WIDE) load_near(tile, job, at, from);
-                load_far(tile, job, at.batch, head, far, far_last, from);
-                __syncthreads();
-                multiply(s, tile.near_k, tile.far_k, of.key_dim - from);
-                multiply(d, tile.near_v, tile.far_v, of.value_dim - from);
-            }
+            __syncthreads();
+            load_far(tile, job, at.batch, head, far, far_last);
+            __syncthreads();
+            multiply(s, tile.near_k, tile.far_k, of.key_dim);
+            multiply(d, tile.near_v, tile.far_v, of.value_dim);
             const bool select = partly && __syncthreads_or(not_finite(tile));
             const float unseen = select ? __int_as_float(UNSEEN) : 0.0f;
             if (partly) weigh_tile<true>(tile, s, d, of, mask, at.length, at.first, far, unseen);

@@ -4,19 +4,23 @@
  *
  * BY_KEYS 0: near are q and dout, far k and v, FIRST is dq. BY_KEYS 1: near are k and v, far q and dout, FIRST is dk and SECOND dv;
  * wide heads form them in two launches, since registers hold one. KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. KSLAB,
- * VSLAB: features that a block forms of dq or dk, and of dv: all, or, of heads of more than 256, those of the slab that is the
- * block's number along y, whose scores are then computed once for each slab. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block.
- * COLUMNS: far rows a tile. COPIES: 16-byte copies may take the rows. RESIDENT: blocks a multiprocessor is to hold. */
+ * VSLAB: features that a warp forms of dq or dk, and of dv: all, or, of heads of more than 256, a slab. SHARES warps have the same
+ * near rows, each a slab and COLUMNS far rows of the tile, whose scores it computes for the others; where shared memory is too small
+ * for that SHARES is 1, and the slab, for which all scores are then computed, the block's number along y. WARPS, STRIPS: 16 · WARPS ·
+ * STRIPS rows a block. COLUMNS: far rows a warp. COPIES: 16-byte copies may take the rows. RESIDENT: blocks a multiprocessor is to
+ * hold. */
 #include "attention_mma.cuh"
 #include "attention_tile.cuh"
 #include "attention_vjp.cuh"
 
 typedef matrix_unit<TYPE> unit_of;
-enum { THREADS = 32 * WARPS, ROWS = 16 * WARPS * STRIPS };
+enum { THREADS = 32 * WARPS * SHARES, ROWS = 16 * WARPS * STRIPS, FAR = COLUMNS * SHARES };
 /* Rows lie 16 bytes further apart than they are long, so that eight of them are in different banks. */
-enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8, STAGE = COLUMNS * (K_PITCH + V_PITCH) };
-/* First feature of the block's slab. */
-#define SLAB_AT(width) (KSLAB < KDIM || VSLAB < VDIM ? (int)blockIdx.y * (width) : 0)
+enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8, STAGE = FAR * (K_PITCH + V_PITCH) };
+#define SHARE (SHARES > 1 ? (int)(threadIdx.x / 32 % SHARES) : 0)
+#define ROW_WARP (threadIdx.x / 32 / SHARES)
+/* First feature of the warp's slab. */
+#define SLAB_AT(width) (SHARES > 1 ? SHARE * (width) : KSLAB < KDIM || VSLAB < VDIM ? (int)blockIdx.y * (width) : 0)
 /* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
  * on their way into the product. */
 #define RANGED (FIRST && sizeof(unit_of) && matrix_unit<TYPE>::exponent == 0x7c00u)
@@ -46,6 +50,16 @@ struct pairs {
     float s[STRIPS][COLUMNS / 8][4], d[STRIPS][COLUMNS / 8][4];
     unsigned seen[STRIPS][2]; /* bit 8n + e: this thread's far row 8n + e; of a tile that not all rows see whole */
 };
+
+/* What warps of the same near rows tell each other of a tile. */
+struct exchange {
+    uint4 factor[WARPS][SHARES][32]; /* left factors, as each lane has them */
+    float most[WARPS][SHARES][16];   /* of each near row */
+    unsigned seen[WARPS][SHARES][16];
+};
+__device__ __forceinline__ void meet_sharers() {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + ROW_WARP), "n"(32 * SHARES) : "memory");
+}
 
 /* What decides which pairs are masked. */
 struct masking {
@@ -156,8 +170,18 @@ __device__ __forceinline__ void weigh_tile(pairs &x, const warp_state &w, const 
         }
 }
 
+/* A near row's largest number, of all that have the row. */
+__device__ __forceinline__ float most_of_all(exchange &all, float most, int half) {
+    const int row = threadIdx.x % 32 / 4 + 8 * half;
+    if (threadIdx.x % 4 == 0) all.most[ROW_WARP][SHARE][row] = most;
+    meet_sharers();
+#pragma unroll
+    for (int share = 0; share < SHARES; share++) most = fmaxf(most, all.most[ROW_WARP][share][row]);
+    return most;
+}
+
 /* Brings the gradients of scores into float16's range, row by row. */
-__device__ __forceinline__ void fit(pairs &x, warp_state &w) {
+__device__ __forceinline__ void fit(pairs &x, warp_state &w, exchange &all) {
 #pragma unroll
     for (int i = 0; i < STRIPS; i++)
 #pragma unroll
@@ -168,6 +192,7 @@ __device__ __forceinline__ void fit(pairs &x, warp_state &w) {
                 most = fmaxf(most, fmaxf(fabsf(x.d[i][n][2 * half]), fabsf(x.d[i][n][2 * half + 1])));
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
             most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+            if (SHARES > 1) most = most_of_all(all, most, half);
             const int power = w.power[i][half], fits = TOP - 1 + 127 - (int)(__float_as_uint(most) >> 23);
             if (__any_sync(0xffffffffu, fits < power)) {
                 const int lower = fits < power ? max(fits - SPARE, -MOST_POWER) : power, by = max(lower - power, -126);
@@ -191,7 +216,7 @@ __device__ __forceinline__ void fit(pairs &x, warp_state &w) {
 /* Whether a number of a far tile is NaN or infinite, for all threads; clear: make it 0. */
 template <bool CLEAR, int DIM, int PITCH> __device__ __forceinline__ bool not_finite(bits16 *far) {
     bool found = false;
-    for (int i = threadIdx.x; i < COLUMNS * (DIM / 2); i += THREADS) {
+    for (int i = threadIdx.x; i < FAR * (DIM / 2); i += THREADS) {
         unsigned *pair = (unsigned *)(far + i / (DIM / 2) * PITCH + i % (DIM / 2) * 2);
         if (!pair_not_finite<TYPE>(*pair)) continue;
         found = true;
@@ -217,7 +242,7 @@ __device__ __forceinline__ void add_row(float to[DIM / 8][4], const bits16 *far,
 
 /* A tile that not all rows see whole, and that holds numbers which are not finite: those reach the rows that see them, and are
  * cleared, so that they reach no other row of the products. Where k or q is not finite, so is the score, and its gradient NaN. */
-__device__ __forceinline__ void add_not_finite(warp_state &w, const pairs &x, bits16 *far_k, bits16 *far_v) {
+__device__ __forceinline__ void add_not_finite(warp_state &w, const pairs &x, bits16 *far_k, bits16 *far_v, exchange &all) {
     const int column = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int i = 0; i < STRIPS; i++)
@@ -226,8 +251,13 @@ __device__ __forceinline__ void add_not_finite(warp_state &w, const pairs &x, bi
             unsigned seen = x.seen[i][half] << column;
             seen |= __shfl_xor_sync(0xffffffffu, seen, 1);
             seen |= __shfl_xor_sync(0xffffffffu, seen, 2);
-            for (int far = 0; far < COLUMNS; far++) {
-                if (!(seen >> far & 1)) continue;
+            if (SHARES > 1) {
+                all.seen[ROW_WARP][SHARE][threadIdx.x % 32 / 4 + 8 * half] = seen;
+                meet_sharers();
+            }
+            for (int far = 0; far < FAR; far++) {
+                if (SHARES > 1) seen = all.seen[ROW_WARP][far / COLUMNS][threadIdx.x % 32 / 4 + 8 * half];
+                if (!(seen >> far % COLUMNS & 1)) continue;
                 if (FIRST) add_row<KSLAB, true>(w.first[i], far_k + far * K_PITCH + SLAB_AT(KSLAB) + column, half);
                 if (SECOND) add_row<VSLAB, false>(w.second[i], far_v + far * V_PITCH + SLAB_AT(VSLAB) + column, half);
             }
@@ -238,18 +268,44 @@ __device__ __forceinline__ void add_not_finite(warp_state &w, const pairs &x, bi
     __syncthreads();
 }
 
-/* Far rows from `far` on into a stage, with their lse and delta where they are queries. */
+/* Far rows from `far` on: of k or, BY_KEYS, q; of v or dout; lse and delta, where they are queries. */
+__device__ __forceinline__ void load_far_k(bits16 *to, const invar_cuda_attention_vjp_job &job, long long batch, int head, int far,
+                                           int last) {
+    const invar_cuda_attention &of = job.of;
+    load_tile<THREADS, FAR, KDIM, K_PITCH>(to, head_of(of, FAR_K, batch, head) + far * FAR_K.row_stride, FAR_K, last - far,
+                                           of.key_dim);
+}
+__device__ __forceinline__ void load_far_v(bits16 *to, const invar_cuda_attention_vjp_job &job, long long batch, int head, int far,
+                                           int last) {
+    const invar_cuda_attention &of = job.of;
+    load_tile<THREADS, FAR, VDIM, V_PITCH>(to, head_of(of, FAR_V, batch, head) + far * FAR_V.row_stride, FAR_V, last - far,
+                                           of.value_dim);
+}
+__device__ __forceinline__ void load_stats(float2 *stats, const invar_cuda_attention_vjp_job &job, long long batch, int head, int far,
+                                           int last) {
+    if (!BY_KEYS || threadIdx.x >= FAR) return;
+    const int row = far + threadIdx.x;
+    copy_8(stats + threadIdx.x, rows_of(job, batch, head) + row, row < last ? 8 : 0);
+}
+
+/* The block's rows; of keys, those that the batch has. */
+__device__ __forceinline__ void load_near(bits16 *near_k, bits16 *near_v, const invar_cuda_attention_vjp_job &job,
+                                          const share_near &at) {
+    const invar_cuda_attention &of = job.of;
+    const int count = (BY_KEYS ? min(at.last, at.length) : at.last) - at.first;
+    load_tile<THREADS, ROWS, KDIM, K_PITCH>(near_k, head_of(of, NEAR_K, at.batch, at.head) + at.first * NEAR_K.row_stride, NEAR_K,
+                                            count, of.key_dim);
+    if (FIRST)
+        load_tile<THREADS, ROWS, VDIM, V_PITCH>(near_v, head_of(of, NEAR_V, at.batch, at.head) + at.first * NEAR_V.row_stride, NEAR_V,
+                                                count, of.value_dim);
+}
+
+/* All of them into a stage. */
 __device__ __forceinline__ void load_far(bits16 *stage, float2 *stats, const invar_cuda_attention_vjp_job &job, long long batch,
                                          int head, int far, int last) {
-    const invar_cuda_attention &of = job.of;
-    load_tile<THREADS, COLUMNS, KDIM, K_PITCH>(stage, head_of(of, FAR_K, batch, head) + far * FAR_K.row_stride, FAR_K, last - far,
-                                               of.key_dim);
-    if (BY_KEYS && threadIdx.x < COLUMNS) {
-        const int row = far + threadIdx.x;
-        copy_8(stats + threadIdx.x, rows_of(job, batch, head) + row, row < last ? 8 : 0);
-    }
-    load_tile<THREADS, COLUMNS, VDIM, V_PITCH>(stage + COLUMNS * K_PITCH, head_of(of, FAR_V, batch, head) + far * FAR_V.row_stride,
-                                               FAR_V, last - far, of.value_dim);
+    load_far_k(stage, job, batch, head, far, last);
+    load_stats(stats, job, batch, head, far, last);
+    load_far_v(stage + FAR * K_PITCH, job, batch, head, far, last);
 }
 
 __device__ __forceinline__ void begin(warp_state &w, const invar_cuda_attention_vjp_job &job, const share_near &at, int near) {
@@ -316,37 +372,120 @@ __device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, c
         }
 }
 
+#if SHARES > 1
+/* The left factors of this warp's far rows become everyone's; then, behind a barrier, to += their products with all far rows. */
+__device__ __forceinline__ void give(exchange &all, const float s[COLUMNS / 8][4]) {
+    unsigned a[4];
+#pragma unroll
+    for (int e = 0; e < 4; e++) a[e] = unit_of::pack(s[e / 2][e % 2 * 2], s[e / 2][e % 2 * 2 + 1]);
+    all.factor[ROW_WARP][SHARE][threadIdx.x % 32] = make_uint4(a[0], a[1], a[2], a[3]);
+}
+template <int DIM, int PITCH>
+__device__ __forceinline__ void accumulate_all(float to[DIM / 8][4], const exchange &all, unsigned far) {
+#pragma unroll
+    for (int j = 0; j < SHARES; j++) {
+        const uint4 factor = all.factor[ROW_WARP][j][threadIdx.x % 32];
+        const unsigned a[4] = { factor.x, factor.y, factor.z, factor.w };
+        unsigned b[4];
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n += 2) {
+            load_transposed(b, far + 2 * (16 * j * PITCH + 8 * n));
+            unit_of::multiply(to[n], a, b[0], b[1]);
+            unit_of::multiply(to[n + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+/* Over the far tiles, of which one is held: what the gradient's product needs stays until that is done, k or q, or of dv dout; the
+ * other part of the next tile is loaded meanwhile, and that of the gradient while the next one's first product is formed. */
+__device__ __forceinline__ void walk(warp_state &w, const invar_cuda_attention_vjp_job &job, const share_near &at, const span &range,
+                                     bits16 *far_k, float2 (&stats)[2][FAR], exchange &all, unsigned near_k, unsigned near_v,
+                                     int near) {
+    const invar_cuda_attention &of = job.of;
+    const int lane = threadIdx.x % 32, begins = range.first / FAR * FAR, far_last = BY_KEYS ? of.query_len : at.length;
+    bits16 *far_v = far_k + FAR * K_PITCH;
+    const unsigned k_at = shared_address(far_k + (SHARE * COLUMNS + lane / 16 * 8 + lane % 8) * K_PITCH + lane / 8 % 2 * 8);
+    const unsigned v_at = shared_address(far_v + (SHARE * COLUMNS + lane / 16 * 8 + lane % 8) * V_PITCH + lane / 8 % 2 * 8);
+    const unsigned k_rows = shared_address(far_k + lane % 16 * K_PITCH + lane / 16 * 8 + SLAB_AT(KSLAB));
+    const unsigned v_rows = shared_address(far_v + lane % 16 * V_PITCH + lane / 16 * 8 + SLAB_AT(VSLAB));
+    int head = BY_KEYS ? at.head * of.group : at.head / of.group, turns = BY_KEYS ? of.group : 1, stage = 0;
+    load_stats(stats[0], job, at.batch, head, begins, far_last);
+    if (FIRST) load_far_v(far_v, job, at.batch, head, begins, far_last);
+    load_far_k(far_k, job, at.batch, head, begins, far_last);
+    if (!FIRST) load_far_v(far_v, job, at.batch, head, begins, far_last);
+    for (int far = begins; turns > 0; stage ^= 1) {
+        pairs x;
+        const int next = far + FAR < range.last ? far + FAR : begins;
+        const bool turn = next <= far, more = !turn || turns > 1; /* turn: one head's far rows are done */
+        copy_wait<1>();
+        __syncthreads();
+        if (FIRST) {
+            multiply<VDIM, V_PITCH>(x.d, near_v, v_at);
+            copy_wait<0>();
+            __syncthreads();
+        }
+        multiply<KDIM, K_PITCH>(x.s, near_k, k_at);
+        const int column = SHARE * COLUMNS + lane % 4 * 2;
+        const masking by = { mask_of(of, at.batch, BY_KEYS ? head : at.head), at.length, near, far + column };
+        if (MASK_KIND >= 0 || far < range.all_first || far + FAR > range.all_last) {
+            weigh_tile<true>(x, w, of, by, stats[stage] + column);
+            if (!FIRST) copy_wait<0>();
+            __syncthreads();
+            if (__syncthreads_or(not_finite<false, KDIM, K_PITCH>(far_k) || not_finite<false, VDIM, V_PITCH>(far_v)))
+                add_not_finite(w, x, far_k, far_v, all);
+        } else {
+            weigh_tile<false>(x, w, of, by, stats[stage] + column);
+        }
+        if (RANGED) fit(x, w, all);
+        give(all, FIRST ? x.d[0] : x.s[0]);
+        copy_wait<0>();
+        __syncthreads();
+        if (more) {
+            load_stats(stats[stage ^ 1], job, at.batch, head + turn, next, far_last);
+            if (FIRST) load_far_v(far_v, job, at.batch, head + turn, next, far_last);
+            else load_far_k(far_k, job, at.batch, head + turn, next, far_last);
+        }
+        if (SECOND) accumulate_all<VSLAB, V_PITCH>(w.second[0], all, v_rows);
+        else accumulate_all<KSLAB, K_PITCH>(w.first[0], all, k_rows);
+        __syncthreads();
+        if (more && FIRST) load_far_k(far_k, job, at.batch, head + turn, next, far_last);
+        else if (more) load_far_v(far_v, job, at.batch, head + turn, next, far_last);
+        if (turn) head++, turns--;
+        far = next;
+    }
+}
+#endif
+
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 invar_attention_vjp_half(const __grid_constant__ invar_cuda_attention_vjp_job job) {
     extern __shared__ __align__(16) bits16 shared[];
-    __shared__ __align__(16) float2 stats[2][COLUMNS];
+    __shared__ __align__(16) float2 stats[2][FAR];
+    __shared__ exchange all;
     __shared__ share_near at; /* registers are scarce: these are read again */
     __shared__ span range;
     const invar_cuda_attention &of = job.of;
     bits16 *near_k = shared, *near_v = near_k + ROWS * K_PITCH, *stages = FIRST ? near_v + ROWS * V_PITCH : near_v;
-    const int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16 * STRIPS;
+    const int lane = threadIdx.x % 32, warp_row = ROW_WARP * 16 * STRIPS;
     if (threadIdx.x == 0) {
         at = share_of(job, ROWS);
         range = span_of(of, at);
     }
     __syncthreads();
-    const int near = at.first + warp_row + lane / 4, begins = range.first / COLUMNS * COLUMNS;
+    const int near = at.first + warp_row + lane / 4, begins = range.first / FAR * FAR;
     const int far_last = BY_KEYS ? of.query_len : at.length;
-    int head = BY_KEYS ? at.head * of.group : at.head / of.group, turns = BY_KEYS ? of.group : 1, stage = 0;
+    int head = BY_KEYS ? at.head * of.group : at.head / of.group, turns = BY_KEYS ? of.group : 1;
     warp_state w;
     begin(w, job, at, near);
     if (range.first < range.last) {
-        const int count = (BY_KEYS ? min(at.last, at.length) : at.last) - at.first;
-        load_tile<THREADS, ROWS, KDIM, K_PITCH>(near_k, head_of(of, NEAR_K, at.batch, at.head) + at.first * NEAR_K.row_stride, NEAR_K,
-                                                count, of.key_dim);
-        if (FIRST)
-            load_tile<THREADS, ROWS, VDIM, V_PITCH>(near_v, head_of(of, NEAR_V, at.batch, at.head) + at.first * NEAR_V.row_stride,
-                                                    NEAR_V, count, of.value_dim);
-        load_far(stages, stats[0], job, at.batch, head, begins, far_last);
+        load_near(near_k, near_v, job, at);
+        if (SHARES == 1) load_far(stages, stats[0], job, at.batch, head, begins, far_last);
     } else turns = 0;
     const unsigned near_at = shared_address(near_k + (warp_row + lane % 16) * K_PITCH + lane / 16 * 8);
     const unsigned near_v_at = shared_address(near_v + (warp_row + lane % 16) * V_PITCH + lane / 16 * 8);
-    for (int far = begins; turns > 0; stage ^= 1) {
+#if SHARES > 1
+    if (turns) walk(w, job, at, range, stages, stats, all, near_at, near_v_at, near);
+#else
+    for (int far = begins, stage = 0; turns > 0; stage ^= 1) {
         pairs x;
         const int next = far + COLUMNS < range.last ? far + COLUMNS : begins;
         const bool turn = next <= far; /* one head's far rows are done */
@@ -363,17 +502,18 @@ invar_attention_vjp_half(const __grid_constant__ invar_cuda_attention_vjp_job jo
         if (MASK_KIND >= 0 || far < range.all_first || far + COLUMNS > range.all_last) {
             weigh_tile<true>(x, w, of, by, stats[stage] + column);
             if (__syncthreads_or(not_finite<false, KDIM, K_PITCH>(far_k) || not_finite<false, VDIM, V_PITCH>(far_v)))
-                add_not_finite(w, x, far_k, far_v);
+                add_not_finite(w, x, far_k, far_v, all);
         } else {
             weigh_tile<false>(x, w, of, by, stats[stage] + column);
         }
         if (SECOND)
             accumulate<VSLAB, V_PITCH>(w.second, x.s, shared_address(far_v + lane % 16 * V_PITCH + lane / 16 * 8 + SLAB_AT(VSLAB)));
-        if (RANGED) fit(x, w);
+        if (RANGED) fit(x, w, all);
         if (FIRST)
             accumulate<KSLAB, K_PITCH>(w.first, x.d, shared_address(far_k + lane % 16 * K_PITCH + lane / 16 * 8 + SLAB_AT(KSLAB)));
         if (turn) head++, turns--;
         far = next;
     }
+#endif
     store(job, at, w, near);
 }
