@@ -238,6 +238,12 @@ static void overlaps(void) {
     t.data = memory + 31;
     invar_view_init_on(&cpu, &b, &t, "op", "b");
     CHECK(invar_view_overlaps(&a, &b) && !invar_view_identical(&a, &b), "one element is shared");
+    t.strides = backwards; /* from 12 elements before data to 4 behind it */
+    for (int shared = 0; shared < 2; shared++) {
+        t.data = memory + 44 - shared;
+        invar_view_init_on(&cpu, &b, &t, "op", "b");
+        CHECK(invar_view_overlaps(&a, &b) == shared, "backwards, %d elements are shared", shared);
+    }
 }
 
 static void halves_convert_exactly(void) {

@@ -99,6 +99,12 @@ static bool slices(void) {
     c.y.strides[1] = 4 * LENGTH * FEATURES;
     good = CHECK_OK(run(&c)) && CHECK(job_of(0).ndim == 2 && job_of(0).slices == 32, "%d dimensions", job_of(0).ndim) && good;
     end(&c);
+    begin(&c, check_bf16, 2, 3, 5, DIMS); /* rows of y that begin at multiples of 8 bytes, in the room of twice as many */
+    c.x.shape[0] = c.y.shape[0] = 1;
+    c.y.strides[2] = DIMS + 4;
+    c.y.strides[1] = 5 * (DIMS + 4) + 4;
+    good = CHECK_OK(run(&c)) && CHECK(job_of(0).turning * 4 == PAIRS, "%lld lanes", job_of(0).turning) && good;
+    end(&c);
     return good;
 }
 

@@ -346,6 +346,22 @@ static void test_no_refusals(void) {
            "x.free(1)");
 }
 
+/* On how many bytes arrays must begin. */
+static void test_alignment(void) {
+    static const struct {
+        const char *body;
+        int32_t bytes;
+    } cases[] = { { "out[0] = a[0];", 1 }, { "out[0] = ((device const float4 *)a)[0].x;", 16 }, { "alignas(16) float x[4];", 16 },
+                  { "alignas(32) float x[8];", 64 }, { "out[0] = long4(1).x;", 64 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const invar_kernel_description description = describe(METAL, "", cases[i].body);
+        invar_source *source;
+        if (!CHECK_OK(invar_source_read(&source, &description))) return;
+        CHECK(invar_source_alignment(source) == cases[i].bytes, "%s: %d bytes", cases[i].body, invar_source_alignment(source));
+        invar_source_free(source);
+    }
+}
+
 static void test_bad_keys(void) {
     const invar_kernel_description description = describe(METAL, "", "");
     invar_array_key arrays[] = { { check_f64, 1 }, { check_f32, 1 }, { check_f32, 1 } };
@@ -372,4 +388,5 @@ CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_twins), 
            CHECK_TEST(test_metal_arms), CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks),
            CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions),
            CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines),
-           CHECK_TEST(test_modes), CHECK_TEST(test_refusals), CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))
+           CHECK_TEST(test_modes), CHECK_TEST(test_alignment), CHECK_TEST(test_refusals), CHECK_TEST(test_no_refusals),
+           CHECK_TEST(test_bad_keys))

@@ -368,6 +368,11 @@ static void plans(void) {
     CHECK(plan.workspace == 512 && plan.tasks == 2 && strstr(plan.kernel, "planned") && *plan.reason, "%zu, %s", plan.workspace,
           plan.kernel);
     CHECK(check_memory_hash(&out) == before && count_files(".so") == 0, "it ran");
+    options.grid[0] = options.grid[1] = options.grid[2] = INT32_MAX, options.threadgroup[0] = 1;
+    CHECK_OK(launch(kernel, &out.tensor, &a.tensor, &a.tensor, &options));
+    CHECK(plan.tasks == INT64_MAX, "%lld tasks", (long long)plan.tasks);
+    options.execution.plan = NULL;
+    CHECK_FAILS(launch(kernel, &out.tensor, &a.tensor, &a.tensor, &options), INVAR_ERROR_VALUE, "fewer than 2^63 groups");
     invar_kernel_destroy(kernel);
     check_array_free(&a), check_array_free(&out);
     end();
