@@ -102,6 +102,35 @@ def test_soname(prefix):
     assert "libinvar.so.0" in run("readelf", "-d", library_folder(prefix) / "libinvar.so")
 
 
+CLOSED = """
+#include <dlfcn.h>
+#include <invar/invar.h>
+#include <unistd.h>
+
+static float x[1 << 20];
+
+int main(int argc, char **argv) {
+    int64_t shape[] = { 1024, 1024 };
+    invar_tensor t = { x, { INVAR_DEVICE_CPU, 0 }, 2, { INVAR_FLOAT, 32, 1 }, shape, NULL, 0 };
+    void *library = dlopen(argv[argc - 1], RTLD_NOW);
+    if (!library) return 2;
+    invar_status (*rms_norm)(invar_context *, const invar_tensor *, const invar_tensor *, const invar_tensor *,
+                             const invar_norm_options *);
+    *(void **)&rms_norm = dlsym(library, "invar_rms_norm");
+    for (int i = 0; i < 10; i++)
+        if (rms_norm(NULL, &t, &t, NULL, NULL) != INVAR_OK) return 1;
+    return dlclose(library) || usleep(200000);
+}
+"""
+
+
+def test_threads_outlive_a_program_that_closes_the_library(prefix, tmp_path):
+    source, program = tmp_path / "closed.c", tmp_path / "closed"
+    source.write_text(CLOSED)
+    run(compiler("cc", "gcc", "clang"), "-std=gnu11", "-I", prefix / "include", source, "-ldl", "-o", program)
+    run(program, library_folder(prefix) / "libinvar.so", env=dict(os.environ, INVAR_NUM_THREADS="2"))
+
+
 def program_of(page):
     return re.search(r"```c\n(.*?)```", (ROOT / page).read_text(), re.S)[1]
 
