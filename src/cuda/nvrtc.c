@@ -177,6 +177,7 @@ invar_status invar_nvrtc_compile(const invar_nvrtc *nvrtc, const char *name, con
                                  const char *defines, const char *operation, char **image, size_t *size, char **log) {
     const char *texts[INVAR_NVRTC_HEADERS], *names[INVAR_NVRTC_HEADERS], *options[MAX_OPTIONS];
     char architecture[INVAR_NVRTC_TARGET + 32], words[MAX_WORDS];
+    if (log) *log = NULL;
     for (int i = 0; i < header_count; i++) texts[i] = headers[i].text, names[i] = headers[i].name;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", target);
     if (snprintf(words, sizeof words, "%s %s", invar_nvrtc_options, defines) >= (int)sizeof words)
