@@ -118,26 +118,35 @@ def compiler(build):
     return subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=Path, default=Path("build"))
+def arguments(doc, name, default):
+    """The one named, and what is to be done with the figures."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument(name, type=Path, default=Path(default))
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--store", type=Path)
     action.add_argument("--compare", type=Path)
-    options = parser.parse_args()
-    figures = measure(options.build)
-    show(figures)
-    version = compiler(options.build)
+    return parser.parse_args()
+
+
+def store_or_compare(options, version, key, figures, compare, what):
+    """Ends the program where they are compared: compare(figures, stored ones) gives a line for each that is worse."""
     if options.store:
-        options.store.write_text(json.dumps(dict(compiler=version, loops=figures), indent=1) + "\n")
+        options.store.write_text(json.dumps({"compiler": version, key: figures}, indent=1) + "\n")
     if options.compare:
         stored = json.loads(options.compare.read_text())
         if stored["compiler"] != version:
             print(f"not compared: stored with {stored['compiler']}, built with {version}")
             return
-        worse = compare(figures, stored["loops"])
-        print("\n".join(worse) or f"{len(figures)} kernels no worse than stored")
+        worse = compare(figures, stored[key])
+        print("\n".join(worse) or f"{len(figures)} {what} no worse than stored")
         sys.exit(bool(worse))
+
+
+def main():
+    options = arguments(__doc__, "--build", "build")
+    figures = measure(options.build)
+    show(figures)
+    store_or_compare(options, compiler(options.build), "loops", figures, compare, "kernels")
 
 
 if __name__ == "__main__":

@@ -6,16 +6,13 @@ usage: instructions.py [--program build/bench/count] [--store FILE | --compare F
 the compiler is another than the stored one (then nothing is compared).
 """
 
-import argparse
-import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from inner_loops import compiler
+from inner_loops import arguments, compiler, store_or_compare
 from rich.console import Console
 from rich.table import Table
 
@@ -34,13 +31,13 @@ def count(program, case, function, cpu):
         return int(re.search(r"^(?:totals|summary): (\d+)", out.read_text(), re.M)[1])
 
 
+def compare(counts, stored):
+    return [f"{case} under {cpu}: {then:,} instructions became {counts[case][cpu]:,}"
+            for case, row in stored.items() for cpu, then in row.items() if counts.get(case, row)[cpu] > RISE * then]
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--program", type=Path, default=Path("build/bench/count"))
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--store", type=Path)
-    action.add_argument("--compare", type=Path)
-    options = parser.parse_args()
+    options = arguments(__doc__, "--program", "build/bench/count")
     lines = subprocess.run([options.program], check=True, capture_output=True, text=True).stdout.splitlines()
     counts = {case: {cpu: count(options.program, case, function, cpu) for cpu in SETS}
               for case, function in map(str.split, lines)}
@@ -48,19 +45,7 @@ def main():
     for case, row in counts.items():
         table.add_row(case, *(f"{row[cpu]:,}" for cpu in SETS))
     Console(width=100).print(table)
-    version = compiler(options.program.parents[1])
-    if options.store:
-        options.store.write_text(json.dumps(dict(compiler=version, instructions=counts), indent=1) + "\n")
-    if options.compare:
-        stored = json.loads(options.compare.read_text())
-        if stored["compiler"] != version:
-            print(f"not compared: stored with {stored['compiler']}, built with {version}")
-            return
-        worse = [f"{case} under {cpu}: {then:,} instructions became {counts[case][cpu]:,}"
-                 for case, row in stored["instructions"].items() for cpu, then in row.items()
-                 if counts.get(case, row)[cpu] > RISE * then]
-        print("\n".join(worse) or f"{len(counts)} calls no worse than stored")
-        sys.exit(bool(worse))
+    store_or_compare(options, compiler(options.program.parents[1]), "instructions", counts, compare, "calls")
 
 
 if __name__ == "__main__":
