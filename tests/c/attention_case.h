@@ -89,9 +89,9 @@ static UNUSED bool attention_run(attention_data *d, invar_context *context) {
     invar_plan plan = INVAR_PLAN_INIT;
     options.execution.plan = &plan;
     if (!CHECK_OK(attention_call(d, context, &options))) return false;
-    void *memory = check_poison(&options.execution, &plan);
+    check_poison(&options.execution, &plan);
     const bool good = CHECK_OK(attention_call(d, context, &options));
-    free(memory);
+    check_poison_free(&options.execution);
     return good;
 }
 

@@ -66,9 +66,9 @@ static UNUSED bool vjp_run(vjp_data *x, invar_context *context) {
     invar_plan plan = INVAR_PLAN_INIT;
     options.execution.plan = &plan;
     if (!attention_run(&x->forward, context) || !CHECK_OK(vjp_call_with(x, context, &options))) return false;
-    void *memory = check_poison(&options.execution, &plan);
+    check_poison(&options.execution, &plan);
     const bool good = CHECK_OK(vjp_call_with(x, context, &options));
-    free(memory);
+    check_poison_free(&options.execution);
     return good;
 }
 

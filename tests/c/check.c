@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { SHOWN = 5, FENCE = 256, POISON = 0xA5 };
 
@@ -42,17 +44,6 @@ bool check_fails(invar_status status, invar_status expected, const char *word, c
 
 bool check_ok(invar_status status, const char *file, int line, const char *call) {
     return check_report(status == INVAR_OK, file, line, call, "%s: %s", invar_status_name(status), invar_last_error());
-}
-
-void *check_poison(invar_execution *execution, const invar_plan *plan) {
-    const size_t bytes = (plan->workspace + 63) / 64 * 64;
-    void *memory = bytes ? aligned_alloc(64, bytes) : NULL;
-    if (bytes && !memory) abort();
-    if (memory) memset(memory, 0xff, bytes);
-    execution->plan = NULL;
-    execution->workspace = memory;
-    execution->workspace_size = bytes;
-    return memory;
 }
 
 int check_main(int argc, char **argv, const check_test *tests, int count) {
@@ -98,38 +89,6 @@ const invar_dtype check_f32 = { INVAR_FLOAT, 32, 1 }, check_f16 = { INVAR_FLOAT,
                   check_f64 = { INVAR_FLOAT, 64, 1 }, check_i32 = { INVAR_INT, 32, 1 }, check_i64 = { INVAR_INT, 64, 1 },
                   check_bool = { INVAR_BOOL, 8, 1 };
 
-void check_array_init(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape) {
-    check_array_init_strided(array, dtype, ndim, shape, (const int64_t[]){ 1, 1, 1, 1, 1, 1, 1, 1 });
-}
-
-void check_array_init_strided(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape, const int64_t *steps) {
-    size_t item = dtype.bits / 8u;
-    int64_t extent = 1, first = 0;
-    for (int d = ndim - 1; d >= 0; d--) {
-        int64_t step = steps[d] < 0 ? -steps[d] : steps[d];
-        array->shape[d] = shape[d];
-        array->strides[d] = extent * steps[d];
-        if (steps[d] < 0 && shape[d] > 0) first += (shape[d] - 1) * extent * step;
-        extent *= step * (shape[d] > 0 ? shape[d] : 1);
-    }
-    array->bytes = (size_t)extent * item;
-    size_t whole = (array->bytes + 63) / 64 * 64 + 2 * FENCE;
-    array->memory = aligned_alloc(64, whole);
-    if (!array->memory) abort();
-    memset(array->memory, POISON, whole);
-    array->tensor = (invar_tensor){ array->memory + FENCE + (size_t)first * item, { INVAR_DEVICE_CPU, 0 }, ndim, dtype,
-                                    array->shape, array->strides, 0 };
-}
-
-void check_array_free(check_array *array) {
-    for (int i = 0; i < FENCE; i++) {
-        bool good = (unsigned char)array->memory[i] == POISON &&
-                    (unsigned char)array->memory[FENCE + array->bytes + (size_t)i] == POISON;
-        if (!CHECK(good, "memory outside a tensor was written, %d bytes from its end", i)) break;
-    }
-    free(array->memory);
-}
-
 int64_t check_count(const invar_tensor *tensor) {
     int64_t count = 1;
     for (int d = 0; d < tensor->ndim; d++) count *= tensor->shape[d];
@@ -144,6 +103,98 @@ static char *element(const invar_tensor *tensor, int64_t i) {
         i /= tensor->shape[d];
     }
     return (char *)tensor->data + tensor->byte_offset + offset * (tensor->dtype.bits / 8);
+}
+
+void check_array_init(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape) {
+    check_array_init_strided(array, dtype, ndim, shape, (const int64_t[]){ 1, 1, 1, 1, 1, 1, 1, 1 });
+}
+
+static check_place place = CHECK_FENCED;
+
+void check_place_arrays(check_place chosen) { place = chosen; }
+
+static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+/* The pages that `bytes` take; a page that nobody may touch stands before them and another behind them. */
+static char *guarded_new(size_t bytes, size_t *pages) {
+    const size_t page = page_size();
+    *pages = (bytes + page - 1) / page * page;
+    char *memory = mmap(NULL, *pages + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || (*pages && mprotect(memory + page, *pages, PROT_READ | PROT_WRITE))) abort();
+    return memory + page;
+}
+
+static void guarded_free(void *memory, size_t pages) { munmap((char *)memory - page_size(), pages + 2 * page_size()); }
+
+void check_poison(invar_execution *execution, const invar_plan *plan) {
+    const size_t bytes = (plan->workspace + 63) / 64 * 64;
+    size_t pages = 0;
+    execution->plan = NULL;
+    execution->workspace_size = bytes;
+    execution->workspace = NULL;
+    if (!bytes) return;
+    char *memory = guarded_new(bytes, &pages);
+    execution->workspace = memory + (place == CHECK_BEHIND_PAGE ? 0 : pages - bytes);
+    memset(execution->workspace, 0xff, bytes);
+}
+
+void check_poison_free(const invar_execution *execution) {
+    const size_t page = page_size(), pages = (execution->workspace_size + page - 1) / page * page;
+    if (execution->workspace) guarded_free((char *)execution->workspace - (uintptr_t)execution->workspace % page, pages);
+}
+
+static void allocate(check_array *array, size_t bytes) {
+    size_t pages = 0;
+    array->bytes = bytes;
+    array->guarded = place != CHECK_FENCED;
+    if (array->guarded) {
+        array->memory = guarded_new(bytes, &pages);
+        array->before = place == CHECK_BEFORE_PAGE ? pages - bytes : 0;
+        array->after = pages - bytes - array->before;
+    } else {
+        array->before = FENCE;
+        array->after = (bytes + 63) / 64 * 64 - bytes + FENCE;
+        array->memory = aligned_alloc(64, array->before + bytes + array->after);
+        if (!array->memory) abort();
+    }
+    memset(array->memory, POISON, array->before + bytes + array->after);
+}
+
+void check_array_init_strided(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape, const int64_t *steps) {
+    size_t item = dtype.bits / 8u;
+    int64_t extent = 1, first = 0, last = 0, count = 1;
+    for (int d = ndim - 1; d >= 0; d--) {
+        int64_t step = steps[d] < 0 ? -steps[d] : steps[d];
+        count *= shape[d];
+        array->made_shape[d] = array->shape[d] = shape[d];
+        array->made_strides[d] = array->strides[d] = extent * steps[d];
+        if (shape[d] > 0) last += (shape[d] - 1) * extent * step;
+        if (steps[d] < 0 && shape[d] > 0) first += (shape[d] - 1) * extent * step;
+        extent *= step * (shape[d] > 0 ? shape[d] : 1);
+    }
+    allocate(array, count ? (size_t)(last + 1) * item : 0);
+    array->made = array->tensor = (invar_tensor){ array->memory + array->before + (size_t)first * item,
+                                                  { INVAR_DEVICE_CPU, 0 }, ndim, dtype, array->shape, array->strides, 0 };
+}
+
+void check_array_free(check_array *array) {
+    array->made.shape = array->made_shape;
+    array->made.strides = array->made_strides;
+    const size_t item = array->made.dtype.bits / 8u, whole = array->before + array->bytes + array->after;
+    const int64_t count = check_count(&array->made);
+    const char *elements = array->memory + array->before;
+    /* The elements become poison again, as what lies around them still should be. */
+    if ((size_t)count * item == array->bytes) memset(array->memory + array->before, POISON, array->bytes);
+    else
+        for (int64_t i = 0; i < count; i++) memset(element(&array->made, i), POISON, item);
+    if (whole && ((unsigned char)array->memory[0] != POISON || memcmp(array->memory, array->memory + 1, whole - 1))) {
+        size_t i = 0;
+        while ((unsigned char)array->memory[i] == POISON) i++;
+        CHECK(false, "memory outside a tensor's elements was written, %lld bytes from their first",
+              (long long)(array->memory + i - elements));
+    }
+    if (array->guarded) guarded_free(array->memory, whole);
+    else free(array->memory);
 }
 
 double check_get(const invar_tensor *tensor, int64_t i) {
@@ -183,7 +234,7 @@ uint64_t check_hash(const invar_tensor *tensor) {
 }
 
 uint64_t check_memory_hash(const check_array *array) {
-    return hash(0xcbf29ce484222325u, array->memory, array->bytes + 2 * FENCE);
+    return hash(0xcbf29ce484222325u, array->memory, array->before + array->bytes + array->after);
 }
 
 bool check_close(const invar_tensor *got, const double *expected, double absolute, double relative, const char *what,
@@ -198,6 +249,8 @@ bool check_close(const invar_tensor *got, const double *expected, double absolut
 }
 
 bool check_few(void) { return getenv("CHECK_FEW") != NULL; }
+
+int check_rounds(int usual) { return getenv("CHECK_ROUNDS") ? atoi(getenv("CHECK_ROUNDS")) : usual; }
 
 const char *check_cpu(int i) {
     static char list[128], *names[16];

@@ -50,8 +50,16 @@ typedef struct check_array {
     invar_tensor tensor; /* its shape and strides point into this struct: never copy it */
     int64_t shape[8], strides[8];
     char *memory;
-    size_t bytes; /* of the elements */
+    size_t before, bytes, after; /* of a fence, of the elements and what lies between them, and of another fence */
+    bool guarded;
+    invar_tensor made; /* as `tensor` was before a test changed it */
+    int64_t made_shape[8], made_strides[8];
 } check_array;
+
+/* Where arrays and workspaces lie that are made from now on: between fences, or in pages between two that nobody may touch,
+ * right before the second or right behind the first, so that a read outside ends the program. */
+typedef enum check_place { CHECK_FENCED, CHECK_BEFORE_PAGE, CHECK_BEHIND_PAGE } check_place;
+void check_place_arrays(check_place place);
 
 #define CHECK_SHAPE(...) (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / 8), (const int64_t[]){ __VA_ARGS__ }
 extern const invar_dtype check_f32, check_f16, check_bf16, check_f64, check_i32, check_i64, check_bool;
@@ -61,10 +69,11 @@ void check_array_init(check_array *array, invar_dtype dtype, int ndim, const int
 /* The same elements laid out with other strides: steps[d] >= 1 elements are left between neighbours along axis d, and a
  * negative step runs backwards. The gaps are poisoned. */
 void check_array_init_strided(check_array *array, invar_dtype dtype, int ndim, const int64_t *shape, const int64_t *steps);
-void check_array_free(check_array *array); /* fails the test where a fence was written */
+void check_array_free(check_array *array); /* fails the test where a fence or a gap was written */
 
-/* Gives the call that filled this plan memory of its size, full of NaNs, which no result may show. To be freed. */
-void *check_poison(invar_execution *execution, const invar_plan *plan);
+/* Gives the call that filled this plan memory of its size, full of NaNs, which no result may show. */
+void check_poison(invar_execution *execution, const invar_plan *plan);
+void check_poison_free(const invar_execution *execution);
 
 int64_t check_count(const invar_tensor *tensor);
 /* Element i in row-major order, as double; integers, bools and floats. */
@@ -86,6 +95,8 @@ bool check_close(const invar_tensor *got, const double *expected, double absolut
 
 /* Whether a test that takes long is to take fewer cases: CHECK_FEW stands in the environment. */
 bool check_few(void);
+/* How many of the cases that a test draws at random it takes: CHECK_ROUNDS in the environment, else `usual`. */
+int check_rounds(int usual);
 /* The i-th instruction set that this machine has (reference first), or NULL past the last; fresh contexts for it. With few cases,
  * reference and the best one alone. */
 const char *check_cpu(int i);

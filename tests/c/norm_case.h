@@ -61,14 +61,28 @@ static void norm_case_free(norm_case *c) {
     for (int i = 0; i < 6; i++) check_array_free(all[i]);
 }
 
-static invar_status norm_case_run(norm_case *c, invar_context *context) {
+static invar_status norm_case_call(norm_case *c, invar_context *context, const invar_norm_options *options) {
     const invar_tensor *weight = given(&c->weight, c->types.weight), *bias = given(&c->bias, c->types.bias);
     switch (c->op) {
-    case RMS: return invar_rms_norm(context, &c->y.tensor, &c->x.tensor, weight, &c->options);
+    case RMS: return invar_rms_norm(context, &c->y.tensor, &c->x.tensor, weight, options);
     case ADD_RMS:
-        return invar_add_rms_norm(context, &c->y.tensor, &c->sum.tensor, &c->x.tensor, &c->residual.tensor, weight, &c->options);
-    default: return invar_layer_norm(context, &c->y.tensor, &c->x.tensor, weight, bias, &c->options);
+        return invar_add_rms_norm(context, &c->y.tensor, &c->sum.tensor, &c->x.tensor, &c->residual.tensor, weight, options);
+    default: return invar_layer_norm(context, &c->y.tensor, &c->x.tensor, weight, bias, options);
     }
+}
+
+/* In scratch memory full of NaNs, unless the case says which. */
+static invar_status norm_case_run(norm_case *c, invar_context *context) {
+    invar_norm_options options = c->options;
+    if (options.execution.plan || options.execution.workspace) return norm_case_call(c, context, &options);
+    invar_plan plan = INVAR_PLAN_INIT;
+    options.execution.plan = &plan;
+    invar_status status = norm_case_call(c, context, &options);
+    if (status != INVAR_OK) return status;
+    check_poison(&options.execution, &plan);
+    status = norm_case_call(c, context, &options);
+    check_poison_free(&options.execution);
+    return status;
 }
 
 /* A row's mean (0 for rms) and 1 / sqrt(variance + eps), straight from the definition. */

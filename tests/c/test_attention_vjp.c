@@ -121,5 +121,46 @@ static void mixed_types(void) {
     }
 }
 
-CHECK_MAIN(CHECK_TEST(every_kernel_agrees_with_the_oracle), CHECK_TEST(gradients_are_finite_differences),
+/* Wherever the arrays lie, forward and backward, in shapes that all kernels are for. */
+static void nothing_but_the_arrays_is_touched(void) {
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64 };
+    check_random random = { 41 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (int n = 0, rounds = check_rounds(25); n < rounds; n++) {
+            attention_case c = attention_plain;
+            c.type = types[n % 4];
+            c.batch = check_integer(&random, 1, 2);
+            c.kv_heads = check_integer(&random, 1, 2), c.heads = c.kv_heads * check_integer(&random, 1, n % 5 ? 2 : 9);
+            c.queries = n / 4 % 3 ? check_integer(&random, 1, n % 7 ? 20 : 90) : 1;
+            c.keys = check_integer(&random, 1, n / 4 % 3 && n % 7 ? 50 : 400);
+            c.key_dim = n % 3 ? 8 * check_integer(&random, 1, 12) : check_integer(&random, 1, 100);
+            c.value_dim = n / 2 % 2 ? c.key_dim : check_integer(&random, 1, 100);
+            if (n % 5 < 3) c.mask_type = n % 5 == 0 ? check_bool : n % 5 == 1 ? c.type : check_i32;
+            c.mask_broadcast = (int)check_integer(&random, 0, 15);
+            c.sinks = n / 8 % 2, c.lengths = n / 16 % 2, c.strided = n % 11 == 0;
+            c.options.causal = n / 3 % 2;
+            c.seed = (uint64_t)n;
+            uint64_t first[6] = { 0 };
+            for (int place = CHECK_FENCED; place <= CHECK_BEHIND_PAGE; place++) {
+                vjp_data x;
+                check_place_arrays((check_place)place);
+                vjp_init(&x, &c);
+                vjp_run(&x, context);
+                for (int g = 0; g <= VJP_GRADIENTS; g++) {
+                    if (g < VJP_GRADIENTS && !x.wanted[g]) continue;
+                    const uint64_t bits = check_hash(g < VJP_GRADIENTS ? &x.gradient[g].tensor : &x.forward.out.tensor);
+                    if (place == CHECK_FENCED) first[g] = bits;
+                    CHECK(bits == first[g], "%s, case %d, place %d: %s", check_cpu(k), n, place,
+                          g < VJP_GRADIENTS ? vjp_names[g] : "out");
+                }
+                vjp_free(&x);
+            }
+            check_place_arrays(CHECK_FENCED);
+        }
+        invar_context_destroy(context);
+    }
+}
+
+CHECK_MAIN(CHECK_TEST(nothing_but_the_arrays_is_touched), CHECK_TEST(every_kernel_agrees_with_the_oracle), CHECK_TEST(gradients_are_finite_differences),
            CHECK_TEST(mixed_types))

@@ -210,6 +210,37 @@ static void threads_batches_and_streaming_do_not_change_bits(void) {
         }
 }
 
+/* Wherever the arrays lie; past the caches too. */
+static void nothing_but_the_arrays_is_touched(void) {
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64, none };
+    check_random random = { 23 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2), *small = check_context(check_cpu(k), 2);
+        small->description.l3_bytes = 1;
+        for (int n = 0, rounds = check_rounds(60); n < rounds; n++) {
+            const int64_t longest = n % 8 ? 140 : 5000, shape[] = { check_integer(&random, 1, 9), check_integer(&random, 1, longest) },
+                          steps[] = { check_integer(&random, 1, 2), n % 3 ? 1 : n % 2 ? 2 : -1 };
+            norm_types mix = { types[check_integer(&random, 0, 3)], types[check_integer(&random, 0, 3)],
+                               types[check_integer(&random, 0, 4)], types[check_integer(&random, 0, 4)] };
+            if (n % 2) mix.residual = mix.weight = mix.bias = mix.x;
+            const norm_op op = (norm_op)(n % 3);
+            uint64_t first = 0;
+            for (int place = CHECK_FENCED; place <= CHECK_BEHIND_PAGE; place++) {
+                norm_case c;
+                check_place_arrays((check_place)place);
+                norm_case_init(&c, op, mix, 2, shape, steps);
+                CHECK_OK(norm_case_run(&c, n % 4 < 2 ? context : small));
+                if (place == CHECK_FENCED) first = check_hash(&c.y.tensor);
+                CHECK(check_hash(&c.y.tensor) == first, "%s, op %d, case %d, place %d", check_cpu(k), op, n, place);
+                norm_case_free(&c);
+            }
+            check_place_arrays(CHECK_FENCED);
+        }
+        invar_context_destroy(context);
+        invar_context_destroy(small);
+    }
+}
+
 static void y_may_be_x(void) {
     const invar_dtype types[] = { check_f32, check_f16, check_bf16 };
     for (int k = 0; check_cpu(k); k++) {
@@ -492,7 +523,7 @@ static void misuse_of_single_arguments(void) {
 CHECK_MAIN(CHECK_TEST(every_length_matches_the_definition), CHECK_TEST(every_mix_of_types_matches_the_definition),
            CHECK_TEST(sum_is_stored_and_y_comes_from_the_unrounded_one),
            CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
-           CHECK_TEST(threads_batches_and_streaming_do_not_change_bits), CHECK_TEST(y_may_be_x),
+           CHECK_TEST(threads_batches_and_streaming_do_not_change_bits), CHECK_TEST(nothing_but_the_arrays_is_touched), CHECK_TEST(y_may_be_x),
            CHECK_TEST(half_precision_sum_of_squares_does_not_overflow), CHECK_TEST(variance_about_a_large_mean_does_not_cancel),
            CHECK_TEST(variance_about_an_odd_beginning_does_not_cancel),
            CHECK_TEST(nan_stays_in_its_row), CHECK_TEST(more_than_65535_rows), CHECK_TEST(zero_strides_are_read),

@@ -32,13 +32,27 @@ static void vjp_case_free(vjp_case *v) {
     check_array_free(&v->dbias);
 }
 
-static invar_status vjp_run_into(vjp_case *v, invar_context *context, const invar_tensor *dx, const invar_tensor *dweight,
-                                 const invar_tensor *dbias) {
+static invar_status vjp_call(vjp_case *v, invar_context *context, const invar_tensor *dx, const invar_tensor *dweight,
+                             const invar_tensor *dbias, const invar_norm_options *options) {
     norm_case *c = &v->c;
     const invar_tensor *weight = given(&c->weight, c->types.weight), *bias = given(&c->bias, c->types.bias);
     if (c->op == RMS)
-        return invar_rms_norm_vjp(context, dx, dweight, &c->residual.tensor, &c->x.tensor, weight, &c->options);
-    return invar_layer_norm_vjp(context, dx, dweight, dbias, &c->residual.tensor, &c->x.tensor, weight, bias, &c->options);
+        return invar_rms_norm_vjp(context, dx, dweight, &c->residual.tensor, &c->x.tensor, weight, options);
+    return invar_layer_norm_vjp(context, dx, dweight, dbias, &c->residual.tensor, &c->x.tensor, weight, bias, options);
+}
+
+static invar_status vjp_run_into(vjp_case *v, invar_context *context, const invar_tensor *dx, const invar_tensor *dweight,
+                                 const invar_tensor *dbias) {
+    invar_norm_options options = v->c.options;
+    if (options.execution.plan || options.execution.workspace) return vjp_call(v, context, dx, dweight, dbias, &options);
+    invar_plan plan = INVAR_PLAN_INIT;
+    options.execution.plan = &plan;
+    invar_status status = vjp_call(v, context, dx, dweight, dbias, &options);
+    if (status != INVAR_OK) return status;
+    check_poison(&options.execution, &plan);
+    status = vjp_call(v, context, dx, dweight, dbias, &options);
+    check_poison_free(&options.execution);
+    return status;
 }
 
 static invar_status vjp_run(vjp_case *v, invar_context *context) {
@@ -500,7 +514,39 @@ static void every_misuse_is_one_sentence(void) {
     invar_context_destroy(context);
 }
 
-CHECK_MAIN(CHECK_TEST(float64_agrees_with_finite_differences), CHECK_TEST(every_length_and_chunk_matches_the_definition),
+/* Wherever the arrays lie; past the caches too. */
+static void nothing_but_the_arrays_is_touched(void) {
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64, none };
+    check_random random = { 29 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2), *small = check_context(check_cpu(k), 2);
+        small->description.l3_bytes = 1;
+        for (int n = 0, rounds = check_rounds(20); n < rounds; n++) {
+            const int64_t longest = n % 8 ? 140 : 5000, most = n % 5 ? 9 : 300,
+                          shape[] = { check_integer(&random, 1, most), check_integer(&random, 1, longest) },
+                          steps[] = { check_integer(&random, 1, 2), n % 3 ? 1 : n % 2 ? 2 : -1 };
+            norm_types mix = { types[check_integer(&random, 0, 3)], types[check_integer(&random, 0, 3)],
+                               types[check_integer(&random, 0, 4)], types[check_integer(&random, 0, 4)] };
+            if (n % 2) mix.residual = mix.weight = mix.bias = mix.x;
+            uint64_t first = 0;
+            for (int place = CHECK_FENCED; place <= CHECK_BEHIND_PAGE; place++) {
+                vjp_case v;
+                check_place_arrays((check_place)place);
+                vjp_case_init(&v, n / 2 % 2 ? RMS : LAYER, mix, 2, shape, steps);
+                CHECK_OK(vjp_run(&v, n % 4 < 2 ? context : small));
+                if (place == CHECK_FENCED) first = bits_of(&v);
+                CHECK(bits_of(&v) == first, "%s, case %d, place %d", check_cpu(k), n, place);
+                vjp_case_free(&v);
+            }
+            check_place_arrays(CHECK_FENCED);
+        }
+        invar_context_destroy(context);
+        invar_context_destroy(small);
+    }
+}
+
+CHECK_MAIN(CHECK_TEST(nothing_but_the_arrays_is_touched),
+           CHECK_TEST(float64_agrees_with_finite_differences), CHECK_TEST(every_length_and_chunk_matches_the_definition),
            CHECK_TEST(every_mix_of_types_matches_the_definition),
            CHECK_TEST(half_types_in_rows_of_every_kind_match_the_definition),
            CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),

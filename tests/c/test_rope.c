@@ -19,6 +19,22 @@ static invar_rope_options turn_options(int64_t dims, bool traditional, int64_t o
     return options;
 }
 
+/* A turn, or the one back, in scratch memory full of NaNs. */
+static invar_status turn_in_poison(bool back, invar_context *context, const invar_tensor *y, const invar_tensor *x,
+                                   const invar_tensor *offset, const invar_tensor *freqs, const invar_rope_options *given) {
+    invar_rope_options options = *given;
+    invar_plan plan = INVAR_PLAN_INIT;
+    options.execution.plan = &plan;
+    invar_status (*const call)(invar_context *, const invar_tensor *, const invar_tensor *, const invar_tensor *,
+                               const invar_tensor *, const invar_rope_options *) = back ? invar_rope_vjp : invar_rope;
+    invar_status status = call(context, y, x, offset, freqs, &options);
+    if (status != INVAR_OK) return status;
+    check_poison(&options.execution, &plan);
+    status = call(context, y, x, offset, freqs, &options);
+    check_poison_free(&options.execution);
+    return status;
+}
+
 /* ---- turns ----------------------------------------------------------------------------------------------- */
 
 typedef struct rope_case {
@@ -71,8 +87,8 @@ static double rounding(invar_dtype type) { /* of values up to 8 */
 
 static void expect_definition(rope_case *c, invar_context *context, const char *what) {
     for (int direction = 1; direction >= -1; direction -= 2) {
-        if (direction > 0) CHECK_OK(invar_rope(context, &c->y.tensor, &c->x.tensor, NULL, NULL, &c->options));
-        else CHECK_OK(invar_rope_vjp(context, &c->y.tensor, &c->x.tensor, NULL, NULL, &c->options));
+        if (direction > 0) CHECK_OK(turn_in_poison(false, context, &c->y.tensor, &c->x.tensor, NULL, NULL, &c->options));
+        else CHECK_OK(turn_in_poison(true, context, &c->y.tensor, &c->x.tensor, NULL, NULL, &c->options));
         double *expected = rope_expected(c, NULL, NULL, direction);
         CHECK_CLOSE(&c->y.tensor, expected, rounding(c->x.tensor.dtype), 0, what);
         free(expected);
@@ -134,7 +150,7 @@ static void offsets_of_every_type_and_shape(void) {
                 values[b] = n == 1 ? 41 : types[t % 8].code == INVAR_INT ? 30 - 50 * b : 7 + 50 * b;
                 if (b < n) check_set(&offset.tensor, b, (double)values[b]);
             }
-            CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, &offset.tensor, NULL, &c.options));
+            CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, &offset.tensor, NULL, &c.options));
             double *expected = rope_expected(&c, values, NULL, 1);
             CHECK_CLOSE(&c.y.tensor, expected, 1e-6, 0, check_cpu(k));
             free(expected);
@@ -157,18 +173,18 @@ static void large_offsets_are_not_cut(void) {
         int64_t values[2] = { INT64_MAX - 1, INT64_MIN };
         memcpy(offset.tensor.data, values, sizeof values);
         invar_rope_options options = turn_options(8, false, -3), alone = options;
-        CHECK_OK(invar_rope(context, &x.tensor, &x.tensor, &offset.tensor, NULL, &options));
+        CHECK_OK(turn_in_poison(false, context, &x.tensor, &x.tensor, &offset.tensor, NULL, &options));
         for (int p = 0; p < 3; p++) { /* INT64_MAX - 4 + p needs no wider sum */
             for (int i = 0; i < 8; i++) check_set(&y.tensor, i, 1 + i);
             alone.offset = INT64_MAX - 4 + p;
-            CHECK_OK(invar_rope(context, &y.tensor, &y.tensor, NULL, NULL, &alone));
+            CHECK_OK(turn_in_poison(false, context, &y.tensor, &y.tensor, NULL, NULL, &alone));
             for (int i = 0; i < 8; i++)
                 CHECK(check_get(&y.tensor, i) == check_get(&x.tensor, p * 8 + i),
                       "%s, position %d, feature %d", check_cpu(k), p, i);
         }
         for (int i = 0; i < 8; i++) check_set(&y.tensor, i, 1 + i);
         alone.offset = INT64_MIN; /* the second batch's position 3 - 3; its position 0 lies below 64 bits */
-        CHECK_OK(invar_rope(context, &y.tensor, &y.tensor, NULL, NULL, &alone));
+        CHECK_OK(turn_in_poison(false, context, &y.tensor, &y.tensor, NULL, NULL, &alone));
         CHECK(check_get(&y.tensor, 0) != check_get(&x.tensor, 24), "%s: the sum of the offsets saturated", check_cpu(k));
         check_array *all[] = { &offset, &x, &y };
         for (int i = 0; i < 3; i++) check_array_free(all[i]);
@@ -211,7 +227,7 @@ static void freqs_of_every_type(void) {
             rope_case c;
             rope_case_init(&c, check_f32, t % 2, 8, 3, (const int64_t[]){ 2, 50, 8 }, contiguous);
             c.options.base = 0;
-            CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, &freqs.tensor, &c.options));
+            CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, &freqs.tensor, &c.options));
             double *expected = rope_expected(&c, NULL, values, 1);
             CHECK_CLOSE(&c.y.tensor, expected, 1e-6, 0, check_cpu(k));
             free(expected);
@@ -235,7 +251,7 @@ static void freqs_may_be_infinite_or_zero(void) {
         rope_case_init(&c, check_f32, false, 6, 2, (const int64_t[]){ 1, 6 }, contiguous);
         c.options.base = 0;
         c.options.offset = 12;
-        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, &freqs.tensor, &c.options));
+        CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, &freqs.tensor, &c.options));
         for (int i = 0; i < 6; i++) {
             double y = check_get(&c.y.tensor, i), x = check_get(&c.x.tensor, i);
             CHECK(i % 3 == 0 ? y == x : i % 3 == 1 ? isnan(y) : !isnan(y) && y != x, "%s, feature %d: %g", check_cpu(k), i, y);
@@ -260,8 +276,8 @@ static void vjp_is_the_adjoint(void) {
         check_random random = { 77 };
         check_fill_normal(&dy.tensor, &random, 0, 1);
         c.options.offset = 123;
-        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
-        CHECK_OK(invar_rope_vjp(context, &dx.tensor, &dy.tensor, NULL, NULL, &c.options));
+        CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+        CHECK_OK(turn_in_poison(true, context, &dx.tensor, &dy.tensor, NULL, NULL, &c.options));
         double left = 0, right = 0;
         for (int64_t i = 0; i < 2 * 7 * 13; i++) {
             left += check_get(&c.y.tensor, i) * check_get(&dy.tensor, i);
@@ -297,7 +313,7 @@ static void float32_bits_are_the_same_on_every_instruction_set(void) {
             rope_case_init(&c, check_f32, fixed_bits[i].traditional, fixed_bits[i].dims, 4,
                            (const int64_t[]){ 2, 2, 37, fixed_bits[i].features }, contiguous);
             c.options.offset = fixed_bits[i].offset;
-            if (CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options)))
+            if (CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options)))
                 CHECK(check_hash(&c.y.tensor) == fixed_bits[i].hash, "%s, case %d: 0x%016llx", check_cpu(k), (int)i,
                       (unsigned long long)check_hash(&c.y.tensor));
             rope_case_free(&c);
@@ -319,7 +335,7 @@ static void layouts_threads_and_streaming_do_not_change_bits(void) {
                 rope_case c;
                 rope_case_init(&c, types[t % 3], t / 3, 64, 4, (const int64_t[]){ 2, 34, 9, 67 + t % 2 }, steps[n / 8]);
                 c.options.offset = 3;
-                CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+                CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
                 if (!n) first = check_hash(&c.y.tensor);
                 CHECK(check_hash(&c.y.tensor) == first,
                       "%s, case %d, layout %d, %d threads", check_cpu(k), t, n / 8, threads[n % 4]);
@@ -339,7 +355,7 @@ static uint64_t memory_after(invar_context *context, invar_dtype type, bool trad
     int64_t strides[] = { 9 * (features + gap), features + gap, 1 };
     const invar_tensor rows = { y.tensor.data, y.tensor.device, 3, type, x.shape, strides, (uint64_t)begin };
     const invar_rope_options options = turn_options(features, traditional, 3);
-    CHECK_OK(invar_rope(context, &rows, &x.tensor, NULL, NULL, &options));
+    CHECK_OK(turn_in_poison(false, context, &rows, &x.tensor, NULL, NULL, &options));
     const uint64_t hash = check_memory_hash(&y);
     check_array_free(&x);
     check_array_free(&y);
@@ -373,7 +389,7 @@ static void one_position_has_the_bits_of_the_prompt(void) {
         invar_context *context = check_context(check_cpu(k), 2);
         rope_case c;
         rope_case_init(&c, check_f32, false, 24, 3, (const int64_t[]){ 1, 90, 24 }, contiguous);
-        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+        CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
         check_array row;
         check_array_init(&row, check_f32, CHECK_SHAPE(1, 24));
         for (int p = 0; p < 90; p += 7)
@@ -383,7 +399,7 @@ static void one_position_has_the_bits_of_the_prompt(void) {
                     int from = traditional ? i / 2 + i % 2 * 12 : i;
                     check_set(&row.tensor, i, check_get(&c.x.tensor, p * 24 + from));
                 }
-                CHECK_OK(invar_rope(context, &row.tensor, &row.tensor, NULL, NULL, &options));
+                CHECK_OK(turn_in_poison(false, context, &row.tensor, &row.tensor, NULL, NULL, &options));
                 for (int i = 0; i < 24; i++) {
                     int from = traditional ? i / 2 + i % 2 * 12 : i;
                     CHECK(check_get(&row.tensor, i) == check_get(&c.y.tensor, p * 24 + from), "%s, position %d, feature %d",
@@ -396,14 +412,49 @@ static void one_position_has_the_bits_of_the_prompt(void) {
     }
 }
 
+/* Wherever the arrays lie; past the caches too. */
+static void nothing_but_the_arrays_is_touched(void) {
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64 };
+    check_random random = { 37 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2), *small = check_context(check_cpu(k), 2);
+        small->description.l3_bytes = 1;
+        for (int n = 0, rounds = check_rounds(60); n < rounds; n++) {
+            const int64_t half = check_integer(&random, 1, n % 4 ? 40 : 200), extra = n % 3 ? 0 : check_integer(&random, 0, 40),
+                          shape[] = { check_integer(&random, 1, 3), check_integer(&random, 1, 3),
+                                      check_integer(&random, 1, n % 6 ? 5 : 40), 2 * half + extra },
+                          steps[] = { 1, n % 4 ? 1 : -1, check_integer(&random, 1, 2), n % 5 ? 1 : n % 2 ? 2 : -1 };
+            uint64_t first = 0;
+            for (int place = CHECK_FENCED; place <= CHECK_BEHIND_PAGE; place++) {
+                rope_case c;
+                check_place_arrays((check_place)place);
+                rope_case_init(&c, types[n % 4], n / 4 % 2, 2 * half, 4, shape, steps);
+                check_array freqs;
+                check_array_init(&freqs, check_f32, CHECK_SHAPE(half));
+                for (int64_t i = 0; i < half; i++) check_set(&freqs.tensor, i, (double)(1 + i));
+                if (n % 7 == 0) c.options.base = 0;
+                CHECK_OK(turn_in_poison(n / 8 % 2, n / 16 % 2 ? context : small, &c.y.tensor, &c.x.tensor, NULL,
+                                        n % 7 ? NULL : &freqs.tensor, &c.options));
+                if (place == CHECK_FENCED) first = check_hash(&c.y.tensor);
+                CHECK(check_hash(&c.y.tensor) == first, "%s, case %d, place %d", check_cpu(k), n, place);
+                check_array_free(&freqs);
+                rope_case_free(&c);
+            }
+            check_place_arrays(CHECK_FENCED);
+        }
+        invar_context_destroy(context);
+        invar_context_destroy(small);
+    }
+}
+
 static void y_may_be_x(void) {
     for (int k = 0; check_cpu(k); k++) {
         invar_context *context = check_context(check_cpu(k), 2);
         for (int t = 0; t < 4; t++) {
             rope_case c;
             rope_case_init(&c, t / 2 ? check_bf16 : check_f32, t % 2, 26, 3, (const int64_t[]){ 3, 40, 31 }, contiguous);
-            CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
-            CHECK_OK(invar_rope(context, &c.x.tensor, &c.x.tensor, NULL, NULL, &c.options));
+            CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+            CHECK_OK(turn_in_poison(false, context, &c.x.tensor, &c.x.tensor, NULL, NULL, &c.options));
             CHECK(check_hash(&c.x.tensor) == check_hash(&c.y.tensor), "%s, case %d", check_cpu(k), t);
             rope_case_free(&c);
         }
@@ -419,7 +470,7 @@ static void nan_stays_in_its_pair_and_the_rest_is_copied_bit_for_bit(void) {
         const uint32_t payload = 0x7fc12345;
         check_set(&c.x.tensor, 1, NAN);
         memcpy((char *)c.x.tensor.data + 4 * 7, &payload, 4);
-        CHECK_OK(invar_rope(context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+        CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
         for (int i = 0; i < 16; i++)
             CHECK(isnan(check_get(&c.y.tensor, i)) == (i == 1 || i == 4 || i == 7), "%s, element %d", check_cpu(k), i);
         CHECK(!memcmp((char *)c.y.tensor.data + 4 * 7, &payload, 4), "%s: the payload changed", check_cpu(k));
@@ -517,5 +568,5 @@ CHECK_MAIN(CHECK_TEST(every_shape_and_type_matches_the_definition),
            CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
            CHECK_TEST(layouts_threads_and_streaming_do_not_change_bits),
            CHECK_TEST(rows_go_past_the_caches_wherever_they_begin), CHECK_TEST(one_position_has_the_bits_of_the_prompt),
-           CHECK_TEST(y_may_be_x), CHECK_TEST(nan_stays_in_its_pair_and_the_rest_is_copied_bit_for_bit),
+           CHECK_TEST(nothing_but_the_arrays_is_touched), CHECK_TEST(y_may_be_x), CHECK_TEST(nan_stays_in_its_pair_and_the_rest_is_copied_bit_for_bit),
            CHECK_TEST(plan_says_what_would_run), CHECK_TEST(every_misuse_is_one_sentence))
