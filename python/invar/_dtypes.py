@@ -31,6 +31,8 @@ def as_numpy_dtype(dtype: Any) -> np.dtype:
         return found
     if isinstance(dtype, str):
         raise ValueError(f"dtype: expected the name of an element type, got {dtype!r}")
+    if hasattr(dtype, "dtype") and not isinstance(dtype, type):  # NumPy takes np.int32(4) for int32
+        raise TypeError(f"dtype: expected an element type or its name, got a value, of {type(dtype).__name__}")
     try:
         return np.dtype(dtype)
     except TypeError:

@@ -291,7 +291,7 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
     ({"template": [("T", 1.5)]}, ValueError, "template"), ({"template": [("T", None)]}, ValueError, "template"),
     ({"template": [("T", "no type")]}, ValueError, "template"), ({"template": [("T",)]}, ValueError, "template"),
     ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"),
-    ({"template": [("T", 2**31)]}, ValueError, "template"),
+    ({"template": [("T", 2**31)]}, ValueError, "template"), ({"template": [("T", np.int32(4))]}, ValueError, "an int or a dtype"),
     ({"template": [("T", 1), ("T", 2)]}, ValueError, "T"), ({"template": 5}, TypeError, "template"),
     ({"template": [("T\0", 1)]}, ValueError, "template"), ({"template": [("\ud800", 1)]}, ValueError, "metal_kernel: template: "),
     ({"template": [("a", 1)]}, ValueError, "a"), ({"init_value": "x"}, TypeError, "init_value"),
@@ -365,7 +365,9 @@ def test_local_variables_larger_than_a_stack(last, check):
     assert one_output(fits, mx.ones(3), n=3).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("dtype, error", [("float33", ValueError), (object, ValueError), (None, TypeError), (3, TypeError)])
+@pytest.mark.parametrize("dtype, error", [
+    ("float33", ValueError), (object, ValueError), (None, TypeError), (3, TypeError), (np.float32(4), TypeError),
+    (np.zeros(2, np.float32), TypeError)])
 def test_a_wrong_output_type_names_operation_and_argument(dtype, error):
     with pytest.raises(error, match="metal_kernel: output_dtypes: expected .*, got "):
         one_output(add_kernel(), mx.ones(3), mx.ones(3), n=3, dtype=dtype)
