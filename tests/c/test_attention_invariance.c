@@ -331,6 +331,49 @@ static void booleans_are_additive(void) {
         }
 }
 
+static uint64_t both(const attention_data *d) { return check_hash(&d->out.tensor) ^ check_hash(&d->lse.tensor) * 3; }
+
+/* Keys hidden from all rows, here and there, hold whatever they like; numbers are added the same as integers. */
+static void contents_on(const char *cpu, attention_case c, int threads) {
+    attention_data numbers, integers;
+    invar_context *context = check_context(cpu, threads);
+    c.mask_type = c.type;
+    attention_init(&numbers, &c);
+    c.mask_type = (invar_dtype){ INVAR_INT, 8, 1 };
+    attention_init(&integers, &c);
+    const int64_t count = check_count(&numbers.mask.tensor);
+    for (int64_t n = 0; n < count; n++) check_set(&numbers.mask.tensor, n, check_get(&integers.mask.tensor, n));
+    attention_run(&numbers, context);
+    attention_run(&integers, context);
+    CHECK(both(&numbers) == both(&integers), "%s: %d bits, %d threads: integers", cpu, c.type.bits, threads);
+    for (int64_t n = 0; n < count; n++)
+        if (n % c.keys % 97 == 40) check_set(&numbers.mask.tensor, n, -INFINITY);
+    attention_run(&numbers, context);
+    const uint64_t expected = both(&numbers);
+    for (int64_t n = 0; n < check_count(&numbers.k.tensor); n++)
+        if (n / c.key_dim % c.keys % 97 == 40) check_set(&numbers.k.tensor, n, n / c.key_dim % 3 ? INFINITY : NAN);
+    for (int64_t n = 0; n < check_count(&numbers.v.tensor); n++)
+        if (n / c.value_dim % c.keys % 97 == 40) check_set(&numbers.v.tensor, n, NAN);
+    attention_run(&numbers, context);
+    CHECK(both(&numbers) == expected, "%s: %d bits, %d threads: keys that are hidden", cpu, c.type.bits, threads);
+    invar_context_destroy(context);
+    attention_free(&numbers);
+    attention_free(&integers);
+}
+
+static void hidden_keys_hold_anything(void) {
+    const char *cpu;
+    for (int i = 1; (cpu = check_cpu(i)); i++)
+        for (int n = 0; strcmp(cpu, "baseline") && n < 12; n++) {
+            attention_case c = wide_case(types[n % 3], false);
+            c.batch = 1;
+            c.heads = n / 3 % 2 ? 4 : 2;
+            c.queries = n < 6 ? 128 : 150;
+            c.key_dim = n < 6 ? 64 : 40;
+            contents_on(cpu, c, 1 + n / 3 % 2);
+        }
+}
+
 /* One example whose bits are known, so that instruction sets of different machines can be compared. */
 static void known_bits(void) {
     attention_case c = wide_case(check_f32, true);
@@ -351,4 +394,5 @@ static void known_bits(void) {
 CHECK_MAIN(CHECK_TEST(a_row_does_not_depend_on_what_rides_with_it), CHECK_TEST(threads_change_nothing),
            CHECK_TEST(waves_change_nothing), CHECK_TEST(trailing_keys_change_nothing),
            CHECK_TEST(a_prompt_in_chunks_has_the_same_bits), CHECK_TEST(instruction_sets_agree),
-           CHECK_TEST(heads_may_share_a_mask), CHECK_TEST(booleans_are_additive), CHECK_TEST(known_bits))
+           CHECK_TEST(heads_may_share_a_mask), CHECK_TEST(booleans_are_additive),
+           CHECK_TEST(hidden_keys_hold_anything), CHECK_TEST(known_bits))

@@ -17,7 +17,7 @@
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
-#include "cpu/kernels/attention_tiles_rows.h"
+#include "cpu/kernels/attention_tiles_masks.h"
 #include "cpu/vec/stream.h"
 
 /* ---- work between products --------------------------------------------------------------------------- */
@@ -106,6 +106,11 @@ typedef struct tiles_factors {
     int64_t panel; /* floats from one panel of b to the next */
     bool rests;    /* products of rests count */
     tiles_chores *chores;
+    const tiles_stage *stage; /* whose mask the product takes besides, or NULL; */
+    const char *bias;         /* where it stands, rows of bias_row bytes, */
+    int64_t bias_row;
+    int key;                  /* and the panel's first key */
+    const tiles_picks *picks;
 } tiles_factors;
 
 /* Tiles of either factor, and their products; between these, a step's share of chores. */
@@ -128,11 +133,31 @@ typedef struct tiles_factors {
         tiles_work(x->chores);                      \
     } while (0)
 
+/* A panel of scores takes the mask. */
+VEC_INLINE void tiles_take(const tiles_factors *x, const char *bias, int64_t row, const bool below) {
+    TILE_LOAD_BYTES(4, bias, row);
+    if (below) TILE_LOAD_BYTES(5, bias + TILE_SIDE * row, row);
+    for (int i = 0; i < x->picks->parts; i++) {
+        TILE_LOAD(6, x->picks->tile[i][0][0], TILE_SIDE);
+        TILE_LOAD(7, x->picks->tile[i][1][0], TILE_SIDE);
+        TILE_DOT(0, 4, 6);
+        if (below) TILE_DOT(2, 5, 6);
+        TILE_DOT(1, 4, 7);
+        if (below) TILE_DOT(3, 5, 7);
+    }
+}
+
 /* One panel's product. The flags are constants where this is inlined: whether there are 32 rows rather than 16, 32 columns, and
  * products of rests. */
 VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bool beside, const bool rests) {
     const int64_t b_row = beside ? 2 * TILE_SIDE : TILE_SIDE, rest = TILE_SIDE * b_row;
     const float *a = x->a, *b = x->b;
+    const bool copied = x->stage && !x->stage->stands;
+    tiles_panel_copy copy; /* made well before it is read, which has to wait for its way to the cache */
+    if (copied) {
+        tiles_copy_panel(x->stage, x->key, &copy);
+        TILE_FENCE();
+    }
     TILE_ZERO(0);
     if (beside) TILE_ZERO(1);
     if (below) TILE_ZERO(2);
@@ -155,6 +180,8 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
         TILES_RIGHT(b + rest);
         TILES_DOT();
     }
+    if (copied && beside) tiles_take(x, (const char *)copy.row, sizeof copy.row[0], below);
+    else if (x->stage && beside) tiles_take(x, x->bias + 2 * x->key, x->bias_row, below);
     TILE_STORE(0, x->c, x->c_row);
     if (beside) TILE_STORE(1, x->c + TILE_SIDE, x->c_row);
     if (below) TILE_STORE(2, x->c + TILE_SIDE * x->c_row, x->c_row);
@@ -164,7 +191,7 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
 /* `columns` columns of a product, a multiple of 16. */
 VEC_INLINE void tiles_columns_of(tiles_factors x, bool below, int64_t columns, const bool rests) {
     TILE_FENCE();
-    for (int64_t n = 0; n < columns; n += TILES_PANEL, x.b += x.panel, x.c += TILES_PANEL) {
+    for (int64_t n = 0; n < columns; n += TILES_PANEL, x.b += x.panel, x.c += TILES_PANEL, x.key += TILES_PANEL) {
         if (n + TILE_SIDE == columns) {
             if (below) tiles_product(&x, true, false, rests);
             else tiles_product(&x, false, false, rests);
@@ -179,13 +206,15 @@ static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
 }
 
 /* Scores of the stage; meanwhile the weights of the one before it. */
-static void tiles_scores(const kernel_state *s, const tiles_stage *stage, tiles_stage *before) {
+static void tiles_scores(const kernel_state *s, const tiles_picks *picks, const tiles_stage *stage, tiles_stage *before) {
     const int64_t depth = tiles_depth(s), steps = depth / (PARTS * TILE_SIDE), columns = stage->to - stage->from;
     tiles_chores chores = tiles_share(s, before, before ? tiles_units(s, before) : 0,
                                       columns / TILES_PANEL * steps * TILES_OF_SCORES);
     tiles_columns((tiles_factors){ .a = s->queries + stage->tile.row * depth, .a_row = depth, .panel = depth * TILES_PANEL,
                                    .b = tiles_panel(s->keys, depth, stage->from), .c = stage->scores + stage->from,
-                                   .c_row = tiles_stride(s), .steps = steps, .rests = true, .chores = &chores },
+                                   .c_row = tiles_stride(s), .steps = steps, .rests = true, .chores = &chores,
+                                   .stage = stage->takes ? stage : NULL, .bias = stage->takes ? stage->added[0] : NULL,
+                                   .bias_row = s->call->mask.row_stride, .key = stage->from, .picks = picks },
                   stage->tile.rows > TILE_SIDE, columns);
 }
 
@@ -228,16 +257,23 @@ typedef struct tiles_walk {
     tiles_stage stages[TILES_TOGETHER];
     int turn;             /* the stage that is next */
     tiles_stage *pending; /* the other, once its scores are there; or NULL */
-    int64_t packed;       /* block whose values are packed */
+    int64_t turned, packed; /* blocks whose keys are turned, and whose values are packed */
     tiles_ahead ahead;
+    tiles_inverse inverse;
+    tiles_picks picks;
+    tiles_way way;        /* how products come by the mask */
+    bool careful;         /* it is copied, since it hides some keys */
 } tiles_walk;
 
 static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
     walk->s = s;
     walk->turn = 0;
     walk->pending = NULL;
-    walk->packed = -1;
+    walk->turned = walk->packed = -1;
     walk->ahead = (tiles_ahead){ 0 }; /* nothing, until tiles_look_ahead says */
+    walk->inverse = tiles_inverse_of(s->call);
+    walk->way = WAY_NONE; /* until tiles_walk_masks says */
+    walk->careful = false;
     for (int i = 0; i < TILES_TOGETHER; i++) {
         const int64_t row = i * TILES_ROWS;
         walk->stages[i].scores = s->scores + row * tiles_stride(s);
@@ -246,23 +282,70 @@ static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
         walk->stages[i].sum = s->fold.part_l + row % TILE;
         walk->stages[i].part = s->fold.part;
         walk->stages[i].ahead = &walk->ahead;
+        walk->stages[i].inverse = &walk->inverse;
     }
+}
+
+/* Where rows are many, masks come by products. */
+static void tiles_walk_masks(tiles_walk *walk) {
+    walk->way = tiles_way_of(walk->s->call, &walk->inverse);
+    tiles_picks_open(&walk->picks, walk->way, &walk->inverse);
 }
 
 /* The next stage's rows and keys. False: they see nothing. */
 static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     const kernel_state *s = walk->s;
     tiles_stage *stage = &walk->stages[walk->turn];
+    row_tile *tile = &stage->tile;
     const int64_t start = index * s->call->key_block;
-    open_tile(s, &stage->tile, start, row, s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS);
-    if (s->call->mask.data) tiles_mask(s, stage, start);
-    if (!close_tile(s, &stage->tile)) return false;
+    open_tile(s, tile, start, row, s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS);
     stage->index = index;
-    stage->from = tiles_down(stage->tile.low);
-    stage->to = tiles_up(stage->tile.high);
+    stage->to = tiles_up(tile->last[tile->rows - 1]);
+    stage->way = walk->way;
+    stage->takes = false;
+    const bool open = stage->way != WAY_NONE && tiles_open_corners(s, stage);
+    stage->stands = open && !walk->careful && tiles_stands(s, stage);
+    if (open) tiles_open_rows(s, stage);
+    else if (s->call->mask.data) tiles_mask(s, stage, start);
+    if (!close_tile(s, tile)) return false;
+    if (stage->way != WAY_NONE) tiles_look(stage);
+    stage->from = tiles_down(tile->low);
+    stage->to = tiles_up(tile->high);
     stage->done = 0;
     stage->peaks = 0;
     return true;
+}
+
+/* A block's keys, if some rows see any. */
+static bool tiles_turn_keys(tiles_walk *walk, int64_t index) {
+    const kernel_state *s = walk->s;
+    const int64_t start = index * s->call->key_block;
+    int first, last;
+    if (!block_span(s, start, &first, &last)) return false;
+    if (walk->turned != index) tiles_keys(s, start, first, last);
+    walk->turned = index;
+    return true;
+}
+
+/* Weights that are not numbers, since products added -inf, or a masked key's score is not finite: all again, with care. */
+static __attribute__((noinline)) void tiles_again(tiles_walk *walk, tiles_stage *stage) {
+    const kernel_state *s = walk->s;
+    const int64_t turned = walk->turned;
+    walk->careful = true;
+    stage->stands = false;
+    tiles_look(stage);
+    tiles_turn_keys(walk, stage->index); /* which may be the block before */
+    tiles_scores(s, &walk->picks, stage, NULL);
+    tiles_turn_keys(walk, turned);
+    tiles_hide_masked(s, stage);
+    stage->done = stage->peaks = 0;
+    tiles_do(s, stage, tiles_units(s, stage));
+}
+
+/* The rest of a stage's weights. */
+static void tiles_weigh(tiles_walk *walk, tiles_stage *stage) {
+    tiles_do(walk->s, stage, tiles_units(walk->s, stage));
+    if (stage->takes && tiles_has_nan(stage)) tiles_again(walk, stage);
 }
 
 /* From the pending stage's scores to the fold; meanwhile weights of the next, if there is one: half of them, or all where no
@@ -273,7 +356,7 @@ static void tiles_finish(tiles_walk *walk, tiles_stage *next, bool last) {
     const row_tile *tile = &stage->tile;
     const int64_t start = stage->index * s->call->key_block;
     int low, high;
-    tiles_do(s, stage, tiles_units(s, stage));
+    tiles_weigh(walk, stage);
     if (walk->packed != stage->index && block_span(s, start, &low, &high)) tiles_values(s, start, low, high);
     walk->packed = stage->index;
     tiles_sums(s, stage, next, !next ? 0 : last ? tiles_units(s, next) : tiles_units(s, next) / 2);
@@ -293,7 +376,7 @@ static void tiles_attend(tiles_walk *walk, int64_t index, int64_t row) {
         fold_nothing(&s->fold, index, row, stage->tile.rows);
         return;
     }
-    tiles_scores(s, stage, walk->pending);
+    tiles_scores(s, &walk->picks, stage, walk->pending);
     if (walk->pending) tiles_finish(walk, stage, last);
     walk->pending = stage;
     if (s->rows > TILES_ROWS + TILE_SIDE) walk->turn = !walk->turn;
@@ -324,8 +407,8 @@ static void tiles_once(tiles_walk *walk, int64_t index, int64_t row) {
         stage->part = s->fold.out + first * s->width;
         if (tiles_begin(walk, index, first)) open[count++] = stage;
     }
-    for (int i = 0; i < count; i++) tiles_scores(s, open[i], NULL);
-    for (int i = 0; i < count; i++) tiles_do(s, open[i], tiles_units(s, open[i]));
+    for (int i = 0; i < count; i++) tiles_scores(s, &walk->picks, open[i], NULL);
+    for (int i = 0; i < count; i++) tiles_weigh(walk, open[i]);
     for (int i = 0; i < count; i++) tiles_sums(s, open[i], NULL, 0);
     for (int i = 0; i < count; i++)
         if (open[i]->tile.masked || open[i]->from < open[i]->tile.low || open[i]->to > open[i]->tile.high) tiles_repair(s, open[i]);
@@ -335,8 +418,7 @@ static void tiles_once(tiles_walk *walk, int64_t index, int64_t row) {
 static void tiles_only(const kernel_state *s, tiles_walk *walk, int64_t index) {
     const int64_t start = index * s->call->key_block;
     int first, last;
-    if (!block_span(s, start, &first, &last)) return;
-    tiles_keys(s, start, first, last);
+    if (!tiles_turn_keys(walk, index) || !block_span(s, start, &first, &last)) return;
     tiles_values(s, start, first, last);
     for (int64_t row = 0; row < s->rows; row += INVAR_ATTENTION_HELD) tiles_once(walk, index, row);
 }
@@ -344,17 +426,15 @@ static void tiles_only(const kernel_state *s, tiles_walk *walk, int64_t index) {
 static void attend_wide(const kernel_state *s) {
     tiles_walk walk;
     tiles_walk_open(&walk, s);
+    tiles_walk_masks(&walk);
     tiles_open(TILE_SIDE);
     tiles_queries(s);
     if (s->fold.only) tiles_only(s, &walk, s->work->block_first);
     for (int64_t index = s->fold.only ? s->work->block_last : s->work->block_first; index < s->work->block_last; index++) {
-        const int64_t start = index * s->call->key_block;
-        int first, last;
-        if (!block_span(s, start, &first, &last)) {
+        if (!tiles_turn_keys(&walk, index)) {
             fold_nothing(&s->fold, index, 0, (int)s->rows);
             continue;
         }
-        tiles_keys(s, start, first, last);
         tiles_look_ahead(&walk, index);
         for (int64_t row = 0; row < s->rows; row += TILES_ROWS) tiles_attend(&walk, index, row);
     }

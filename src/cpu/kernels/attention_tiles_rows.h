@@ -1,12 +1,13 @@
 /* Attention in half types on AMX tiles: what vectors do to the rows of a tile, masks and weights.
  *
- * A row of scores becomes weights in place. Where nothing but position hides keys from it, its maximum is taken from the scores,
- * whose scaling is a part of the weights; other rows become logits first. A boolean mask that hides no key between the first and
- * the last that a row sees is forgotten, as is one of zeros that all rows share. */
+ * A row of scores becomes weights in place: its maximum is taken from the scores, whose scaling is a part of the weights. Masks have
+ * been added by products (attention_tiles_bias.h) or are added first; with softcap, and in float16 where numbers are added, rows
+ * become logits instead. A boolean mask that hides no key between the first and the last that a row sees is forgotten, as is one of
+ * zeros that all rows share. */
 #ifndef INVAR_CPU_KERNELS_ATTENTION_TILES_ROWS_H
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_ROWS_H
 
-#include "cpu/kernels/attention_tiles_pack.h"
+#include "cpu/kernels/attention_tiles_bias.h"
 
 /* Keys of the next block, which are called into the second-level cache while the rows of this one are weighed. */
 typedef struct tiles_ahead {
@@ -24,6 +25,10 @@ typedef struct tiles_stage {
     const char *added[TILES_ROWS]; /* each row's additive values, of the block's key 0 on; NULL: it needs none */
     float *most, *sum;   /* a row's largest logit and sum of weights */
     float *part;         /* of O */
+    tiles_way way;       /* how products come by the mask, */
+    bool takes, stands;  /* if they do; from where it stands, or from a copy of each panel, */
+    int inner_low, inner_high; /* of which these keys are seen by all rows */
+    const tiles_inverse *inverse;
     tiles_ahead *ahead;
 } tiles_stage;
 
@@ -55,8 +60,8 @@ VEC_INLINE vm tiles_seen(const tiles_row *x, int key) {
     return vm_and(vm_first(last < 0 ? 0 : last > VW ? VW : last), vm_not(vm_first(first < 0 ? 0 : first > VW ? VW : first)));
 }
 
-/* What weights are formed from. Without a mask a score's scaling joins the subtraction in bfloat16; elsewhere it is rounded first,
- * as it is in logits. */
+/* What weights are formed from. A score's scaling joins the subtraction in bfloat16; elsewhere it is rounded first, as it is in
+ * logits. */
 typedef enum tiles_source { TILES_LOGITS, TILES_SCORES, TILES_JOINED } tiles_source;
 
 /* Weights of VW keys, from scores -0 where they are masked, from logits +0, until tiles_mark. */
@@ -136,6 +141,21 @@ static float tiles_logits(const kernel_state *s, const tiles_row *x, int from, i
     }
 }
 
+/* Scores take additive values. */
+VEC_INLINE void tiles_add_as(const kernel_state *s, const tiles_row *x, int from, int to, const tiles_inverse *inverse,
+                             const invar_attention_mask_kind form) {
+    for (int key = from; key < to; key += VW)
+        vf_store(x->row + key, tiles_biased(vf_load(x->row + key), tiles_added(s, form, x->added, key, x->last), inverse));
+}
+static void tiles_add(const kernel_state *s, const tiles_row *x, int from, int to, const tiles_inverse *inverse) {
+    switch (tiles_form(s->call)) {
+    case INVAR_MASK_F16: tiles_add_as(s, x, from, to, inverse, INVAR_MASK_F16); break;
+    case INVAR_MASK_BF16: tiles_add_as(s, x, from, to, inverse, INVAR_MASK_BF16); break;
+    case INVAR_MASK_BOOL: tiles_add_as(s, x, from, to, inverse, INVAR_MASK_BOOL); break;
+    default: tiles_add_as(s, x, from, to, inverse, INVAR_MASK_F32);
+    }
+}
+
 /* Groups in which the row sees no key. */
 static void tiles_hide(const tiles_row *x, int from, int to) {
     for (int key = from; key < to; key += 2 * VW) element_weights(x->row + tiles_rows(key), vf_set1(-0.0f), vf_set1(-0.0f));
@@ -151,9 +171,12 @@ static tiles_row tiles_row_of(const kernel_state *s, const tiles_stage *stage, i
     return (tiles_row){ stage->scores + r * tiles_stride(s), added, tile->first[r], tile->last[r] };
 }
 
-/* True where scores become weights in one go, without logits in between. */
-static bool tiles_plain(const invar_attention_call *call, const tiles_row *x) {
-    return !x->added && call->softcap == 0 && call->score_scale > 0;
+/* True where vectors are to add the row's mask. */
+static bool tiles_adds(const tiles_stage *stage, const tiles_row *x) { return x->added && !stage->takes; }
+
+/* True where scores become weights in one go, perhaps once they have taken additive values, without logits in between. */
+static bool tiles_plain(const kernel_state *s, const tiles_stage *stage, const tiles_row *x) {
+    return s->call->softcap == 0 && s->call->score_scale > 0 && (stage->inverse->parts || !tiles_adds(stage, x));
 }
 
 /* The largest logit of row r. Logits take the place of scores where these do not become weights in one go. */
@@ -161,26 +184,37 @@ static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r) {
     const float scale = s->call->score_scale;
     int low, high;
     const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
-    if (low == high) stage->most[r] = -INFINITY;
-    else if (!tiles_plain(s->call, &x)) stage->most[r] = tiles_logits(s, &x, low, high);
-    else if (x.first == low && x.last == high) stage->most[r] = scale * tiles_most(&x, low, high, true);
+    if (low == high) {
+        stage->most[r] = -INFINITY;
+        return;
+    }
+    if (!tiles_plain(s, stage, &x)) {
+        stage->most[r] = tiles_logits(s, &x, low, high);
+        return;
+    }
+    if (tiles_adds(stage, &x)) tiles_add(s, &x, low, high, stage->inverse);
+    if (x.first == low && x.last == high) stage->most[r] = scale * tiles_most(&x, low, high, true);
     else stage->most[r] = scale * tiles_most(&x, low, high, false);
+}
+
+/* Weights of a row that is plain. */
+VEC_INLINE float tiles_plain_weights(const kernel_state *s, const tiles_row *x, int low, int high, float most,
+                                     const tiles_source source) {
+    const float scale = s->call->score_scale;
+    if (x->first == low && x->last == high) return tiles_exponentials(x, low, high, scale, most, source, true);
+    return tiles_exponentials(x, low, high, scale, most, source, false);
 }
 
 /* Row r of the stage: weights in place of scores or logits. */
 static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) {
-    const float scale = s->call->score_scale, most = stage->most[r];
-    const bool joined = PARTS == 1 && !s->call->mask.data;
+    const bool joined = PARTS == 1 && (!s->call->mask.data || stage->inverse->parts);
     int low, high;
     const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
-    const bool whole = x.first == low && x.last == high;
     float sum = 0;
     if (low == high) (void)0;
-    else if (!tiles_plain(s->call, &x)) sum = tiles_exponentials(&x, low, high, 1, most, TILES_LOGITS, false);
-    else if (joined && whole) sum = tiles_exponentials(&x, low, high, scale, most, TILES_JOINED, true);
-    else if (joined) sum = tiles_exponentials(&x, low, high, scale, most, TILES_JOINED, false);
-    else if (whole) sum = tiles_exponentials(&x, low, high, scale, most, TILES_SCORES, true);
-    else sum = tiles_exponentials(&x, low, high, scale, most, TILES_SCORES, false);
+    else if (!tiles_plain(s, stage, &x)) sum = tiles_exponentials(&x, low, high, 1, stage->most[r], TILES_LOGITS, false);
+    else if (joined) sum = tiles_plain_weights(s, &x, low, high, stage->most[r], TILES_JOINED);
+    else sum = tiles_plain_weights(s, &x, low, high, stage->most[r], TILES_SCORES);
     tiles_hide(&x, stage->from, low);
     tiles_hide(&x, high, stage->to);
     stage->sum[r] = sum;
@@ -211,76 +245,6 @@ static void tiles_mark(const kernel_state *s, const tiles_stage *stage, int r) {
             float *word = x.row + tiles_rows(key) + i;
             *word = invar_float_from_bits(invar_bits_from_float(*word) | invar_bits_from_float(marks[i]));
         }
-    }
-}
-
-/* ---- masks ------------------------------------------------------------------------------------------- */
-
-/* True when additive values hide all keys key … key+15 that lie before `last`. */
-VEC_INLINE bool tiles_hidden(const kernel_state *s, const invar_attention_mask_kind form, const char *row, int key, int last) {
-    if (form == INVAR_MASK_BOOL && VW == 16 && last - key >= VW) {
-        uint64_t halves[2];
-        memcpy(halves, row + key, sizeof halves);
-        return !(halves[0] | halves[1]);
-    }
-    return vm_all(vf_eq(tiles_added(s, form, row, key, last), vf_set1(-INFINITY)));
-}
-
-/* The row's keys without the vectors at either end that its additive values hide. */
-VEC_INLINE void tiles_trim(const kernel_state *s, row_tile *tile, int r, const char *added, const invar_attention_mask_kind form) {
-    const int last = tile->last[r];
-    int low = tile->first[r], high = last;
-    for (int key = low / VW * VW; low < high && tiles_hidden(s, form, added, key, last);) low = key += VW;
-    for (int key = (high - 1) / VW * VW; low < high && tiles_hidden(s, form, added, key, last); key -= VW) high = key;
-    tile->first[r] = low < high ? low : high;
-    tile->last[r] = high;
-}
-
-/* True when the additive values change nothing between the keys that the row sees. Only booleans are looked through, and what
- * all rows share: elsewhere it costs what it saves. */
-VEC_INLINE bool tiles_idle(const kernel_state *s, const row_tile *tile, int r, const char *added,
-                           const invar_attention_mask_kind form) {
-    const int first = tile->first[r], last = tile->last[r];
-    if (first >= last) return true;
-    if (form == INVAR_MASK_BOOL) return !memchr(added + first, 0, (size_t)(last - first));
-    if (s->call->mask.row_stride) return false;
-    for (int key = first / VW * VW; key < last; key += VW)
-        if (!vm_all(vf_eq(tiles_added(s, form, added, key, last), vf_zero()))) return false;
-    return true;
-}
-
-/* The rows' keys and additive values. A row of the same keys and values as the last one is not looked through again. */
-VEC_INLINE void tiles_mask_rows(const kernel_state *s, tiles_stage *stage, int64_t start, const invar_attention_mask_kind form) {
-    const bool in_place = mask_form(s->call) != INVAR_MASK_NONE;
-    row_tile *tile = &stage->tile;
-    const char *before = NULL;
-    int first = 0, last = 0;
-    for (int r = 0; r < tile->rows; r++) {
-        const char *row = mask_of_row(s, tile->row + r) + start * s->call->mask.column_stride, *added = row;
-        const bool same = row == before && tile->first[r] == first && tile->last[r] == last;
-        before = row, first = tile->first[r], last = tile->last[r];
-        if (same) {
-            tile->first[r] = tile->first[r - 1];
-            tile->last[r] = tile->last[r - 1];
-            stage->added[r] = stage->added[r - 1];
-            continue;
-        }
-        if (!in_place) {
-            float *copy = stage->mask + r * tiles_stride(s);
-            invar_attention_mask_row(s->call, row, 0, last, copy);
-            added = (const char *)copy;
-        }
-        tiles_trim(s, tile, r, added, form);
-        stage->added[r] = tiles_idle(s, tile, r, added, form) ? NULL : added;
-    }
-}
-
-static void tiles_mask(const kernel_state *s, tiles_stage *stage, int64_t start) {
-    switch (tiles_form(s->call)) {
-    case INVAR_MASK_F16: tiles_mask_rows(s, stage, start, INVAR_MASK_F16); break;
-    case INVAR_MASK_BF16: tiles_mask_rows(s, stage, start, INVAR_MASK_BF16); break;
-    case INVAR_MASK_BOOL: tiles_mask_rows(s, stage, start, INVAR_MASK_BOOL); break;
-    default: tiles_mask_rows(s, stage, start, INVAR_MASK_F32);
     }
 }
 

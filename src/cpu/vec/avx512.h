@@ -47,8 +47,8 @@ VEC_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }
 VEC_INLINE vm vm_or(vm a, vm b) { return (vm)(a | b); }
 VEC_INLINE vm vm_not(vm a) { return (vm)~a; }
 VEC_INLINE vm vm_load_bytes(const void *p) {
-    __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-    return _mm512_test_epi32_mask(wide, wide);
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    return _mm_test_epi8_mask(bytes, bytes);
 }
 VEC_INLINE uint32_t bits_of_bytes(const void *p) {
     __m256i bytes = _mm256_loadu_si256((const __m256i *)p);

@@ -3,6 +3,7 @@
  *   tiles_open(rows) tiles_close()  around a thread's use of them; registers 0 to TILE_LEFT-1 hold so many rows, up to 16,
  *                                   the others all 16. open also lets the products below find their shape
  *   TILE_ZERO(t) TILE_LOAD(t, p, stride) TILE_STORE(t, p, stride)    t a literal 0 … 7, stride in floats
+ *   TILE_LOAD_BYTES(t, p, stride)   the same, stride in bytes
  *   TILE_DOT(c, a, b)               c[m][n] += the 16 pair products a[m][k]·b[k][n], as TDPBF16PS adds them: the products of
  *                                   lower numbers, those of higher ones, the two sums, then c; denormals count as 0
  *
@@ -31,6 +32,7 @@ VEC_INLINE void tiles_close(void) { _tile_release(); }
 
 #define TILE_ZERO(t) _tile_zero(t)
 #define TILE_LOAD(t, p, stride) _tile_loadd(t, p, 4 * (stride))
+#define TILE_LOAD_BYTES(t, p, stride) _tile_loadd(t, p, stride)
 #define TILE_STORE(t, p, stride) _tile_stored(t, p, 4 * (stride))
 #define TILE_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
 #define TILE_FENCE() __asm__ volatile("" : : : "memory")
