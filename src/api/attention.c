@@ -25,7 +25,7 @@ enum {
                                 * they keep K and V of a head, and the next block's part of these rows, which memory brings
                                 * along with this one's */
     KEPT_BYTES = 1 << 20,      /* of a mask that all heads share: half of those 2 MiB */
-    KEPT_ROWS = 256,           /* of a packed chunk with such a mask, at least: packing costs a tenth of it */
+    KEPT_ROWS = 512,           /* of a packed chunk with such a mask, at least: of 256 packing takes a tenth */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit that kernels for few rows take */

@@ -45,9 +45,9 @@ static void tiles_fetch(const kernel_state *s, tiles_ahead *ahead) {
     }
 }
 
-/* Calls the mask of the row that stands so many rows behind row r of the stage, perhaps at the next block. Inlined, since gcc 12
- * drops a function that does no more. */
-enum { TILES_MASK_AHEAD = 64 };
+/* Calls the mask of the row that stands so many rows behind row r of the stage, perhaps at the next block: its first lines, which
+ * bring the others along, into the second-level cache. Inlined, since gcc 12 drops a function that does no more. */
+enum { TILES_MASK_AHEAD = 64, TILES_MASK_BYTES = 256 };
 VEC_INLINE void tiles_call_mask(const kernel_state *s, const tiles_stage *stage, int r) {
     const invar_attention_call *call = s->call;
     int64_t row = stage->tile.row + r + TILES_MASK_AHEAD, start = stage->index * call->key_block;
@@ -55,8 +55,9 @@ VEC_INLINE void tiles_call_mask(const kernel_state *s, const tiles_stage *stage,
     if (row >= s->rows) row -= s->rows, start += call->key_block;
     const int64_t left = call->key_len - start, keys = left < call->key_block ? left : call->key_block;
     if (row >= s->rows) return;
+    const int64_t bytes = keys * call->mask.column_stride, most = bytes < TILES_MASK_BYTES ? bytes : TILES_MASK_BYTES;
     const char *p = mask_of_row(s, row) + start * call->mask.column_stride;
-    for (int64_t i = 0; i < keys * call->mask.column_stride; i += 64) vec_prefetch(p + i, false);
+    for (int64_t i = 0; i < most; i += 64) vec_prefetch(p + i, true);
 }
 
 /* The stage's units up to `last`. */
@@ -292,6 +293,13 @@ static void tiles_walk_masks(tiles_walk *walk) {
     tiles_picks_open(&walk->picks, walk->way, &walk->inverse);
 }
 
+/* True when position hides some of the tile's keys from a row. */
+static bool tiles_partial(const row_tile *tile) {
+    int part = 0;
+    for (int r = 0; r < tile->rows; r++) part |= (tile->first[r] > tile->low) | (tile->last[r] < tile->high);
+    return part != 0;
+}
+
 /* The next stage's rows and keys. False: they see nothing. */
 static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     const kernel_state *s = walk->s;
@@ -303,12 +311,13 @@ static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     stage->to = tiles_up(tile->last[tile->rows - 1]);
     stage->way = walk->way;
     stage->takes = false;
-    const bool open = stage->way != WAY_NONE && tiles_open_corners(s, stage);
+    const bool open = s->call->mask.data && tiles_open_corners(s, stage);
     stage->stands = open && !walk->careful && tiles_stands(s, stage);
     if (open) tiles_open_rows(s, stage);
     else if (s->call->mask.data) tiles_mask(s, stage, start);
     if (!close_tile(s, tile)) return false;
     if (stage->way != WAY_NONE) tiles_look(stage);
+    if (stage->stands) tile->masked = tiles_partial(tile);
     stage->from = tiles_down(tile->low);
     stage->to = tiles_up(tile->high);
     stage->done = 0;
@@ -331,7 +340,7 @@ static bool tiles_turn_keys(tiles_walk *walk, int64_t index) {
 static __attribute__((noinline)) void tiles_again(tiles_walk *walk, tiles_stage *stage) {
     const kernel_state *s = walk->s;
     const int64_t turned = walk->turned;
-    walk->careful = true;
+    walk->careful = stage->tile.masked = true;
     stage->stands = false;
     tiles_look(stage);
     tiles_turn_keys(walk, stage->index); /* which may be the block before */

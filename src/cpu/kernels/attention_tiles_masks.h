@@ -118,8 +118,12 @@ VEC_INLINE bool tiles_corners(const kernel_state *s, const tiles_stage *stage, c
     return true;
 }
 static bool tiles_open_corners(const kernel_state *s, const tiles_stage *stage) {
-    if (stage->way == WAY_BYTES) return tiles_corners(s, stage, INVAR_MASK_BOOL);
-    return stage->way == WAY_NUMBERS && tiles_corners(s, stage, INVAR_MASK_BF16);
+    switch (mask_form(s->call)) {
+    case INVAR_MASK_BOOL: return tiles_corners(s, stage, INVAR_MASK_BOOL);
+    case INVAR_MASK_BF16: return tiles_corners(s, stage, INVAR_MASK_BF16);
+    case INVAR_MASK_F16: return tiles_corners(s, stage, INVAR_MASK_F16);
+    default: return false;
+    }
 }
 
 /* True where numbers can be read where they stand: whole tiles of rows, all of whose keys are there. */
@@ -131,8 +135,13 @@ static bool tiles_stands(const kernel_state *s, const tiles_stage *stage) {
 /* True where no row's mask changes anything. */
 static bool tiles_all_idle(const kernel_state *s, const tiles_stage *stage) {
     for (int r = 0; r < stage->tile.rows; r++) {
-        if (stage->way == WAY_BYTES && !tiles_idle(s, &stage->tile, r, stage->added[r], INVAR_MASK_BOOL)) return false;
-        if (stage->way == WAY_NUMBERS && !tiles_idle(s, &stage->tile, r, stage->added[r], INVAR_MASK_BF16)) return false;
+        bool idle = false;
+        switch (mask_form(s->call)) {
+        case INVAR_MASK_BOOL: idle = tiles_idle(s, &stage->tile, r, stage->added[r], INVAR_MASK_BOOL); break;
+        case INVAR_MASK_BF16: idle = tiles_idle(s, &stage->tile, r, stage->added[r], INVAR_MASK_BF16); break;
+        default: idle = tiles_idle(s, &stage->tile, r, stage->added[r], INVAR_MASK_F16);
+        }
+        if (!idle) return false;
     }
     return true;
 }
