@@ -10,6 +10,7 @@
 
 #include "cpu/kernels/attention_vjp_rows.h"
 #include "cpu/kernels/attention_vjp_tile.h"
+#include "cpu/vec/stream.h"
 
 #if defined(VEC_PAIRS)
 
@@ -69,39 +70,86 @@ static void vjp_narrow_rows(const vjp_tile *x, const vjp_narrow *to, int64_t r, 
     }
 }
 
-/* A vector of pairs that are seen as they are. */
-VEC_INLINE vjp_formed vjp_form_seen(const invar_attention_call *call, const vjp_shared *row, const float *score,
-                                    const float *slope) {
-    return vjp_form(call, false, false, VJP_OF_PAIR, row, vf_load(score), vf_load(slope), vf_zero());
+/* How a mask is read where it stands: NONE, not at all. */
+static invar_attention_mask_kind vjp_mask_form(const invar_attention_call *call) {
+    const invar_attention_mask_kind kind = call->mask.data ? call->mask_kind : INVAR_MASK_NONE;
+    const bool half = kind == INVAR_MASK_BF16 || kind == INVAR_MASK_F16;
+    const bool whole = call->mask.column_stride == (half ? 2 : 1) && (half || kind == INVAR_MASK_BOOL);
+    return whole ? kind : INVAR_MASK_NONE;
 }
 
-/* Rows r and r + 1, which see all keys as they are, formed and narrowed in registers. */
-static void vjp_form_rows(const invar_attention_call *call, const vjp_tile *x, const vjp_narrow *to, int64_t r) {
+/* VW additive values from element j on. */
+VEC_INLINE vf vjp_added(const invar_attention_mask_kind form, const char *row, int64_t j) {
+    const void *at = row + (form == INVAR_MASK_BOOL ? j : 2 * j);
+    if (form == INVAR_MASK_BOOL) return vf_select(vm_load_bytes(at), vf_zero(), vf_set1(-INFINITY));
+    return form == INVAR_MASK_BF16 ? vf_load_bf16(at) : vf_load_f16(at);
+}
+
+/* A vector of pairs that position lets a row see. mask: the row's, at the tile's first key; hides takes in which are hidden. */
+VEC_INLINE vjp_formed vjp_form_seen(const invar_attention_call *call, const invar_attention_mask_kind form, const vjp_shared *row,
+                                    const float *score, const float *slope, const char *mask, int64_t j, vm *hides) {
+    vf added = vf_zero();
+    if (form != INVAR_MASK_NONE) {
+        added = vjp_added(form, mask, j);
+        *hides = vm_or(*hides, vf_eq(added, vf_set1(-INFINITY)));
+    }
+    return vjp_form(call, false, form != INVAR_MASK_NONE, VJP_OF_PAIR, row, vf_load(score + j), vf_load(slope + j), added);
+}
+
+/* Calls the part of a row of a mask that the next tile of keys reads, as many bytes as this one's. */
+VEC_INLINE void vjp_call_mask(const char *row, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) vec_prefetch(row + bytes + i, false);
+}
+
+/* Rows r and r + 1, which see all keys by position, formed and narrowed in registers. mask: of row r. True when it hides a pair. */
+VEC_INLINE bool vjp_form_rows_as(const invar_attention_call *call, const invar_attention_mask_kind form, const vjp_tile *x,
+                                 const vjp_narrow *to, int64_t r, const char *mask) {
     const float *score = x->score + r * VJP_KEYS, *slope = x->slope + r * VJP_KEYS;
+    const float *under = score + VJP_KEYS, *lower = slope + VJP_KEYS;
     float *p = to->p + r / 2 * VJP_KEYS, *ds = to->ds + r / 2 * VJP_KEYS, *ds_rows = to->ds_rows + r * VJP_KEYS / 2;
     const vjp_shared low = vjp_shared_of(call, x->rows + r), high = vjp_shared_of(call, x->rows + r + 1);
-    for (int64_t j = 0; j < x->keys; j += 2 * VW, score += 2 * VW, slope += 2 * VW) {
-        const vjp_formed a = vjp_form_seen(call, &low, score, slope);
-        const vjp_formed c = vjp_form_seen(call, &high, score + VJP_KEYS, slope + VJP_KEYS);
+    const char *next = mask + call->mask.row_stride;
+    vm hides = vm_not(vf_eq(vf_zero(), vf_zero()));
+    if (form != INVAR_MASK_NONE) {
+        vjp_call_mask(mask, x->keys * (form == INVAR_MASK_BOOL ? 1 : 2));
+        vjp_call_mask(next, x->keys * (form == INVAR_MASK_BOOL ? 1 : 2));
+    }
+    for (int64_t j = 0, k = VW; j < x->keys; j += 2 * VW, k += 2 * VW) {
+        const vjp_formed a = vjp_form_seen(call, form, &low, score, slope, mask, j, &hides);
+        const vjp_formed c = vjp_form_seen(call, form, &high, under, lower, next, j, &hides);
         vf_store(p + j, vf_pairs(a.weight, c.weight));
         vf_store(ds + j, vf_pairs(a.gradient, c.gradient));
-        const vjp_formed b = vjp_form_seen(call, &low, score + VW, slope + VW);
-        const vjp_formed d = vjp_form_seen(call, &high, score + VJP_KEYS + VW, slope + VJP_KEYS + VW);
-        vf_store(p + j + VW, vf_pairs(b.weight, d.weight));
-        vf_store(ds + j + VW, vf_pairs(b.gradient, d.gradient));
+        const vjp_formed b = vjp_form_seen(call, form, &low, score, slope, mask, k, &hides);
+        const vjp_formed d = vjp_form_seen(call, form, &high, under, lower, next, k, &hides);
+        vf_store(p + k, vf_pairs(b.weight, d.weight));
+        vf_store(ds + k, vf_pairs(b.gradient, d.gradient));
         vf_store(ds_rows + j / 2, vf_pairs_row(a.gradient, b.gradient));
         vf_store(ds_rows + VJP_KEYS / 2 + j / 2, vf_pairs_row(c.gradient, d.gradient));
     }
+    return vm_any(hides);
+}
+static bool vjp_form_rows(const invar_attention_call *call, const invar_attention_mask_kind form, const vjp_tile *x,
+                          const vjp_narrow *to, int64_t r, const char *mask) {
+    switch (form) {
+    case INVAR_MASK_BOOL: return vjp_form_rows_as(call, INVAR_MASK_BOOL, x, to, r, mask);
+    case INVAR_MASK_BF16: return vjp_form_rows_as(call, INVAR_MASK_BF16, x, to, r, mask);
+    case INVAR_MASK_F16: return vjp_form_rows_as(call, INVAR_MASK_F16, x, to, r, mask);
+    default: return vjp_form_rows_as(call, INVAR_MASK_NONE, x, to, r, mask);
+    }
 }
 
-/* vjp_weights, whose result is narrowed: the tiles of floats hold it only where some pairs are masked or logits capped. */
+/* vjp_weights, whose result is narrowed: the tiles of floats hold it only where position hides some pairs, masks cannot be read in
+ * place, or logits are capped. */
 static bool vjp_weights_as_pairs(const invar_attention_call *call, const vjp_tile *x, const vjp_narrow *to) {
-    const bool plain = call->softcap == 0 && !call->mask.data && x->keys % (2 * VW) == 0;
+    const invar_attention_mask_kind form = vjp_mask_form(call);
+    const bool plain = call->softcap == 0 && (!call->mask.data || form != INVAR_MASK_NONE) && x->keys % (2 * VW) == 0;
+    const char *mask = call->mask.data ? invar_attention_row(call, &call->mask, x->batch, x->head, x->query_first) : NULL;
     bool any = false;
+    mask += x->key * call->mask.column_stride;
     for (int64_t r = x->row_first, count; r < x->row_last; r += count) {
         count = x->row_last - r < 2 ? 1 : 2;
         if (plain && count == 2 && vjp_sees_all(call, x, r) && vjp_sees_all(call, x, r + 1)) {
-            vjp_form_rows(call, x, to, r);
+            any |= vjp_form_rows(call, form, x, to, r, mask + r * call->mask.row_stride);
             continue;
         }
         for (int64_t i = r; i < r + count; i++) any |= vjp_weights_of_row(call, VJP_OF_PAIR, x, i);
