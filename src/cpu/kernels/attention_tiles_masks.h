@@ -90,7 +90,8 @@ VEC_INLINE void tiles_copy_as(const tiles_stage *stage, int key, tiles_panel_cop
     for (int r = 0; r < tile->rows; r++) {
         const char *row = stage->added[r];
         const uint32_t kept = whole ? ~(uint32_t)0 : row ? tiles_between(key, tile->first[r], tile->last[r]) : 0;
-        const vf x = way == WAY_BYTES ? vf_pairs_of_bytes(row + key, kept) : vf_pairs_finite(row + 2 * key, kept);
+        vf x = vf_zero();
+        if (kept) x = way == WAY_BYTES ? vf_pairs_of_bytes(row + key, kept) : vf_pairs_finite(row + 2 * key, kept);
         vf_store(to->row[r], x);
     }
     for (int r = tile->rows; r % TILE_SIDE; r++) vf_store(to->row[r], vf_zero());
