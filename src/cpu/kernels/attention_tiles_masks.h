@@ -127,10 +127,21 @@ static bool tiles_open_corners(const kernel_state *s, const tiles_stage *stage) 
     }
 }
 
-/* True where numbers can be read where they stand: whole tiles of rows, all of whose keys are there. */
+/* True when the mask hides some key from the first row, and so from others, as a rule. */
+static bool tiles_holes(const kernel_state *s, const tiles_stage *stage) {
+    const row_tile *tile = &stage->tile;
+    const char *row = mask_of_row(s, tile->row) + 2 * stage->index * s->call->key_block;
+    vm holes = vm_first(0);
+    for (int key = tile->first[0]; key < tile->last[0]; key += VW)
+        holes = vm_or(holes, vf_eq(tiles_added(s, INVAR_MASK_BF16, row, key, tile->last[0]), vf_set1(-INFINITY)));
+    return vm_any(holes);
+}
+
+/* True where numbers can be read where they stand: whole tiles of rows, all of whose keys are there, none hidden as far as one row
+ * tells. */
 static bool tiles_stands(const kernel_state *s, const tiles_stage *stage) {
     return stage->way == WAY_NUMBERS && s->call->group == 1 && stage->tile.rows % TILE_SIDE == 0 &&
-           stage->index * s->call->key_block + stage->to <= s->call->key_len;
+           stage->index * s->call->key_block + stage->to <= s->call->key_len && !tiles_holes(s, stage);
 }
 
 /* True where no row's mask changes anything. */
