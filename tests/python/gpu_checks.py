@@ -4,6 +4,7 @@
 runs the same checks under pytest. An operation that has no kernels for GPUs yet says so, which is no failure."""
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -361,7 +362,30 @@ def fork():
     assert status == 0, f"the child ended with {status}"
 
 
-OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, kernels, first_use_in_a_capture, fork)}
+def gradients():
+    """Of invar.torch, with the bits of the VJPs; compiled in one graph too."""
+    import invar.torch as differentiable
+
+    x, dy = (torch.randn(2, 4, 40, 64, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    weight = torch.randn(64, device="cuda")
+
+    def layer(x, weight):
+        y = differentiable.rope(differentiable.rms_norm(x, weight).to(x.dtype), 64)
+        return differentiable.scaled_dot_product_attention(y, y, y, mask="causal")
+
+    leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+    found = torch.autograd.grad(layer(*leaves), leaves, dy)
+    y = fast.rope(fast.rms_norm(x, weight).to(x.dtype), 64)
+    out, lse = fast.scaled_dot_product_attention(y, y, y, mask="causal", return_lse=True)
+    dq, dk, dv, *_ = fast.scaled_dot_product_attention_vjp(dy, y, y, y, out, lse, mask="causal")
+    assert equal(found, fast.rms_norm_vjp(fast.rope_vjp(dq + dk + dv, 64).float(), x, weight))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert equal(torch.autograd.grad(compiled(*leaves), leaves, dy), found)
+    torch._dynamo.reset()
+    gc.collect()  # what is freed later would be seen by the checks of memory
+
+
+OTHERS = {f.__name__: f for f in (gradients, table, functions_without_the_table, gpus, plans, refusals, kernels, first_use_in_a_capture, fork)}
 
 
 # ---- without pytest ------------------------------------------------------------------------------------------------------

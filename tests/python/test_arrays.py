@@ -344,7 +344,7 @@ def test_a_tensor_that_requires_grad_names_the_ways_out():
         lambda: fast.rms_norm(torch.ones(2, 4), out=x),
         lambda: fast.rms_norm(np.ones((2, 4), np.float32), torch.nn.Parameter(torch.ones(4))),
     ):
-        with pytest.raises(ValueError, match=r"rms_norm: .*detach\(\).*_vjp.*invar\.torch"):
+        with pytest.raises(ValueError, match=r"rms_norm: .*detach\(\).*invar\.torch"):
             call()
     assert fast.rms_norm(x.detach()).shape == (2, 4)
 
@@ -394,36 +394,13 @@ def test_tensors_that_torch_traces(capfd):
     with FakeTensorMode():
         fakes = torch.ones(2, 4), torch.ones(0, 4)
     for fake in fakes:
-        with pytest.raises(ValueError, match="rms_norm: x: expected a tensor with values.*custom_op.*, got FakeTensor"):
+        with pytest.raises(ValueError, match="rms_norm: x: expected a tensor with values.*invar.torch.*, got FakeTensor"):
             fast.rms_norm(fake)
     for call in (torch.vmap(fast.rms_norm), torch.func.grad(lambda a: fast.rms_norm(a).sum()),
                  torch.func.functionalize(fast.rms_norm)):
-        with pytest.raises(ValueError, match=r"rms_norm: x: expected .* values, got one inside torch\.func.*custom_op"):
+        with pytest.raises(ValueError, match=r"rms_norm: x: expected .* values, got one inside torch\.func.*invar\.torch"):
             call(x)
     assert capfd.readouterr() == ("", ""), "torch warns whoever looks at a fake tensor's memory"
-
-
-@needs_torch
-def test_the_way_that_torch_traces(rng):
-    """A custom_op, with what it gives for fake tensors, under vmap, in fake mode, and in autograd."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    @torch.library.custom_op("invar_tests::norm", mutates_args=())
-    def norm(x: torch.Tensor) -> torch.Tensor:
-        return fast.rms_norm(x.detach())
-
-    def gradient(ctx, dy):
-        return fast.rms_norm_vjp(dy, ctx.saved_tensors[0].detach())[0]
-
-    norm.register_fake(torch.empty_like)
-    norm.register_autograd(gradient, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
-    x = torch.from_numpy(numbers(rng, (3, 8)))
-    assert torch.equal(torch.vmap(norm)(x), fast.rms_norm(x))
-    with FakeTensorMode() as mode:
-        assert norm(mode.from_tensor(x)).shape == (3, 8)
-    leaf = x.clone().requires_grad_()
-    norm(leaf).sum().backward()
-    assert torch.equal(leaf.grad, fast.rms_norm_vjp(torch.ones_like(x), x)[0])
 
 
 @needs_torch
@@ -471,32 +448,14 @@ def test_jax_results_that_are_still_being_computed(rng):
 def test_under_jit_there_is_no_array_yet():
     x = jax.numpy.ones((2, 4))
     for call in (jax.jit(fast.rms_norm), jax.vmap(fast.rms_norm), jax.grad(lambda a: fast.rms_norm(a).sum())):
-        with pytest.raises(ValueError, match="rms_norm: x: expected .* values, got one that JAX traces.*pure_callback"):
+        with pytest.raises(ValueError, match="rms_norm: x: expected .* values, got one that JAX traces.*invar.jax"):
             call(x)
-    with pytest.raises(TypeError, match="rms_norm: eps: expected a number, got .*Tracer, which JAX traces.*pure_callback"):
+    with pytest.raises(TypeError, match="rms_norm: eps: expected a number, got .*Tracer, which JAX traces.*static"):
         jax.jit(lambda eps: fast.rms_norm(np.ones((2, 4), np.float32), eps=eps))(1e-5)
     gone = x + 1
     gone.delete()
     with pytest.raises(ValueError, match="rms_norm: x: expected an array with values, got one that has been deleted"):
         fast.rms_norm(gone)
-
-
-@needs_jax
-def test_the_way_that_the_message_names(rng):
-    """pure_callback under jit and vmap, and under grad where custom_vjp stands around it."""
-    def callback(function, like, *arguments):
-        return jax.pure_callback(function, jax.ShapeDtypeStruct(like.shape, like.dtype), *arguments, vmap_method="broadcast_all")
-
-    @jax.custom_vjp
-    def norm(a):
-        return callback(fast.rms_norm, a, a)
-
-    norm.defvjp(lambda a: (norm(a), a), lambda a, dy: (callback(lambda dy, a: fast.rms_norm_vjp(dy, a)[0], a, dy, a),))
-    x = numbers(rng, (3, 8))
-    for transformed in (jax.jit(norm), jax.vmap(norm)):
-        assert np.asarray(transformed(x)).tobytes() == fast.rms_norm(x).tobytes()
-    expected = fast.rms_norm_vjp(np.ones_like(x), x)[0]
-    assert np.asarray(jax.jit(jax.grad(lambda a: norm(a).sum()))(x)).tobytes() == expected.tobytes()
 
 
 # ---- MLX --------------------------------------------------------------------------------------------

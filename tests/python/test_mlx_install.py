@@ -1,12 +1,11 @@
 """invar.mlx in the place of mlx.core.fast, and docs/mlx.md: its examples run and print what they say."""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import run_examples
 from libraries import mlx
 from oracles import F32
 from strategies import filled
@@ -14,7 +13,6 @@ from strategies import filled
 import invar
 
 pytestmark = pytest.mark.once
-ROOT = Path(__file__).resolve().parents[2]
 
 WITHOUT_MLX = """
 import sys
@@ -119,11 +117,4 @@ def test_a_kernel_gives_arrays_of_mlx(ours):
 
 @needs_mlx
 def test_documentation(ours, capsys):
-    text, names = (ROOT / "docs" / "mlx.md").read_text(), {}
-    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    promised = [line.split("# prints ")[1] for block in blocks for line in block.splitlines() if "# prints " in line]
-    for block in blocks:
-        exec(block, names)
-    assert promised and capsys.readouterr().out.splitlines() == promised
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        assert (ROOT / "docs" / target).exists(), target
+    run_examples("mlx.md", capsys)

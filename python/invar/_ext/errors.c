@@ -60,7 +60,7 @@ bool raise_expected(PyObject *exception, const char *operation, const char *argu
     PyObject *name = PyType_GetName(Py_TYPE(got));
     if (!name) return false;
     PyErr_Format(exception, "%s: %s: expected %s, got %U%s", operation, argument, expected, name, is_jax_tracer(got)
-                 ? ", which JAX traces: wrap the call in jax.pure_callback, or make the argument a static one" : "");
+                 ? ", which JAX traces: make the argument a static one" : "");
     Py_DECREF(name);
     return false;
 }

@@ -33,8 +33,8 @@ bool raise_no_export(PyObject *object, const char *operation, const char *argume
     bool traced = is_jax_tracer(object), deleted = is_true(object, "is_deleted");
     PyErr_Restore(type, value, traceback);
     return raise_because(PyExc_ValueError, operation, argument,
-                         traced ? "expected an array with values, got one that JAX traces: inside jit, grad and vmap wrap the call "
-                                  "in jax.pure_callback" :
+                         traced ? "expected an array with values, got one that JAX traces: inside jit, grad and vmap call "
+                                  "invar.jax's functions" :
                          deleted ? "expected an array with values, got one that has been deleted" :
                                    "expected an array that exports itself through DLPack, got one that does not");
 }
@@ -72,8 +72,8 @@ bool raise_no_memory(PyObject *object, const char *operation, const char *argume
     PyErr_Fetch(&type, &value, &traceback); /* torch's own words, if any */
     const char *sentence = NULL;
     if (in_transform(object))
-        sentence = "expected a tensor with values, got one inside torch.func (vmap, grad, jvp, functionalize): wrap the call in a "
-                   "torch.library.custom_op";
+        sentence = "expected a tensor with values, got one inside torch.func (vmap, grad, jvp, functionalize): call "
+                   "invar.torch's functions";
     for (size_t i = 0; !sentence && i < sizeof without_memory / sizeof *without_memory; i++)
         if (is_true(object, without_memory[i][0])) sentence = without_memory[i][1];
     if (!sentence && is_sparse(object)) sentence = "expected a dense tensor, got a sparse one: pass tensor.to_dense()";
@@ -93,8 +93,8 @@ bool raise_no_memory(PyObject *object, const char *operation, const char *argume
 }
 
 bool raise_fake(PyObject *object, const char *operation, const char *argument) {
-    return raise_expected(PyExc_ValueError, operation, argument, "a tensor with values (in code that torch traces, wrap the call in a "
-                          "torch.library.custom_op)", object);
+    return raise_expected(PyExc_ValueError, operation, argument, "a tensor with values (in code that torch traces, call invar.torch's "
+                          "functions)", object);
 }
 
 /* ---- with more than values --------------------------------------------------------------------------- */
@@ -111,8 +111,8 @@ bool refuse_gradient(PyObject *object, const char *operation, const char *argume
         return raise_no_memory(object, operation, argument);
     if (requires_grad)
         PyErr_Format(PyExc_ValueError,
-                     "%s: %s: expected a tensor without requires_grad, got one with it: pass tensor.detach(), and take gradients "
-                     "from the functions whose names end in _vjp (there is no invar.torch yet)", operation, argument);
+                     "%s: %s: expected a tensor without requires_grad, got one with it: pass tensor.detach(), or call "
+                     "invar.torch's functions, which torch differentiates", operation, argument);
     return !requires_grad;
 }
 

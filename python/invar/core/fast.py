@@ -1,11 +1,10 @@
 """mlx.core.fast's operations: norms, rotary embedding and attention, with their gradients.
 
 Every function takes arrays of NumPy, torch, JAX, MLX or any library with DLPack or the buffer protocol, reads them in
-place, and returns the kind of array that it was given, at once: code that is traced wraps a call in jax.pure_callback (inside
-jax.jit, vmap and, with jax.custom_vjp, grad) or in a torch.library.custom_op (torch.func, torch.export, fullgraph). MLX may
-differentiate, vectorise and compile them on its arrays: see invar.mlx. Arrays of torch and CuPy on a GPU are computed there, on
-their library's current stream; nothing waits for the results. explain(function, ...) tells what a call would do. metal_kernel and
-cuda_kernel make functions of the bodies of GPU kernels.
+place, and returns the kind of array that it was given, at once. MLX may differentiate, vectorise and compile them on its arrays
+(invar.mlx); for torch and JAX, invar.torch and invar.jax have the functions to do that with. Arrays of torch and CuPy on a GPU are
+computed there, on their library's current stream; nothing waits for the results. explain(function, ...) tells what a call would do.
+metal_kernel and cuda_kernel make functions of the bodies of GPU kernels.
 """
 
 from .._ext import (
