@@ -246,13 +246,13 @@ def _distinct(arguments: tuple[Any, ...]) -> list[Any]:
 
 def _call(operator: _Operator, *arguments: Any) -> Any:
     """The operator, in the graph of derivatives where there is one."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return _Call.apply(operator, *_distinct(arguments))
+    if torch._C._are_functorch_transforms_active():
+        return _Call.apply(operator, *arguments)
     if not isinstance(arguments[0], torch.Tensor):
         raise TypeError(f"{operator.name}: expected a tensor first, got {type(arguments[0]).__name__}")
-    if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in arguments):
-        return _EagerCall.apply(operator, *arguments)
-    return operator(*arguments)
+    if not torch.is_grad_enabled() or not any(isinstance(x, torch.Tensor) and x.requires_grad for x in arguments):
+        return operator(*arguments)
+    return _Call.apply(operator, *_distinct(arguments)) if torch.compiler.is_compiling() else _EagerCall.apply(operator, *arguments)
 
 
 # ---- the functions ----------------------------------------------------------------------------------

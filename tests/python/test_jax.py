@@ -125,6 +125,14 @@ def test_inside_a_larger_program(rng):
     assert jax.jit(jax.grad(program))(x).shape == x.shape
 
 
+def test_mixed_types(rng):
+    x, half, single = (jnp.asarray(rng.standard_normal((4, 8)), t) for t in (jnp.bfloat16, jnp.float16, jnp.float32))
+    for f, arrays in ((lambda m: m.rms_norm, (x, single[0])), (lambda m: m.layer_norm, (x, x[0], half[0])),
+                      (lambda m: m.add_rms_norm, (x, half, x[0])), (lambda m: m.scaled_dot_product_attention, (x, x, single))):
+        same(jax.jit(f(invar_jax))(*arrays), f(fast)(*arrays))
+        assert [y.dtype for y in jax.jit(gradient(f(invar_jax), len(arrays)))(*arrays)] == [y.dtype for y in arrays]
+
+
 def test_masks_and_lengths_without_gradients(rng):
     q = jnp.asarray(rng.standard_normal((1, 2, 3, 8)), jnp.float32)
     expected = gradient(invar_jax.scaled_dot_product_attention, 3)(q, q, q)

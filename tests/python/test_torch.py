@@ -110,6 +110,11 @@ def test_gradients_have_the_types_of_their_arguments():
     leaves = [t.requires_grad_() for t in (x, residual, weight)]
     found = torch.autograd.grad(sum(y.sum() for y in invar_torch.add_rms_norm(*leaves)), leaves)
     assert [t.dtype for t in found] == [torch.float16, torch.bfloat16, torch.float32]
+    torch._dynamo.reset()
+    compiled = torch.compile(invar_torch.add_rms_norm, fullgraph=True, backend="aot_eager")
+    plain = [t.detach() for t in leaves]
+    same(compiled(*plain), fast.add_rms_norm(*plain))
+    same(torch.autograd.grad(sum(y.sum() for y in compiled(*leaves)), leaves), found)
 
 
 def test_only_what_is_asked_for_has_a_gradient():
@@ -164,6 +169,15 @@ def test_compiled(name):
     compiled = torch.compile(lambda *a: [2 * y for y in listed(function(*a))], fullgraph=True, backend="aot_eager")
     same(compiled(*tensors), [2 * y for y in listed(function(*tensors))])
     same(gradients(compiled, tensors), gradients(lambda *a: [2 * y for y in listed(function(*a))], tensors))
+
+
+def test_transformed_and_compiled():
+    function, _, tensors = both("attention")
+    gradient = torch.func.grad(total(function), argnums=(0, 1, 2, 3, 4))
+    for f in (gradient, torch.vmap(function)):
+        stacks = tensors if f is gradient else [torch.stack([x, 2 * x]) for x in tensors]
+        torch._dynamo.reset()
+        same(torch.compile(f, fullgraph=True, backend="aot_eager")(*stacks), f(*stacks))
 
 
 def test_one_graph_for_every_length():
