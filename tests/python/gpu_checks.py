@@ -366,26 +366,28 @@ def gradients():
     """Of invar.torch, with the bits of the VJPs; compiled in one graph too."""
     import invar.torch as differentiable
 
-    x, dy = (torch.randn(2, 4, 40, 64, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    q, k, v, dy = (torch.randn(2, 4, 40, 64, device="cuda", dtype=torch.bfloat16) for _ in range(4))
     weight = torch.randn(64, device="cuda")
 
-    def layer(x, weight):
-        y = differentiable.rope(differentiable.rms_norm(x, weight).to(x.dtype), 64)
-        return differentiable.scaled_dot_product_attention(y, y, y, mask="causal")
+    def layer(q, k, v, weight):
+        q = differentiable.rope(differentiable.rms_norm(q, weight).to(k.dtype), 64)
+        return differentiable.scaled_dot_product_attention(q, k, v, mask="causal")
 
-    leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+    leaves = [x.clone().requires_grad_() for x in (q, k, v, weight)]
     found = torch.autograd.grad(layer(*leaves), leaves, dy)
-    y = fast.rope(fast.rms_norm(x, weight).to(x.dtype), 64)
-    out, lse = fast.scaled_dot_product_attention(y, y, y, mask="causal", return_lse=True)
-    dq, dk, dv, *_ = fast.scaled_dot_product_attention_vjp(dy, y, y, y, out, lse, mask="causal")
-    assert equal(found, fast.rms_norm_vjp(fast.rope_vjp(dq + dk + dv, 64).float(), x, weight))
+    turned = fast.rope(fast.rms_norm(q, weight).to(k.dtype), 64)
+    out, lse = fast.scaled_dot_product_attention(turned, k, v, mask="causal", return_lse=True)
+    dq, dk, dv, *_ = fast.scaled_dot_product_attention_vjp(dy, turned, k, v, out, lse, mask="causal")
+    dq, dweight = fast.rms_norm_vjp(fast.rope_vjp(dq, 64).float(), q, weight)
+    assert equal(found, (dq, dk, dv, dweight))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     assert equal(torch.autograd.grad(compiled(*leaves), leaves, dy), found)
     torch._dynamo.reset()
     gc.collect()  # what is freed later would be seen by the checks of memory
 
 
-OTHERS = {f.__name__: f for f in (gradients, table, functions_without_the_table, gpus, plans, refusals, kernels, first_use_in_a_capture, fork)}
+OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, kernels, first_use_in_a_capture,
+                                  gradients, fork)}
 
 
 # ---- without pytest ------------------------------------------------------------------------------------------------------
