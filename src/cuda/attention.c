@@ -17,8 +17,10 @@ enum {
     SPLIT_ROWS = 64,         /* of the tiles that are counted for that */
     TILE_KEYS = 64,
     SCRATCH_BUDGET = 64 << 20, /* floats of parts at once, as far as whole batches allow: 256 MiB */
+    SECTION_BYTES = 16 << 20,  /* of K and V: of units whose tiles, of unlike lengths, take turns; part of the L2 cache */
     MOST_SIZE = 1 << 30,     /* rows of a unit, queries and keys together, features */
     SLAB = 256,              /* features at once: of q and k in turn, and of v and out in a launch each */
+    WGMMA_VERSION = 12000,   /* of NVRTC, the first for sm_90a */
     MOST_BLOCKS = 0x7fffffff /* of a grid */
 };
 
@@ -91,7 +93,7 @@ invar_status invar_cuda_attention_fill(invar_cuda_attention *of, const invar_att
 typedef struct cut {
     const invar_cuda_source *source;
     char defines[INVAR_CUDA_DEFINES];
-    int rows;                 /* of a block */
+    int rows, keys;           /* of a block; of a tile */
     unsigned threads, shared; /* of a block; bytes */
     int64_t batches;          /* of a launch */
     int64_t batch_floats;     /* of scratch, for one batch */
@@ -157,6 +159,7 @@ static void cut_float(cut *c, const invar_attention_call *call, size_t shared_mo
     int each = 1;
     while (each < most && 8 * each < unit_rows && float_shared(16 * each, key_dim, value_dim) <= shared_most) each *= 2;
     c->source = &invar_cuda_attention_float;
+    c->keys = TILE_KEYS;
     c->rows = 8 * each;
     c->threads = 128;
     c->shared = (unsigned)float_shared(c->rows, key_dim, value_dim);
@@ -222,16 +225,85 @@ static void cut_half(cut *c, const invar_attention_call *call, int major) {
                          call->mask.data ? kind_of(call->mask.dtype) : -1, call->softcap > 0, call->score_scale > 0 };
     if (unit_rows > 64) words.strips = most_strips(&words, major);
     c->source = &invar_cuda_attention_half;
+    c->keys = keys;
     c->rows = 16 * warps * words.strips;
     c->threads = 32 * (unsigned)warps;
     c->shared = 2 * (unsigned)((c->rows + keys) * (key_dim + 8) + keys * (value_dim + 8));
     write_half_words(c->defines, &words);
 }
 
+typedef struct wgmma_words {
+    int type; /* an invar_float_type */
+    int key_dim, value_dim, keys, consumers, copies, softcap; /* as attention_wgmma.cu tells */
+} wgmma_words;
+
+/* Hopper's asynchronous products. */
+enum { STAGES = 2, SHARED_ALIGNMENT = 1024, WARPGROUP_ROWS = 64, WARPGROUP = 128 };
+
+static void write_wgmma_words(char defines[INVAR_CUDA_DEFINES], const wgmma_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DKEYS=%d -DCONSUMERS=%d -DSTAGES=%d -DCOPIES=%d -DSOFTCAP=%d",
+             w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->keys, w->consumers, STAGES, w->copies,
+             w->softcap);
+}
+
+/* Whether this GPU and NVRTC have them. */
+static invar_status find_wgmma(bool *has, int major, int minor, const char *operation) {
+    const invar_nvrtc *nvrtc;
+    *has = false;
+    if (major != 9 || minor) return INVAR_OK;
+    INVAR_TRY(invar_nvrtc_get(&nvrtc, operation));
+    *has = invar_nvrtc_version(nvrtc) >= WGMMA_VERSION;
+    return INVAR_OK;
+}
+
+/* Each tile with the widest heads it serves, and each branch once. */
+bool invar_cuda_attention_wgmma_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    enum { F16 = INVAR_F16, BF16 = INVAR_BF16 };
+    static const wgmma_words words[] = {
+        { BF16, 128, 128, 128, 2, 1, 0 }, { F16, 64, 64, 128, 3, 1, 0 },   { BF16, 256, 256, 64, 2, 1, 0 },
+        { F16, 192, 128, 128, 2, 0, 1 },  { BF16, 64, 64, 128, 3, 0, 0 },  { BF16, 256, 256, 64, 2, 0, 1 },
+    };
+    bool has;
+    if (i >= (int)(sizeof words / sizeof *words) || find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has) return false;
+    write_wgmma_words(defines, &words[i]);
+    return true;
+}
+
+/* Whether tiles of a batch are so few that its keys are split. Rows of a block may follow strides, so that 64 are counted. */
+static int64_t blocks_of(const invar_attention_call *call) {
+    return (invar_attention_unit_rows(call) + SPLIT_ROWS - 1) / SPLIT_ROWS * call->kv_heads;
+}
+
+/* Whether a batch is to fill the GPU with them, without splits of keys. No stride decides this: either program has bits of its own. */
+static bool suits_wgmma(const invar_attention_call *call) {
+    const int64_t most = call->key_dim > call->value_dim ? call->key_dim : call->value_dim;
+    return call->type != INVAR_F32 && !call->mask.data && most > 32 && most <= SLAB &&
+           (call->score_scale > 0 || call->softcap > 0) && invar_attention_unit_rows(call) > WARPGROUP_ROWS &&
+           blocks_of(call) > FEW_BLOCKS;
+}
+
+static void cut_wgmma(cut *c, const invar_attention_call *call) {
+    const int key_dim = call->key_dim > 64 ? round_up(call->key_dim, 64) : 64;
+    const int value_dim = call->value_dim > 64 ? round_up(call->value_dim, 64) : 64;
+    const int keys = key_dim <= 192 && value_dim <= 128 ? 128 : 64;
+    const bool copied = invar_cuda_copies(call, &call->q, call->key_dim) &&
+                        invar_cuda_copies(call, &call->k, call->key_dim) &&
+                        invar_cuda_copies(call, &call->v, call->value_dim);
+    const int consumers = key_dim == 64 && value_dim == 64 && call->softcap <= 0 ? 3 : 2; /* as registers allow; no bits change */
+    const wgmma_words words = { (int)call->type, key_dim, value_dim, keys, consumers, copied, call->softcap > 0 };
+    c->source = &invar_cuda_attention_wgmma;
+    c->rows = WARPGROUP_ROWS * words.consumers;
+    c->keys = keys;
+    c->threads = WARPGROUP * (1 + (unsigned)words.consumers);
+    c->shared = SHARED_ALIGNMENT + 2 * (unsigned)(c->rows * key_dim + STAGES * keys * (key_dim + value_dim));
+    write_wgmma_words(c->defines, &words);
+}
+
 /* Splits of a row's keys, and the batches whose parts fit the budget. */
 static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attention_call *call) {
     const int64_t unit_rows = invar_attention_unit_rows(call), tiles = (unit_rows + c->rows - 1) / c->rows;
-    const int64_t blocks = (unit_rows + SPLIT_ROWS - 1) / SPLIT_ROWS * call->kv_heads; /* c->rows may follow strides */
+    const int64_t blocks = blocks_of(call);
     int64_t splits = blocks > 0 && blocks <= FEW_BLOCKS ? ENOUGH_BLOCKS / blocks : 1;
     int64_t keys = call->key_len > 0 ? (call->key_len + splits - 1) / splits : 1;
     keys = (keys + TILE_KEYS - 1) / TILE_KEYS * TILE_KEYS;
@@ -240,7 +312,8 @@ static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attentio
     job->tiles = (int)tiles;
     job->splits = splits > 1 ? (int)splits : 1;
     job->split_keys = (int)keys;
-    job->tiles_first = job->of.window_right < 0;
+    const double bytes = (double)call->key_len * (double)(call->key_dim + call->value_dim) * (double)invar_float_size(call->k.type);
+    job->section = job->of.window_right < 0 || bytes >= SECTION_BYTES ? 1 : bytes < 1 ? SECTION_BYTES : (int)(SECTION_BYTES / bytes);
     c->batches = call->batch;
     if (job->splits > 1) c->batch_floats = call->kv_heads * unit_rows * splits * (smaller(call->value_dim, SLAB) + 2);
     if (c->batch_floats && c->batches > SCRATCH_BUDGET / c->batch_floats) c->batches = SCRATCH_BUDGET / c->batch_floats;
@@ -253,7 +326,10 @@ static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_atte
     memset(c, 0, sizeof *c);
     memset(job, 0, sizeof *job);
     INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
+    bool wgmma = false;
+    if (suits_wgmma(call)) INVAR_TRY(find_wgmma(&wgmma, gpu->major, gpu->minor, operation));
     if (call->type == INVAR_F32) cut_float(c, call, (size_t)gpu->shared_most); /* promoted: q, k and v may be of any types */
+    else if (wgmma) cut_wgmma(c, call);
     else cut_half(c, call, gpu->major);
     cut_keys(c, job, call);
     int64_t blocks;
@@ -266,7 +342,9 @@ static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_atte
 }
 
 static void describe(invar_plan *plan, const cut *c, const invar_cuda_attention_job *job, const invar_attention_call *call) {
-    snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda", c->source == &invar_cuda_attention_float ? "attention" : "attention_half");
+    const char *name = c->source == &invar_cuda_attention_float ? "attention" :
+                       c->source == &invar_cuda_attention_wgmma ? "attention_wgmma" : "attention_half";
+    snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda", name);
     snprintf(plan->reason, sizeof plan->reason, "%s%s",
              job->splits > 1 ? "keys split: a batch has few tiles of rows, so pieces of keys are computed apart and merged in order"
                              : "rows: a block takes a tile of one kv head's query rows against all the keys they see",
@@ -274,7 +352,7 @@ static void describe(invar_plan *plan, const cut *c, const invar_cuda_attention_
     plan->workspace = c->workspace;
     plan->tasks = call->batch * call->kv_heads * job->tiles * job->splits;
     plan->query_tile = c->rows;
-    plan->key_block = TILE_KEYS;
+    plan->key_block = c->keys;
     plan->key_splits = job->splits;
 }
 

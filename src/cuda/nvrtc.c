@@ -127,8 +127,8 @@ invar_status invar_nvrtc_target(const invar_nvrtc *nvrtc, int major, int minor, 
         return invar_fail(INVAR_ERROR_COMPILE, "%s: expected an NVRTC for compute capability %d.%d, got %d.%d, whose oldest is %d.%d",
                           operation, major, minor, nvrtc->version / 1000, nvrtc->version % 1000 / 10,
                           nvrtc->architectures[0] / 10, nvrtc->architectures[0] % 10);
-    if (newest == wanted) /* "a": with the instructions of this architecture alone, from 9.0 on */
-        snprintf(target, INVAR_NVRTC_TARGET, "%s%d%s", machine_code, newest, major >= 9 ? "a" : "");
+    if (newest == wanted) /* "a": with the instructions of this architecture alone, from 9.0 and CUDA 12 on */
+        snprintf(target, INVAR_NVRTC_TARGET, "%s%d%s", machine_code, newest, major >= 9 && nvrtc->version >= 12000 ? "a" : "");
     else
         snprintf(target, INVAR_NVRTC_TARGET, "compute_%d", newest);
     return INVAR_OK;

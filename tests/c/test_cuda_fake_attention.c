@@ -42,7 +42,7 @@ static void end(call *c) {
 }
 
 static const sizes cases[] = { { 8, 2, 1, 4096, 128 }, { 8, 8, 300, 300, 64 }, { 4, 4, 3, 17, 80 }, { 2, 1, 16, 1000, 256 },
-                               { 2, 2, 3, 5000, 600 } };
+                               { 2, 2, 3, 5000, 600 }, { 32, 16, 300, 300, 72 } };
 enum { CASES = sizeof cases / sizeof *cases };
 
 /* The launches of one batch and of five differ in how many blocks there are, and in nothing that a row could see. */
@@ -79,6 +79,45 @@ static bool cuts(void) {
         for (int i = 0; i < CASES; i++)
             if (!CHECK(same_cut(dtypes[t], &cases[i]), "type %d, case %d", t, i)) good = false;
     return good;
+}
+
+/* Which program the first launch of a call of two batches took. */
+static bool launches(call *c, const char *function, unsigned threads) {
+    const bool good = CHECK_OK(run(c)) && CHECK(!strcmp(fake_cuda.launch[0].function, function) && fake_cuda.launch[0].block[0] == threads,
+                                                "%s of %u threads", fake_cuda.launch[0].function, fake_cuda.launch[0].block[0]);
+    end(c);
+    return good;
+}
+
+/* Hopper's asynchronous products: taken where many tiles have no mask array, whatever the strides, and on that GPU alone. */
+static bool warpgroups(void) {
+    static const sizes many = { 16, 16, 300, 300, 128 }, few = { 2, 2, 300, 300, 128 }, wide = { 16, 16, 300, 300, 320 };
+    call c;
+    begin(&c, check_bf16, 2, &many);
+    bool good = launches(&c, "invar_attention_wgmma", 384);
+    begin(&c, check_f16, 2, &many);
+    int64_t steps[] = { 16 * 301 * 128, 301 * 128, 128, 1 }; /* beyond what is there: nothing reads it here */
+    c.k.tensor.strides = steps;
+    c.k.tensor.data = (char *)c.k.tensor.data + 2;
+    good = launches(&c, "invar_attention_wgmma", 384) && good;
+    begin(&c, check_bf16, 2, &few);
+    good = launches(&c, "invar_attention_half", 128) && good;
+    begin(&c, check_bf16, 2, &wide);
+    good = launches(&c, "invar_attention_half", 128) && good;
+    begin(&c, check_bf16, 2, &many);
+    c.options.scale = -0.1;
+    good = launches(&c, "invar_attention_half", 128) && good;
+    begin(&c, check_f32, 2, &many);
+    good = launches(&c, "invar_attention_float", 128) && good;
+    return good;
+}
+
+static bool no_warpgroups(void) {
+    static const sizes many = { 16, 16, 300, 300, 128 };
+    call c;
+    begin(&c, check_bf16, 2, &many);
+    fake_cuda.major = 8;
+    return launches(&c, "invar_attention_half", 128);
 }
 
 /* Features beyond what a block holds: those of v and out in a launch for each slab, of which the first writes lse. */
@@ -170,6 +209,8 @@ static bool limits(void) {
 
 static void all(void) {
     IN_CHILD(cuts);
+    IN_CHILD(warpgroups);
+    IN_CHILD(no_warpgroups);
     IN_CHILD(wide_heads);
     IN_CHILD(little_shared_memory);
     IN_CHILD(each_failure);

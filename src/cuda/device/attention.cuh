@@ -90,20 +90,17 @@ struct share {
     int kv_head, tile, split;
 };
 __device__ inline share share_of(const invar_cuda_attention_job &job) {
-    const long long units = job.batches * job.of.kv_heads;
-    long long rest = blockIdx.x;
+    const unsigned kv_heads = (unsigned)job.of.kv_heads, units = (unsigned)job.batches * kv_heads; /* no more than blocks */
+    const unsigned tiles = job.tiles, splits = job.splits, section = job.section < units ? job.section : units;
+    const unsigned place = splits > 1 ? blockIdx.x / splits : blockIdx.x;
+    const unsigned first = place / (section * tiles) * section, here = units - first < section ? units - first : section;
+    const unsigned rest = place - first * tiles, unit = first + rest % here;
     share at;
-    at.split = (int)(rest % job.splits);
-    rest /= job.splits;
-    if (job.tiles_first) {
-        at.tile = (int)(rest % job.tiles);
-        at.unit = rest / job.tiles;
-    } else {
-        at.unit = rest % units;
-        at.tile = job.tiles - 1 - (int)(rest / units);
-    }
-    at.batch = job.batch_first + at.unit / job.of.kv_heads;
-    at.kv_head = (int)(at.unit % job.of.kv_heads);
+    at.split = (int)(blockIdx.x - place * splits);
+    at.unit = unit;
+    at.tile = (int)(tiles - 1 - rest / here);
+    at.batch = job.batch_first + unit / kv_heads;
+    at.kv_head = (int)(unit % kv_heads);
     return at;
 }
 

@@ -5,15 +5,16 @@
  * KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. SLABS: Dk is greater than KDIM, and Q and K come in slabs of KDIM features,
  * again for each tile of keys. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block. KEYS: a tile. COPIES: rows
  * of q, k and v are such that 16-byte copies may take them. POSITIVE: so is scale. RESIDENT: blocks a multiprocessor is to hold. */
-#include "attention_mma.cuh"
+#include "attention_strip.cuh"
 #include "attention_tile.cuh"
 
-typedef matrix_unit<TYPE> unit_of;
 enum { THREADS = 32 * WARPS, BLOCK_ROWS = 16 * WARPS * STRIPS };
 /* Rows lie 16 bytes further apart than they are long, so that eight of them are in different banks. */
 enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8 };
-/* Scores are brought to base 2 before m is taken, or their factor is left to the exponential. */
-#define EARLY (SOFTCAP || ADDITIVE || !POSITIVE)
+/* What a warp holds. */
+struct warp_state {
+    strip of[STRIPS];
+};
 
 /* The block's rows of q, which lie apart where a group shares them: features from `unit` on. */
 __device__ __forceinline__ void load_queries(bits16 *to, const invar_cuda_attention &of, char *unit, int first, int count,
@@ -34,19 +35,16 @@ __device__ __forceinline__ void load_queries(bits16 *to, const invar_cuda_attent
 #endif
 }
 
-/* What a warp holds: fragment n of S is keys 8n …, of O columns 8n …; elements 0 and 1 are row lane / 4, 2 and 3 the row 8 below. */
-struct warp_state {
-    float s[STRIPS][KEYS / 8][4], o[STRIPS][VDIM / 8][4];
-    float m[STRIPS][2], l[STRIPS][2]; /* l: of this thread's keys */
-};
+__device__ __forceinline__ void begin(warp_state &w) {
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++) begin(w.of[i]);
+}
 
 __device__ __forceinline__ void clear_scores(warp_state &w) {
 #pragma unroll
     for (int i = 0; i < STRIPS; i++)
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) w.s[i][n][e] = 0.0f;
+        for (int e = 0; e < KEYS / 2; e++) w.of[i].s[e] = 0.0f;
 }
 
 /* S += Q Kᵀ. q, k: shared addresses of this thread's share of the first fragments. */
@@ -61,8 +59,8 @@ __device__ __forceinline__ void score(warp_state &w, unsigned q, unsigned k) {
             load_matrices(b, k + 2 * (8 * n * K_PITCH + d));
 #pragma unroll
             for (int i = 0; i < STRIPS; i++) {
-                unit_of::multiply(w.s[i][n], a[i], b[0], b[1]);
-                unit_of::multiply(w.s[i][n + 1], a[i], b[2], b[3]);
+                unit_of::multiply(&w.of[i].s[4 * n], a[i], b[0], b[1]);
+                unit_of::multiply(&w.of[i].s[4 * n + 4], a[i], b[2], b[3]);
             }
         }
     }
@@ -74,94 +72,17 @@ __device__ __forceinline__ void add_values(warp_state &w, unsigned v) {
     for (int j = 0; j < KEYS / 16; j++) {
         unsigned a[STRIPS][4], b[4];
 #pragma unroll
-        for (int i = 0; i < STRIPS; i++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const float *pair = &w.s[i][2 * j + e / 2][e % 2 * 2];
-                a[i][e] = unit_of::pack(pair[0], pair[1]);
-            }
+        for (int i = 0; i < STRIPS; i++) pack_weights(a[i], w.of[i], j);
 #pragma unroll
         for (int n = 0; n < VDIM / 8; n += 2) {
             load_transposed(b, v + 2 * (16 * j * V_PITCH + 8 * n));
 #pragma unroll
             for (int i = 0; i < STRIPS; i++) {
-                unit_of::multiply(w.o[i][n], a[i], b[0], b[1]);
-                unit_of::multiply(w.o[i][n + 1], a[i], b[2], b[3]);
+                unit_of::multiply(&w.of[i].o[4 * n], a[i], b[0], b[1]);
+                unit_of::multiply(&w.of[i].o[4 * n + 4], a[i], b[2], b[3]);
             }
         }
     }
-}
-
-/* What a tile's scores are masked by. */
-struct masking {
-    const invar_cuda_attention *of;
-    const char *mask; /* the unit's first row */
-    int length, first_row, rows;
-};
-
-/* -infinity for keys that a row does not see; the mask's value is added. row: of the strip's upper rows; key: this thread's first. */
-__device__ __forceinline__ void mask_strip(float s[KEYS / 8][4], const masking &by, int row, int key) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int r = row + 8 * half < by.rows ? row + 8 * half : by.rows - 1;
-        const key_range range = range_of(*by.of, by.length, r / by.of->group);
-#if MASK_KIND >= 0
-        const char *mask = row_of(*by.of, by.of->mask, (char *)by.mask, r);
-#endif
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int at = key + 8 * n + e;
-                bool seen = at >= range.first && at < range.last;
-                float &x = s[n][2 * half + e];
-#if MASK_KIND >= 0
-                if (seen) {
-                    const float value = read_number(mask + at * by.of->mask.column_stride, MASK_KIND);
-                    if (ADDITIVE) x = fmaf(value, LOG2E, x);
-                    seen = ADDITIVE ? value != MINUS_INFINITY : value != 0.0f;
-                }
-#endif
-                x = seen ? x : MINUS_INFINITY;
-            }
-    }
-}
-
-/* The new m of each row; O and l are scaled to it. base: what exponents are taken from. */
-__device__ __forceinline__ void raise(warp_state &w, float base[STRIPS][2], float scale) {
-#pragma unroll
-    for (int i = 0; i < STRIPS; i++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float most = w.m[i][half];
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; n++) most = fmaxf(most, fmaxf(w.s[i][n][2 * half], w.s[i][n][2 * half + 1]));
-            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-            const float seen = most == MINUS_INFINITY ? 0.0f : most;
-            const float factor = exp2_fast((w.m[i][half] - seen) * scale); /* exactly 1 where m stays */
-            base[i][half] = seen * scale;
-            w.m[i][half] = most;
-            w.l[i][half] *= factor;
-#pragma unroll
-            for (int n = 0; n < VDIM / 8; n++) {
-                w.o[i][n][2 * half] *= factor;
-                w.o[i][n][2 * half + 1] *= factor;
-            }
-        }
-}
-
-/* S becomes P, l its sum. */
-__device__ __forceinline__ void weigh(warp_state &w, const float base[STRIPS][2], float scale) {
-#pragma unroll
-    for (int i = 0; i < STRIPS; i++)
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                w.s[i][n][e] = exp2_fast(fmaf(w.s[i][n][e], scale, -base[i][e / 2]));
-                w.l[i][e / 2] += w.s[i][n][e];
-            }
 }
 
 /* Whether a value of the tile is NaN or infinite, for all threads; clear: make it 0. */
@@ -192,7 +113,7 @@ __device__ __forceinline__ void add_not_finite(warp_state &w, bits16 *v) {
             for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++)
-                    if (w.s[i][n][2 * half + e] != MINUS_INFINITY) seen |= 1ull << (8 * n + e);
+                    if (w.of[i].s[4 * n + 2 * half + e] != MINUS_INFINITY) seen |= 1ull << (8 * n + e);
             seen <<= column;
             seen |= __shfl_xor_sync(0xffffffffu, seen, 1);
             seen |= __shfl_xor_sync(0xffffffffu, seen, 2);
@@ -202,8 +123,8 @@ __device__ __forceinline__ void add_not_finite(warp_state &w, bits16 *v) {
                 for (int n = 0; n < VDIM / 8; n++) {
                     const unsigned pair = *(const unsigned *)(v + key * V_PITCH + 8 * n + column);
                     TYPE low = { (bits16)pair }, high = { (bits16)(pair >> 16) };
-                    if ((pair & unit_of::exponent) == unit_of::exponent) w.o[i][n][2 * half] += widen(low);
-                    if ((pair >> 16 & unit_of::exponent) == unit_of::exponent) w.o[i][n][2 * half + 1] += widen(high);
+                    if ((pair & unit_of::exponent) == unit_of::exponent) w.of[i].o[4 * n + 2 * half] += widen(low);
+                    if ((pair >> 16 & unit_of::exponent) == unit_of::exponent) w.of[i].o[4 * n + 2 * half + 1] += widen(high);
                 }
             }
         }
@@ -211,90 +132,18 @@ __device__ __forceinline__ void add_not_finite(warp_state &w, bits16 *v) {
     not_finite<true>(v);
 }
 
-/* A row's part of a split. */
-__device__ __forceinline__ void store_part(const invar_cuda_attention_job &job, const share &at, int r, float m, float l,
-                                           const float o[VDIM / 8][4], int half) {
-    const int column = threadIdx.x % 4 * 2, columns = job.of.value_dim;
-    const long long part = (at.unit * job.of.group * job.of.query_len + r) * job.splits + at.split;
-    float *to = job.parts + part * columns;
+/* S as weigh() takes it. */
+__device__ __forceinline__ void prepare(warp_state &w, const masking &by, bool partly, int row, int key, float base[STRIPS][2],
+                                        float scale) {
 #pragma unroll
-    for (int n = 0; n < VDIM / 8; n++) {
-        if (8 * n + column < columns) to[8 * n + column] = o[n][2 * half];
-        if (8 * n + column + 1 < columns) to[8 * n + column + 1] = o[n][2 * half + 1];
-    }
-    if (threadIdx.x % 4) return;
-    job.stats[2 * part] = m;
-    job.stats[2 * part + 1] = l;
-}
-
-/* A row's out and lse. */
-__device__ __forceinline__ void store_row(const invar_cuda_attention &of, const share &at, int r, float m, float l,
-                                          const float o[VDIM / 8][4], int half) {
-    const int column = threadIdx.x % 4 * 2, head = at.kv_head * of.group + r % of.group, query = r / of.group;
-    const long long step = of.out.column_stride;
-    float lse;
-    const float factor = finish_row(of, m, l, head, &lse);
-    if (of.out.data) {
-        char *out = batch_of(of, of.out, at.batch) + head * of.out.head_stride + query * of.out.row_stride;
-        const bool pairs = step == 2 && (unsigned long long)out % 4 == 0;
+    for (int i = 0; i < STRIPS; i++) convert(w.of[i], *by.of);
+    if (partly)
 #pragma unroll
-        for (int n = 0; n < VDIM / 8; n++) {
-            const int c = 8 * n + column;
-            const unsigned pair = l == 0.0f ? 0u : unit_of::pack(o[n][2 * half] * factor, o[n][2 * half + 1] * factor);
-            if (pairs && c + 1 < of.value_dim) {
-                *(unsigned *)(out + 2 * c) = pair;
-                continue;
-            }
-            if (c < of.value_dim) *(bits16 *)(out + c * step) = (bits16)pair;
-            if (c + 1 < of.value_dim) *(bits16 *)(out + (c + 1) * step) = (bits16)(pair >> 16);
-        }
-    }
-    if (of.lse.data && threadIdx.x % 4 == 0)
-        *(float *)(batch_of(of, of.lse, at.batch) + head * of.lse.head_stride + query * of.lse.row_stride) = lse;
-}
-
-__device__ __forceinline__ void store(const invar_cuda_attention_job &job, const share &at, const warp_state &w, int row, int last,
-                                      float scale) {
+        for (int i = 0; i < STRIPS; i++) mask(w.of[i], by, row + 16 * i, key);
 #pragma unroll
     for (int i = 0; i < STRIPS; i++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float l = w.l[i][half];
-            l += __shfl_xor_sync(0xffffffffu, l, 1);
-            l += __shfl_xor_sync(0xffffffffu, l, 2);
-            const int r = row + 16 * i + 8 * half;
-            if (r >= last) continue;
-            if (job.splits > 1) store_part(job, at, r, w.m[i][half] * scale, l, w.o[i], half);
-            else store_row(job.of, at, r, w.m[i][half] * scale, l, w.o[i], half);
-        }
-}
-
-__device__ __forceinline__ void begin(warp_state &w) {
-#pragma unroll
-    for (int i = 0; i < STRIPS; i++) {
-        w.m[i][0] = w.m[i][1] = MINUS_INFINITY;
-        w.l[i][0] = w.l[i][1] = 0.0f;
-#pragma unroll
-        for (int n = 0; n < VDIM / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) w.o[i][n][e] = 0.0f;
-    }
-}
-
-/* Scores as raise() wants them: in base 2 where EARLY, masked where a row may not see all keys. */
-__device__ __forceinline__ void prepare(warp_state &w, const masking &by, bool partly, int key) {
-    const int row = by.first_row;
-#if EARLY
-#pragma unroll
-    for (int i = 0; i < STRIPS; i++)
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) w.s[i][n][e] = in_base_2(*by.of, w.s[i][n][e]);
-#endif
-    if (!partly) return;
-#pragma unroll
-    for (int i = 0; i < STRIPS; i++) mask_strip(w.s[i], by, row + 16 * i, key + threadIdx.x % 4 * 2);
+        for (int half = 0; half < 2; half++) rescale(w.of[i], half, raise(w.of[i], half, base[i][half], scale));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
@@ -316,9 +165,9 @@ invar_attention_half(const __grid_constant__ invar_cuda_attention_job job) {
     const unsigned q_at = shared_address(q + (warp_row + lane % 16) * K_PITCH + lane / 16 * 8);
     const unsigned k_at = shared_address(k_tile + (lane / 16 * 8 + lane % 8) * K_PITCH + lane / 8 % 2 * 8);
     const unsigned v_at = shared_address(v_tile + lane % 16 * V_PITCH + lane / 16 * 8);
-    const masking by = { &of, MASK_KIND < 0 ? 0 : batch_of(of, of.mask, at.batch) + head * of.mask.head_stride, length,
-                         first + warp_row + lane / 4, rows };
-    const float scale = EARLY ? 1.0f : of.score_scale;
+    const masking by = { &of, MASK_KIND < 0 ? 0 : batch_of(of, of.mask, at.batch) + head * of.mask.head_stride, length, rows };
+    const int row = first + warp_row + lane / 4; /* of this thread in the first strip */
+    const float scale = scale_of(of);
     warp_state w;
     begin(w);
     int key = range.first / KEYS * KEYS;
@@ -349,11 +198,12 @@ invar_attention_half(const __grid_constant__ invar_cuda_attention_job job) {
         if (!SLABS && key + KEYS < range.last)
             load_tile<THREADS, KEYS, KDIM, K_PITCH>(k_tile, k + (key + KEYS) * of.k.row_stride, of.k, length - key - KEYS,
                                                     of.key_dim);
-        prepare(w, by, partly, key);
-        raise(w, base, scale);
+        prepare(w, by, partly, row, key + lane % 4 * 2, base, scale);
         if (partly && not_finite<false>(v_tile)) add_not_finite(w, v_tile);
-        weigh(w, base, scale);
+#pragma unroll
+        for (int i = 0; i < STRIPS; i++) weigh(w.of[i], base[i], scale);
         add_values(w, v_at);
     }
-    store(job, at, w, by.first_row, last, scale);
+#pragma unroll
+    for (int i = 0; i < STRIPS; i++) store(job, at, w.of[i], row + 16 * i, last, scale);
 }

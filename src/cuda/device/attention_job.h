@@ -50,7 +50,8 @@ typedef struct invar_cuda_attention_job {
     long long batch_first, batches; /* batches of this launch: its units are batches · kv_heads */
     int tiles;                      /* of a unit's rows */
     int splits, split_keys;         /* pieces of a row's keys, split_keys each, that are computed apart and merged; 1: whole */
-    int tiles_first;                /* tiles of one unit lie next to each other in the grid; else units do, last tiles first */
+    int section;                    /* units whose tiles take turns in the grid, last tiles first: those of a section's K and V lie in
+                                     * the L2 cache */
     float *parts;                   /* splits > 1: for each row of the launch and each split value_dim numbers of o, … */
     float *stats;                   /* … and m, l */
 } invar_cuda_attention_job;
