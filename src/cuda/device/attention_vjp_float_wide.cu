@@ -71,9 +71,8 @@ __device__ __forceinline__ void load_step(memory &at, int stage, const invar_cud
               by.far_last - to.far, columns);
     if (scores) {
         const int count = (BY_KEYS ? min(block.last, block.length) : block.last) - block.first;
-        load_rows(at.near[stage],
-                  head_of(of, near, block.batch, block.head) + block.first * near.row_stride + chunk * DEPTH * near.column_stride, near,
-                  count, columns);
+        const char *from = head_of(of, near, block.batch, block.head) + block.first * near.row_stride;
+        load_rows(at.near[stage], from + chunk * DEPTH * near.column_stride, near, count, columns);
     }
     copy_commit();
 }
