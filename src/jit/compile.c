@@ -8,7 +8,7 @@
 #include <invar/kernel.h>
 
 #include <errno.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +18,14 @@ enum { MAX_OBJECT = 256 << 20, MAX_LOG = 1 << 20 };
 
 /* ---- which compiler ------------------------------------------------------------------------------ */
 
-static pthread_mutex_t fallback_lock = PTHREAD_MUTEX_INITIALIZER;
-static char fallback_text[INVAR_COMPILER_TEXT]; /* words, each with its NUL */
-static int fallback_count;
+/* Words that were given, the last ones first. Never freed, since another thread may be reading them, and without a lock that a fork
+ * could leave held. */
+typedef struct fallback {
+    const struct fallback *before;
+    int count;
+    char text[INVAR_COMPILER_TEXT]; /* words, each with its NUL */
+} fallback;
+static _Atomic(const fallback *) the_fallback;
 
 /* Appends a word to the compiler's. False when it does not fit. */
 static bool add_word(invar_compiler *compiler, const char *word, size_t length) {
@@ -55,15 +60,15 @@ static bool from_command(invar_compiler *compiler, const char *command) {
 
 static bool from_fallback(invar_compiler *compiler) {
     char path[INVAR_PATH_BYTES];
+    const fallback *given = atomic_load(&the_fallback);
     compiler->word_count = 0;
-    pthread_mutex_lock(&fallback_lock);
-    const char *word = fallback_text;
-    bool good = fallback_count > 0 && invar_process_find(word, path) && add_word(compiler, path, strlen(path));
-    for (int i = 1; good && i < fallback_count; i++) {
+    if (!given || !given->count) return false;
+    const char *word = given->text;
+    bool good = invar_process_find(word, path) && add_word(compiler, path, strlen(path));
+    for (int i = 1; good && i < given->count; i++) {
         word += strlen(word) + 1;
         good = add_word(compiler, word, strlen(word));
     }
-    pthread_mutex_unlock(&fallback_lock);
     return good;
 }
 
@@ -77,18 +82,20 @@ invar_status invar_kernel_fallback_compiler(const char *const *argv, int32_t cou
         if (!argv || !argv[i]) return invar_fail(INVAR_ERROR_NULL, "%s: argv: expected words, got NULL", operation);
         total += strlen(argv[i]) + 1;
     }
-    if (total > sizeof fallback_text)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: argv: expected at most %zu characters, got %zu", operation,
-                          sizeof fallback_text, total);
-    pthread_mutex_lock(&fallback_lock);
-    char *place = fallback_text;
+    if (total > INVAR_COMPILER_TEXT)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: argv: expected at most %d characters, got %zu", operation,
+                          INVAR_COMPILER_TEXT, total);
+    fallback *made = malloc(sizeof *made);
+    if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
+    made->count = count;
+    char *place = made->text;
     for (int i = 0; i < count; i++) {
         size_t length = strlen(argv[i]) + 1;
         memcpy(place, argv[i], length);
         place += length;
     }
-    fallback_count = count;
-    pthread_mutex_unlock(&fallback_lock);
+    made->before = atomic_load(&the_fallback);
+    while (!atomic_compare_exchange_weak(&the_fallback, &made->before, made)) continue;
     return INVAR_OK;
 }
 

@@ -6,6 +6,7 @@
 #include "jit/load.h"
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,11 +230,15 @@ static invar_status check_shared(const invar_kernel *kernel, const invar_loaded 
                       (unsigned long long)bytes);
 }
 
-/* A child that was forked while another thread held the lock has a lock that nobody will give back. */
+/* A child that was forked while another thread held the lock has a lock that nobody will give back. One of the child's threads
+ * makes it anew, with the process's number below zero as the maker, and the others wait for that. */
 static void lock_programs(invar_kernel *kernel) {
     int self = (int)getpid(), maker = atomic_load(&kernel->maker);
-    if (maker && maker != self && atomic_compare_exchange_strong(&kernel->maker, &maker, 0))
+    if (maker && maker != self && maker != -self && atomic_compare_exchange_strong(&kernel->maker, &maker, -self)) {
         pthread_mutex_init(&kernel->lock, NULL);
+        atomic_store(&kernel->maker, 0);
+    }
+    while (atomic_load(&kernel->maker) == -self) sched_yield();
     pthread_mutex_lock(&kernel->lock);
     atomic_store(&kernel->maker, self);
 }
