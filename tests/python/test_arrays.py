@@ -422,6 +422,10 @@ def test_torch_without_the_exchange_table(rng):
     x = torch.from_numpy(numbers(rng, (3, 8)))
     y = fast.rms_norm(x.as_subclass(Older))
     assert np.asarray(y).tobytes() == fast.rms_norm(x).numpy().tobytes()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x).as_subclass(Older)
+        with pytest.raises(ValueError, match="rms_norm: x: expected a tensor without a tangent"):
+            fast.rms_norm(dual)
 
 
 # ---- JAX --------------------------------------------------------------------------------------------

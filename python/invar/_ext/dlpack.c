@@ -67,9 +67,7 @@ static bool holds_elements(const invar_tensor *tensor) {
 bool dlpack_view_exchange(array *a, PyObject *object, const dlpack_exchange *exchange, const char *operation,
                           const char *argument) {
     invar_tensor tensor;
-    if (!refuse_gradient(object, operation, argument) || !refuse_tangent(object, operation, argument) ||
-        !refuse_negative(object, operation, argument))
-        return false;
+    if (!refuse_more_than_values(object, operation, argument)) return false;
     if (exchange->borrow(object, &tensor) < 0 || (!tensor.data && holds_elements(&tensor)))
         return raise_no_memory(object, operation, argument);
     return array_borrow(a, &tensor, operation, argument);
@@ -107,8 +105,8 @@ static PyObject *export_capsule(PyObject *object, bool on_cuda) {
 
 bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, const char *argument) {
     bool on_cuda = false;
-    if (!check_device(object, a->kind, &on_cuda, operation, argument) || !refuse_gradient(object, operation, argument) ||
-        !refuse_negative(object, operation, argument))
+    if (!check_device(object, a->kind, &on_cuda, operation, argument) ||
+        !refuse_more_than_values(object, operation, argument))
         return false;
     a->keeper = export_capsule(object, on_cuda);
     const invar_tensor *tensor = NULL;

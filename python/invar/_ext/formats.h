@@ -62,10 +62,8 @@ PyObject *array_empty_beside(const array *like, int ndim, const int64_t *shape, 
 
 /* ---- refusals.c ---------------------------------------------------------------------------------- */
 
-/* Each refuse_ is true, without an exception, for an array that may be read; each raise_ is false, with one. */
-bool refuse_gradient(PyObject *object, const char *operation, const char *argument);
-bool refuse_tangent(PyObject *object, const char *operation, const char *argument);
-bool refuse_negative(PyObject *object, const char *operation, const char *argument);
+/* True, without an exception, for an array that may be read; each raise_ is false, with one. */
+bool refuse_more_than_values(PyObject *object, const char *operation, const char *argument);
 /* For an array whose export failed, with that exception set or none; for a tensor without memory; for torch's stand-ins. */
 bool raise_no_export(PyObject *object, const char *operation, const char *argument);
 bool raise_no_memory(PyObject *object, const char *operation, const char *argument);

@@ -100,7 +100,7 @@ bool raise_fake(PyObject *object, const char *operation, const char *argument) {
 /* ---- with more than values --------------------------------------------------------------------------- */
 
 /* The sentence says what to do instead; torch refuses to export a tensor that requires grad too. */
-bool refuse_gradient(PyObject *object, const char *operation, const char *argument) {
+static bool refuse_gradient(PyObject *object, const char *operation, const char *argument) {
     static PyObject *name;
     if (!name && !(name = PyUnicode_InternFromString("requires_grad"))) return false;
     PyObject *flag = PyObject_GetAttr(object, name);
@@ -118,7 +118,7 @@ bool refuse_gradient(PyObject *object, const char *operation, const char *argume
 
 /* A tensor of forward-mode differentiation: torch exports its value and forgets the tangent. There is none outside a
  * dual_level, which is all that a call looks for then. */
-bool refuse_tangent(PyObject *object, const char *operation, const char *argument) {
+static bool refuse_tangent(PyObject *object, const char *operation, const char *argument) {
     static PyObject *forward_ad, *level_name;
     if (!level_name && !(level_name = PyUnicode_InternFromString("_current_level"))) return false;
     if (!forward_ad) forward_ad = Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "torch.autograd.forward_ad"));
@@ -137,7 +137,7 @@ bool refuse_tangent(PyObject *object, const char *operation, const char *argumen
 }
 
 /* torch exports a tensor whose negation it has put off (z.conj().imag) as the memory stands, with the wrong sign. */
-bool refuse_negative(PyObject *object, const char *operation, const char *argument) {
+static bool refuse_negative(PyObject *object, const char *operation, const char *argument) {
     static PyObject *name;
     if (!name && !(name = PyUnicode_InternFromString("is_neg"))) return false;
     PyObject *flag = PyObject_CallMethodObjArgs(object, name, NULL);
@@ -149,4 +149,9 @@ bool refuse_negative(PyObject *object, const char *operation, const char *argume
                      "%s: %s: expected a tensor without the negative bit, got one with it: pass tensor.resolve_neg()", operation,
                      argument);
     return !negative;
+}
+
+bool refuse_more_than_values(PyObject *object, const char *operation, const char *argument) {
+    return refuse_gradient(object, operation, argument) && refuse_tangent(object, operation, argument) &&
+           refuse_negative(object, operation, argument);
 }
