@@ -148,7 +148,7 @@ class ndarray:
     current = 0x2000
     device = (CUDA, 0)
     old = False  # from before DLPack 1.0
-    asked = []
+    asked, allocated_on = [], []
 
     def __init__(self, values):
         self.values = values
@@ -177,11 +177,15 @@ def with_cupy_stream(stream):
         ndarray.current = before
 
 
+def cupy_empty(shape, dtype):
+    ndarray.allocated_on.append(ndarray.current)
+    return ndarray(np.zeros(shape, dtype))
+
+
 def pretend_cupy():
     cuda = types.SimpleNamespace(Device=lambda device: contextlib.nullcontext(), ExternalStream=with_cupy_stream,
                                  get_current_stream=lambda: types.SimpleNamespace(ptr=ndarray.current))
-    sys.modules["cupy"] = types.SimpleNamespace(__name__="cupy", cuda=cuda, ndarray=ndarray,
-                                                empty=lambda shape, dtype: ndarray(np.zeros(shape, dtype)))
+    sys.modules["cupy"] = types.SimpleNamespace(__name__="cupy", cuda=cuda, ndarray=ndarray, empty=cupy_empty)
 
 
 # ---- the driver -----------------------------------------------------------------------------------------------------
@@ -278,6 +282,7 @@ def check_cupy():
     out, stream = launched_on(lambda: attention(q, k, v, stream=0x3000))
     assert type(out) is ndarray and stream == 0x3000
     assert ndarray.asked == [{"stream": -1}] * 4
+    assert ndarray.allocated_on == [ndarray.current, 0x3000]
     mixed, stream = launched_on(lambda: attention(q, Tensor(k.values), v))
     assert type(mixed) is ndarray and stream == ndarray.current
 
