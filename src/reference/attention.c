@@ -19,25 +19,22 @@ static double dot(const invar_attention_call *call, const char *q, const char *k
     return sum;
 }
 
-/* The natural logit of a pair; -inf where the mask hides the key. */
-static double logit_of(const invar_attention_call *call, const char *q, const char *k, const char *mask) {
-    const double added = mask ? invar_attention_mask_value(call->mask_kind, mask) : 0;
-    if (added == -(double)INFINITY) return added;
+/* The natural logit of a pair that is seen, with what the mask adds. */
+static double logit_of(const invar_attention_call *call, const char *q, const char *k, double added) {
     double logit = dot(call, q, k) * call->scale;
     if (call->softcap > 0) logit = call->softcap * tanh(logit / call->softcap);
     return logit + added;
 }
 
-/* One more key, or a sink where v is NULL. */
+/* One more key, or a sink where v is NULL. A logit of -inf has weight 0, by which a value that is not finite is NaN. */
 static void gather(row_state *row, double logit, const invar_attention_call *call, const char *v) {
-    if (logit == -(double)INFINITY) return;
     if (logit > row->maximum) {
         const double shrink = exp(row->maximum - logit);
         row->total *= shrink;
         for (int64_t d = 0; d < call->value_dim; d++) row->sum[d] *= shrink;
         row->maximum = logit;
     }
-    const double weight = exp(logit - row->maximum);
+    const double weight = logit == -(double)INFINITY ? 0 : exp(logit - row->maximum);
     row->total += weight;
     for (int64_t d = 0; v && d < call->value_dim; d++)
         row->sum[d] += weight * invar_load_float(v + d * call->v.column_stride, call->v.type);
@@ -61,10 +58,11 @@ static void attend_row(const invar_attention_call *call, int64_t batch, int64_t 
     const char *v = invar_attention_row(call, &call->v, batch, head / call->group, 0);
     const char *mask = call->mask.data ? invar_attention_row(call, &call->mask, batch, head, query) : NULL;
     const invar_key_range range = invar_attention_range(call, invar_attention_length(call, batch), query);
-    for (int64_t j = range.first; j < range.last; j++)
-        gather(&row,
-               logit_of(call, q, k + j * call->k.row_stride, mask ? mask + j * call->mask.column_stride : NULL), call,
-               v + j * call->v.row_stride);
+    for (int64_t j = range.first; j < range.last; j++) {
+        const double added = mask ? invar_attention_mask_value(call->mask_kind, mask + j * call->mask.column_stride) : 0;
+        if (added == -(double)INFINITY) continue;
+        gather(&row, logit_of(call, q, k + j * call->k.row_stride, added), call, v + j * call->v.row_stride);
+    }
     if (call->sinks.data)
         gather(&row, invar_load_float(call->sinks.data + head * call->sinks.head_stride, call->sinks.type), call, NULL);
     store_row(&row, call, batch, head, query);

@@ -139,6 +139,38 @@ static void one_feature_on(const char *cpu, invar_context *context) {
 }
 static void a_nan_hits_its_feature_only(void) { on_every_cpu(one_feature_on); }
 
+/* A score that is -inf of itself is no mask: its key's NaN reaches each row that sees the key, whatever else the call masks. */
+static void minus_infinity_on(const char *cpu, invar_context *context) {
+    enum { KEYS = 40, AT = 3 };
+    const invar_dtype types[] = { check_f32, check_f16, check_bf16, check_f64 };
+    for (int n = 0; n < 4 * 4 * 2; n++) {
+        const int kind = n / 4 % 4; /* no mask, causal, bool, additive */
+        attention_case c = attention_plain;
+        c.type = types[n % 4];
+        c.queries = n < 16 ? 1 : 30;
+        c.keys = KEYS;
+        c.options.causal = kind == 1;
+        if (kind > 1) c.mask_type = kind == 2 ? check_bool : c.type;
+        attention_data d;
+        attention_init(&d, &c);
+        for (int64_t i = 0; i < c.queries; i++) check_set(&d.q.tensor, i * 16, 1);
+        check_set(&d.k.tensor, AT * 16, -INFINITY);
+        for (int64_t e = 0; e < 16; e++) check_set(&d.v.tensor, AT * 16 + e, NAN);
+        for (int64_t i = 0; kind > 1 && i < c.queries * KEYS; i++) {
+            const bool hidden = i % KEYS == AT && i / KEYS % 2 && i / KEYS < c.queries - 1;
+            check_set(&d.mask.tensor, i, kind == 2 ? !hidden : hidden ? -INFINITY : 0);
+        }
+        attention_run(&d, context);
+        for (int64_t i = 0; i < c.queries; i++) {
+            const bool hidden = kind > 1 && i % 2 && i < c.queries - 1;
+            CHECK(isnan(check_get(&d.out.tensor, i * 16)) == !hidden, "%s, case %d: query %d has %g", cpu, n, (int)i,
+                  check_get(&d.out.tensor, i * 16));
+        }
+        attention_free(&d);
+    }
+}
+static void a_score_of_minus_infinity_is_no_mask(void) { on_every_cpu(minus_infinity_on); }
+
 /* MLX 2835, 2967; PyTorch 108108: causal is aligned to the lower right, also where there are more queries than keys. */
 static void causal_on(const char *cpu, invar_context *context) {
     const int64_t lengths[][2] = { { 1, 50 }, { 7, 50 }, { 50, 50 }, { 50, 7 }, { 300, 90 }, { 90, 300 } };
@@ -292,6 +324,7 @@ static void memory_beyond_a_length_is_not_read(void) { on_every_cpu(beyond_lengt
 
 CHECK_MAIN(CHECK_TEST(dead_rows_are_zero), CHECK_TEST(masked_nan_stays_out_and_unmasked_nan_propagates),
            CHECK_TEST(what_a_hole_hides_stays_out), CHECK_TEST(a_nan_hits_its_feature_only),
+           CHECK_TEST(a_score_of_minus_infinity_is_no_mask),
            CHECK_TEST(causal_is_lower_right_when_lengths_differ),
            CHECK_TEST(a_window_is_inclusive_at_both_ends), CHECK_TEST(softcap_comes_before_the_mask),
            CHECK_TEST(a_mask_pairs_with_query_heads), CHECK_TEST(an_integer_mask_is_added), CHECK_TEST(more_than_65535_batches),

@@ -33,6 +33,7 @@ VEC_INLINE vf element_keep(vf x, bool first, bool second) { return vf_pairs_keep
 static bool element_masked(float element, int number) {
     return (invar_bits_from_float(element) >> 16 * number & 0xffff) == 0x8000;
 }
+static inline void element_clear(float *element, int number) { ((uint16_t *)(void *)element)[number] = 0; }
 /* A row of count (a multiple of VW) weights becomes elements, in place. */
 static inline void element_row(float *row, int64_t count) {
     for (int64_t j = 0; j < count; j += VW) vf_store_bf16((uint16_t *)(void *)row + j, vf_load(row + j));
@@ -49,6 +50,7 @@ VEC_INLINE vf element_keep(vf x, bool first, bool second) { return (void)first, 
 static bool element_masked(float element, int number) {
     return (void)number, invar_bits_from_float(element) == 0x80000000u;
 }
+static inline void element_clear(float *element, int number) { (void)number, *element = 0; }
 static inline void element_row(float *row, int64_t count) { (void)row, (void)count; }
 #endif
 

@@ -117,10 +117,21 @@ static few_values few_value_rows(const kernel_state *s, const row_tile *tile, in
     return (few_values){ FEW_ELEMENTS, (const char *)v.data, 4 * v.stride, 0 };
 }
 
+/* Takes the mark from weights of keys that row r sees: their logits are -inf of themselves, as infinite scores may be. */
+static void few_unmark(const kernel_state *s, const row_tile *tile, int r) {
+    float *weights = s->scores + r * s->call->key_block;
+    const float *mask = s->call->mask.data ? s->mask + r * s->call->key_block : NULL;
+    for (int j = tile->first[r]; j < tile->last[r]; j++) {
+        float *element = weights + j / NUMBERS;
+        if (element_masked(*element, j % NUMBERS) && !(mask && mask[j] == -INFINITY)) element_clear(element, j % NUMBERS);
+    }
+}
+
 /* O again, without their masked keys, of rows into which those have brought a NaN. */
 static void few_correct(const kernel_state *s, const row_tile *tile, int64_t start) {
     for (int r = 0; tile->masked && r < tile->rows; r++) {
         if (s->fold.part_l[r] == 0 || !row_has_nan(s->fold.part + r * s->width, s->width)) continue;
+        few_unmark(s, tile, r);
         const element_rows v = element_columns(s->values, &s->v, start, tile->low, tile->high, s->call->value_dim);
         for (int64_t c = 0; c < s->width; c += VW)
             element_selected(s->fold.part + r * s->width + c, s->scores + r * s->call->key_block, 1, v.data + c, v.stride,

@@ -7,6 +7,8 @@
 #ifndef INVAR_CPU_KERNELS_ATTENTION_WIDE_H
 #define INVAR_CPU_KERNELS_ATTENTION_WIDE_H
 
+#include <float.h>
+
 #include "cpu/kernels/attention_wide_out.h"
 
 /* Keys that are left out or computed together on a diagonal: two register tiles. Keys that are called ahead together. */
@@ -186,23 +188,39 @@ VEC_INLINE void wide_whole(const kernel_state *s, const wide_tile *tile, const b
     for (int i = 0; i < N; i++) vf_store(sum + i * VW, vf_add(vf_load(sum + i * VW), total[i].link));
 }
 
+/* Which keys of its block a vector of rows sees, mask apart: from `first` on, before `last`. */
+typedef struct wide_span {
+    vf first, last;
+} wide_span;
+
+/* A vector's key j: t, with the mask's values, or -inf where it is hidden. */
+VEC_INLINE vf wide_seen(const wide_tile *tile, int vector, int j, vf t, const wide_span *span, const bool limits, const bool add,
+                        const bool bits) {
+    const vf key = vf_set1((float)j), hidden = vf_set1(-INFINITY);
+    if (add) t = softmax_added(t, vf_load(tile->turned + vector * VW + j * (int64_t)tile->width));
+    if (limits) t = vf_select(vm_and(vf_le(span->first, key), vf_lt(key, span->last)), t, hidden);
+    if (bits) t = vf_select(vm_load_bit(bits_of_key(tile, vector, j), bits_mark(j)), t, hidden);
+    return t;
+}
+
 /* One vector's weights where some keys are masked or the logits capped. The flags are constants where this is inlined: whether
- * rows see different keys, whether values are added, whether bits tell of these keys, whether masked keys' weights are marked. */
+ * rows see different keys, whether values are added, whether bits tell of these keys, whether masked keys' weights are marked.
+ * A logit that is -inf of itself, as infinite scores may be, is not masked: marked ones are told from it by the mask alone. */
 VEC_INLINE void wide_masked(const kernel_state *s, const wide_tile *tile, int vector, const bool limits, const bool add,
                             const bool bits, const bool mark) {
     float *grid = s->scores + vector * VW;
-    const float *added = tile->turned + vector * VW;
     const int64_t step = tile->width;
-    const vf first = vf_load(tile->first + vector * VW), last = vf_load(tile->last + vector * VW);
-    vf most = vf_set1(-INFINITY);
+    const wide_span span = { vf_load(tile->first + vector * VW), vf_load(tile->last + vector * VW) };
+    const vf hidden = vf_set1(-INFINITY);
+    vf most = hidden;
     for (int j = tile->low[vector]; j < tile->high[vector]; j++) {
-        const vf key = vf_set1((float)j);
-        vf t = softmax_scaled(s->call, vf_load(grid + j * step));
-        if (add) t = softmax_added(t, vf_load(added + j * step));
-        if (limits) t = vf_select(vm_and(vf_le(first, key), vf_lt(key, last)), t, vf_set1(-INFINITY));
-        if (bits) t = vf_select(vm_load_bit(bits_of_key(tile, vector, j), bits_mark(j)), t, vf_set1(-INFINITY));
-        vf_store(grid + j * step, t);
+        vf t = wide_seen(tile, vector, j, softmax_scaled(s->call, vf_load(grid + j * step)), &span, limits, add, bits);
         most = vf_max(t, most); /* a NaN does not enter */
+        if (mark) {
+            const vm seen = vm_not(vf_eq(wide_seen(tile, vector, j, vf_zero(), &span, limits, add, bits), hidden));
+            t = vf_select(vm_and(seen, vf_eq(t, hidden)), vf_set1(-FLT_MAX), t); /* whose weight is +0, too */
+        }
+        vf_store(grid + j * step, t);
     }
     wide_exponentials(s, tile, vector, most, mark);
 }
@@ -269,17 +287,23 @@ static __attribute__((noinline)) bool wide_turn(const kernel_state *s, const wid
     return wide_biased_tile(s, tile, false);
 }
 
-static void wide_weights(const kernel_state *s, const wide_tile *tile, bool mark) {
+static void wide_weights(const kernel_state *s, const wide_tile *tile) {
     const bool bits = tile->bits, add = s->call->mask.data && !bits;
     for (int vector = 0; vector < tile->width / VW; vector++) {
-        if (mark) {
-            if (bits) wide_masked(s, tile, vector, false, false, true, true);
-            else if (add) wide_masked(s, tile, vector, true, true, false, true);
-            else wide_masked(s, tile, vector, true, false, false, true);
-        } else if (bits) wide_masked(s, tile, vector, false, false, true, false);
+        if (bits) wide_masked(s, tile, vector, false, false, true, false);
         else if (!add) wide_masked(s, tile, vector, true, false, false, false);
         else if (tile->apart[vector]) wide_masked(s, tile, vector, true, true, false, false);
         else wide_masked(s, tile, vector, false, true, false, false);
+    }
+}
+
+/* The same, with masked keys' weights marked. */
+static __attribute__((noinline)) void wide_marked(const kernel_state *s, const wide_tile *tile) {
+    const bool bits = tile->bits, add = s->call->mask.data && !bits;
+    for (int vector = 0; vector < tile->width / VW; vector++) {
+        if (bits) wide_masked(s, tile, vector, false, false, true, true);
+        else if (add) wide_masked(s, tile, vector, true, true, false, true);
+        else wide_masked(s, tile, vector, true, false, false, true);
     }
 }
 
@@ -311,7 +335,7 @@ static void wide_mark(const kernel_state *s, wide_tile *tile, const element_rows
         wide_limits(tile);
     }
     wide_scores(s, tile, k, v);
-    wide_weights(s, tile, true);
+    wide_marked(s, tile);
 }
 
 /* Rows whose sums came out NaN, of a tile in which keys are masked: O again from marked weights. */
@@ -369,7 +393,7 @@ static void attend_tile(const kernel_state *s, wide_tile *tile, int64_t index, c
     } else if (tile->whole || tile->open) {
         wide_links(s, tile, v);
     } else {
-        wide_weights(s, tile, false);
+        wide_weights(s, tile);
         wide_sums(s, tile, v);
     }
     if (tile->rows.masked) wide_repair(s, tile, k, v);
