@@ -148,15 +148,16 @@ def cases():
     for features in (64, 128, 256):
         for causal in (False, True):
             yield lambda f=features, c=causal: prefill(bf16, 4096, f, c)
-    for dtype, features in ((f16, 128), (f32, 64), (f32, 128)):
-        yield lambda d=dtype, f=features: prefill(d, 4096, f, True)
+    for dtype, length, features in ((bf16, 16384, 64), (bf16, 16384, 128), (f16, 4096, 128), (f32, 4096, 64), (f32, 4096, 128)):
+        yield lambda d=dtype, t=length, f=features: prefill(d, t, f, True)
     for batch, keys in ((1, 4096), (1, 131072), (16, 4096), (64, 4096)):
         yield lambda b=batch, k=keys: decode(bf16, b, k)
     for dtype, features in ((bf16, 64), (bf16, 128), (f16, 128), (f32, 64)):
         for causal in (False, True):
             yield lambda d=dtype, f=features, c=causal: backward(d, 4096, f, c)
+    yield lambda: backward(bf16, 4096, 512, False)
     for dtype in (bf16, f32):
-        for rows, columns in ((16384, 4096), (4096, 16384), (524288, 128)):
+        for rows, columns in ((16384, 4096), (4096, 32768), (524288, 128)):
             yield lambda d=dtype, r=rows, c=columns: norms(d, r, c)
     for dtype, shape in ((bf16, (1, 32, 4096, 128)), (bf16, (8, 32, 4096, 128)), (f32, (8, 32, 4096, 128)), (bf16, (64, 32, 1, 128))):
         yield lambda d=dtype, s=shape: rope(d, *s)
