@@ -155,6 +155,8 @@ static void choose_group(norm_words *w, int64_t features) {
     }
     const int64_t threads = (int64_t)group * w->cluster;
     w->pieces = row <= threads * most ? (int)((row + threads - 1) / threads) : 0;
+    /* GPUs of 99 KiB of shared memory have no room for so many sums of dbias, and threads no registers. */
+    if (w->cluster > 1 && w->major >= 12 && w->centred && w->pieces * w->vec > SHORT_SUMS) w->cluster = 1, w->pieces = 0;
     /* Narrow accesses need registers too; with those of many sums or numbers there are too few. */
     const int floats = w->backward ? SHORT_SUMS : w->other >= 0 ? MOST_FLOATS : INT32_MAX;
     const bool scarce = w->cluster == 1 || w->width == 0 || (w->width == 1 && (w->vec == 4 || w->weight == INVAR_F32));
@@ -232,7 +234,7 @@ static void write_sample(char defines[INVAR_CUDA_DEFINES], const norm_sample *s,
     norm_words w = { s->x, s->other, backward ? NONE : y, s->sum, s->weight, s->bias, vec, s->width, 0, 0, 1, s->centred, backward,
                      s->sums, s->stages, major, backward && major >= 9 };
     choose_group(&w, s->features);
-    if (w.cluster > 1 && major >= 12) w.stages = w.centred && w.pieces * w.vec > SHORT_SUMS ? 0 : 1; /* of 99 KiB */
+    if (w.cluster > 1 && major >= 12) w.stages = 1; /* of 99 KiB */
     if (!w.pieces) w.stages = 0;
     write_words(defines, &w);
 }
