@@ -151,10 +151,13 @@ class _Call:
         """The weights of these scores, 0 where a key is masked out, times v."""
         if self.visible is None:
             return weights @ v
-        seen = mx.logical_and(self.visible, s != -math.inf).astype(self.acc)
+        weighed = s != -math.inf
+        seen, weightless = (mx.logical_and(self.visible, x).astype(self.acc) for x in (weighed, mx.logical_not(weighed)))
         above, below = (mx.logical_or(mx.isnan(v), v == sign * math.inf).astype(self.acc) for sign in (1, -1))
+        lost = mx.stop_gradient(weightless @ mx.maximum(above, below)) > 0  # 0 · infinity
         above, below = (mx.stop_gradient(seen @ sign) > 0 for sign in (above, below))
-        odd = mx.where(above, mx.where(below, math.nan, math.inf), mx.where(below, -math.inf, 0.0)).astype(self.acc)
+        odd = mx.where(above, mx.where(below, math.nan, math.inf), mx.where(below, -math.inf, 0.0))
+        odd = mx.where(lost, math.nan, odd).astype(self.acc)
         # Times the weights' sum, which is 1, so that their gradient is not finite either.
         return weights @ _finite(v) + odd * weights.sum(-1, keepdims=True)
 
