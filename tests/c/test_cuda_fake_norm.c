@@ -120,7 +120,9 @@ static bool chunks(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         call c;
         invar_cuda_norm_merge_job merge;
-        begin(&c, RMS_VJP, check_bf16, cases[i].rows, cases[i].features, 1);
+        begin(&c, RMS_VJP, check_bf16, cases[i].rows != 0, cases[i].features, 1);
+        c.x.shape[0] = c.other.shape[0] = c.y.shape[0] = cases[i].rows; /* nobody touches them, so one has memory */
+        c.y.tensor.data = (void *)((uintptr_t)1 << 52), c.dweight.tensor.data = (void *)((uintptr_t)1 << 51);
         good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == (cases[i].rows ? 2 : 1), "%d launches", fake_cuda.launches) && good;
         const fake_launch *last = &fake_cuda.launch[fake_cuda.launches - 1];
         memcpy(&merge, last->job, sizeof merge);
