@@ -69,6 +69,19 @@ __device__ __forceinline__ float2 weigh_pair(const invar_cuda_attention &of, flo
 }
 
 #ifdef BY_KEYS
+/* Of the near rows and of the far ones: what scores are products of (K), and what their weights' gradients are (V). */
+#if BY_KEYS
+#define NEAR_K of.k
+#define NEAR_V of.v
+#define FAR_K of.q
+#define FAR_V job.dout
+#else
+#define NEAR_K of.q
+#define NEAR_V job.dout
+#define FAR_K of.k
+#define FAR_V of.v
+#endif
+
 /* A block's share: near rows first … last-1 of a head, which is a kv head where they are keys. */
 struct share_near {
     long long batch;

@@ -11,18 +11,6 @@ enum { THREADS = 128, NEAR = DIM == 64 ? 64 : DIM == 128 ? 32 : 16, FAR = DIM ==
        SCORE_PITCH = NEAR + 4, GROUPS = DIM / 8 };
 #define UNSEEN 0x7fc0dead /* a masked pair, where its far row holds numbers that are not finite; no arithmetic gives this NaN */
 
-#if BY_KEYS
-#define NEAR_K of.k
-#define NEAR_V of.v
-#define FAR_K of.q
-#define FAR_V job.dout
-#else
-#define NEAR_K of.q
-#define NEAR_V job.dout
-#define FAR_K of.k
-#define FAR_V of.v
-#endif
-
 struct tiles {
     float near_k[NEAR][PITCH], near_v[NEAR][PITCH], far_k[FAR][PITCH], far_v[FAR][PITCH];
     float weight[SECOND ? FAR : 1][SCORE_PITCH], score[FAR][SCORE_PITCH];

@@ -11,18 +11,6 @@ enum { THREADS = 256, ROWS = 64, DEPTH = 64, PITCH = DEPTH + 4, TILE = ROWS * PI
        SCORE_PITCH = ROWS + 4 };
 #define UNSEEN 0x7fc0dead /* a masked pair; no arithmetic gives this NaN */
 
-#if BY_KEYS
-#define NEAR_K of.k
-#define NEAR_V of.v
-#define FAR_K of.q
-#define FAR_V job.dout
-#else
-#define NEAR_K of.q
-#define NEAR_V job.dout
-#define FAR_K of.k
-#define FAR_V of.v
-#endif
-
 struct memory {
     float near[2][ROWS][PITCH], far[2][ROWS][PITCH], score[ROWS][SCORE_PITCH];
 };

@@ -26,18 +26,6 @@ enum { K_PITCH = KDIM + 8, V_PITCH = VDIM + 8, STAGE = FAR * (K_PITCH + V_PITCH)
 #define RANGED (FIRST && sizeof(unit_of) && matrix_unit<TYPE>::exponent == 0x7c00u)
 enum { MOST_POWER = 100, TOP = 15, SPARE = 3 }; /* numbers stay below 2^TOP; a power that has to fall falls SPARE further */
 
-#if BY_KEYS
-#define NEAR_K of.k
-#define NEAR_V of.v
-#define FAR_K of.q
-#define FAR_V job.dout
-#else
-#define NEAR_K of.q
-#define NEAR_V job.dout
-#define FAR_K of.k
-#define FAR_V of.v
-#endif
-
 /* What a warp holds of its near rows; fragments as in attention_half.cu. */
 struct warp_state {
     float first[FIRST ? STRIPS : 1][KSLAB / 8][4], second[SECOND ? STRIPS : 1][VSLAB / 8][4];
