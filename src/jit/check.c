@@ -76,13 +76,11 @@ static void check_turn(invar_lane *lane, void *pc, void *frame) {
     invar_group_stop((invar_fibre *)lane, INVAR_GROUP_STOPPED, 0); /* its neighbours would take as long */
 }
 
-/* Ends the thread before it does what it was about to. */
-static void stop_before(invar_lane *lane, invar_kind kind, int64_t index, const char *what, void *pc, void *frame) {
+void invar_check_stop(invar_lane *lane, invar_kind kind, int64_t index, const char *what, uint32_t where) {
     invar_checker *checker = invar_checker_of(lane);
     const uint32_t *grid = lane->position.grid, *group = lane->position.group;
     if (checker->pending_count) invar_check_settle(checker);
-    invar_finding finding = { .kind = kind, .index = index };
-    finding.place = checker->wheres[invar_check_where(checker, pc, frame)].place;
+    invar_finding finding = { .kind = kind, .index = index, .place = checker->wheres[where].place };
     invar_check_set_thread(checker, checker->linear, lane->position.index, finding.thread, finding.group);
     snprintf(finding.detail, sizeof finding.detail, "%s by thread (%u, %u, %u) of group (%u, %u, %u)", what, grid[0], grid[1],
              grid[2], group[0], group[1], group[2]);
@@ -91,10 +89,18 @@ static void stop_before(invar_lane *lane, invar_kind kind, int64_t index, const 
     invar_group_kill((invar_fibre *)lane);
 }
 
-/* The processor would raise a signal. */
-static void check_division(invar_lane *lane, uint32_t by_zero, void *pc, void *frame) {
-    if (by_zero) stop_before(lane, INVAR_KIND_DIVISION, -1, "an integer is divided by zero", pc, frame);
-    else stop_before(lane, INVAR_KIND_OVERFLOW, -1, "the smallest integer is divided by -1", pc, frame);
+static void check_undefined(invar_lane *lane, uint32_t what, void *pc, void *frame) {
+    static const struct {
+        invar_kind kind;
+        const char *what;
+    } known[] = {
+        [INVAR_UNDEFINED_DIVISION] = { INVAR_KIND_DIVISION, "an integer is divided by zero" },
+        [INVAR_UNDEFINED_OVERFLOW] = { INVAR_KIND_OVERFLOW, "the smallest integer is divided by -1" },
+        [INVAR_UNDEFINED_RETURN] = { INVAR_KIND_RETURN, "a function ends without the value that it promises" },
+        [INVAR_UNDEFINED_UNREACHABLE] = { INVAR_KIND_TRAP, "what is said to be unreachable is reached" },
+        [INVAR_UNDEFINED_TRAP] = { INVAR_KIND_TRAP, "__trap() is called" },
+    };
+    invar_check_stop(lane, known[what].kind, -1, known[what].what, invar_check_where(invar_checker_of(lane), pc, frame));
 }
 
 /* Reads the axes of "float [3][5]", of "'float[3][5]'", or of "'tile' (aka 'float[3][5]')". Returns how many. */
@@ -125,11 +131,11 @@ static void check_beyond(invar_lane *lane, int64_t index, const char *array, voi
     for (int i = 0; shared && i < INVAR_MAX_SHARED; i++)
         if (ends_alike(&shared[i], extents, count)) return;
     snprintf(what, sizeof what, "element %lld of an array of %u", (long long)index, count ? extents[0] : 0);
-    stop_before(lane, INVAR_KIND_INDEX, index, what, pc, frame);
+    invar_check_stop(lane, INVAR_KIND_INDEX, index, what, invar_check_where(invar_checker_of(lane), pc, frame));
 }
 
 static const invar_runtime services = { check_collective,   check_barrier, check_yield,    invar_check_atomic,
-                                        invar_check_access, check_turn,    check_division, check_beyond };
+                                        invar_check_access, check_turn,    check_undefined, check_beyond };
 
 /* ---- what the group tells -------------------------------------------------------------------------------------- */
 
@@ -368,7 +374,7 @@ static bool set_up(invar_checker *checker) {
     group->quiet_limit = QUIET_TURNS;
     group->turn_limit = most_turns;
     group->shared = checker->shared;
-    if (check->launch->dynamic_shared) group->dynamic_shared = checker->regions[checker->region_count - 1].zero;
+    group->dynamic_shared = checker->regions[checker->region_count - 1].zero;
     return true;
 }
 

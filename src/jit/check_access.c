@@ -130,6 +130,13 @@ static invar_access access_of(const invar_checker *checker, const invar_region *
     return now;
 }
 
+/* A null pointer, or an element near it. Other memory that is no array of the kernel's is a thread's own. */
+static bool is_null(const char *address) { return (uintptr_t)address < 1 << 16; }
+
+static void follow_null(invar_lane *lane, bool write, uint32_t where) {
+    invar_check_stop(lane, write ? INVAR_KIND_WRITE_OUTSIDE : INVAR_KIND_READ_OUTSIDE, -1, "through a null pointer", where);
+}
+
 /* ---- hooks ------------------------------------------------------------------------------------------------ */
 
 enum { READS = 1, WRITES = 2 };
@@ -165,6 +172,7 @@ void invar_check_access(invar_lane *lane, void *place, size_t bytes, uint32_t wr
     char *address = place;
     if (checker->pending_count) invar_check_settle(checker);
     invar_region *region = invar_check_region(checker, address);
+    if (is_null(address) && bytes) follow_null(lane, write, invar_check_where(checker, pc, frame));
     if (!region || !bytes) return;
     invar_access now = access_of(checker, region, lane, false, invar_check_where(checker, pc, frame));
     if (address < region->low || bytes > region->bytes || address > region->low + (region->bytes - bytes)) {
@@ -189,8 +197,10 @@ void invar_check_atomic(invar_lane *lane, void *place, uint32_t bytes, uint32_t 
     }
     bool reads = operation != INVAR_ATOMIC_STORE, writes = operation != INVAR_ATOMIC_LOAD;
     invar_region *region = invar_check_region(checker, address);
+    uint32_t where = invar_check_where(checker, pc, frame);
+    if (is_null(address)) follow_null(lane, writes, where);
     if (!region || !bytes) return;
-    invar_access now = access_of(checker, region, lane, true, invar_check_where(checker, pc, frame));
+    invar_access now = access_of(checker, region, lane, true, where);
     if (address < region->low || bytes > region->bytes || address > region->low + (region->bytes - bytes)) {
         outside(checker, region, lane, address, bytes, writes, &now);
         return;

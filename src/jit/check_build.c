@@ -7,7 +7,8 @@
  * zig adds -fsanitize=undefined to what is not optimised, and drops all of an option that names `thread` or `undefined`
  * beside others: each has one of its own. No stack protector: it would end the process. */
 #define FOR_BOTH "-O0", "-g1", "-gdwarf-4", "-fno-omit-frame-pointer", "-fno-stack-protector", "-fno-sanitize=undefined", \
-                 "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,signed-integer-overflow", "-fsanitize-coverage=trace-pc"
+                 "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,signed-integer-overflow,return,unreachable", \
+                 "-fsanitize-coverage=trace-pc"
 
 const char *const *invar_check_flags(bool clang) {
     static const char *const for_gcc[] = { FOR_BOTH, "-fsanitize=bounds-strict", NULL };

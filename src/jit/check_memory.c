@@ -10,7 +10,7 @@
 enum { MOST_REGION_BITS = 37 }; /* half of it is below the array: a 32-bit index times 8 bytes is 2^35 away, either way */
 
 static void *zeroed(size_t bytes) {
-    void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
@@ -50,8 +50,7 @@ static bool describe(invar_checker *checker) {
         if (shared[i].bytes)
             describe_shared(&checker->regions[checker->region_count++], shared[i].name, shared[i].bytes,
                             shared[i].element_bytes ? shared[i].element_bytes : 1);
-    if (check->launch->dynamic_shared)
-        describe_shared(&checker->regions[checker->region_count++], "extern __shared__", check->launch->dynamic_shared, 0);
+    describe_shared(&checker->regions[checker->region_count++], "extern __shared__", check->launch->dynamic_shared, 0);
     return true;
 }
 
@@ -85,6 +84,7 @@ static bool place(invar_checker *checker, invar_region *region, int number) {
     memset(region->low + region->bytes, INVAR_CHECK_FILL, (size_t)(region->shut - region->low) - region->bytes);
     if (region->array && !region->array->output) return true;
     region->cell_count = (region->bytes + ((size_t)1 << region->cell_bits) - 1) >> region->cell_bits;
+    if (!region->cell_count) region->cell_count = 1;
     region->cells = zeroed(region->cell_count * sizeof *region->cells);
     return region->cells != NULL;
 }

@@ -124,6 +124,8 @@ static const char *const kind_names[] = {
     [INVAR_KIND_DIVISION] = "division by zero",
     [INVAR_KIND_OVERFLOW] = "division overflow",
     [INVAR_KIND_INDEX] = "out-of-bounds index",
+    [INVAR_KIND_RETURN] = "missing return",
+    [INVAR_KIND_TRAP] = "trap",
 };
 
 typedef struct sentence {
@@ -165,6 +167,10 @@ static void say_race(const invar_checker *checker, sentence *s, const invar_find
 }
 
 static void say_extent(sentence *s, const invar_region *region) {
+    if (!region->bytes) {
+        say(s, region->array ? ", which has no elements," : ", where shared_memory=0 gives no bytes,");
+        return;
+    }
     if (!region->element_bytes) { /* dynamic shared memory: the index counted elements of what was read or written there */
         say(s, ", where only %zu bytes exist,", region->bytes);
         return;
@@ -178,7 +184,7 @@ static void say_finding(const invar_checker *checker, sentence *s, const invar_f
     say(s, "%s:", file_of(checker, finding->place));
     if (finding->place.line) say(s, "%u:", finding->place.line); /* what no thread writes has no line */
     say(s, " %s: ", kind_names[finding->kind]);
-    switch (finding->kind) {
+    switch (finding->region ? finding->kind : INVAR_KIND_TRAP) {
     case INVAR_KIND_RACE: say_race(checker, s, finding); break;
     case INVAR_KIND_READ_OUTSIDE:
     case INVAR_KIND_WRITE_OUTSIDE:

@@ -80,7 +80,9 @@ typedef enum invar_kind {
     INVAR_KIND_DEADLOCK,
     INVAR_KIND_DIVISION,
     INVAR_KIND_OVERFLOW,
-    INVAR_KIND_INDEX
+    INVAR_KIND_INDEX,
+    INVAR_KIND_RETURN,
+    INVAR_KIND_TRAP
 } invar_kind;
 
 /* A place in the user's text. */
@@ -91,7 +93,7 @@ typedef struct invar_place {
 typedef struct invar_finding {
     invar_kind kind;
     invar_place place, other_place;
-    const invar_region *region;
+    const invar_region *region; /* NULL: none, and `detail` says it all */
     int64_t index;
     int64_t thread[3], group[3], other_thread[3], other_group[3];
     const char *did, *other_did; /* RACE: "read", "write", "atomic operation" */
@@ -158,6 +160,9 @@ typedef struct invar_checker {
 } invar_checker;
 
 static inline invar_checker *invar_checker_of(invar_lane *lane) { return ((invar_fibre *)lane)->group->owner; }
+
+/* check.c: reports `what`, which goes on with "by thread (...)", and ends the thread before it does it. */
+void invar_check_stop(invar_lane *lane, invar_kind kind, int64_t index, const char *what, uint32_t where);
 
 /* check_memory.c */
 invar_status invar_check_map(invar_checker *checker);

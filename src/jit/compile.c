@@ -213,6 +213,7 @@ int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler
     /* Other warnings stay in the log, of which errors alone are told: -w would silence this error too. */
     flags[count++] = clang ? "-Wframe-larger-than=" INVAR_FRAME_LIMIT : "-Werror=frame-larger-than=" INVAR_FRAME_LIMIT;
     if (clang) flags[count++] = "-Werror=frame-larger-than=";
+    if (clang) flags[count++] = "-fno-strict-return"; /* no value where one is promised: some number, as on a GPU */
     count += math_flags(flags + count, options->math_mode);
     count += cpu_flags(flags + count, options->cpu);
     while (*level) flags[count++] = *level++;

@@ -88,6 +88,15 @@ enum {
     INVAR_ATOMIC_FENCE = 4
 };
 
+/* What invar_runtime.undefined is told. */
+enum {
+    INVAR_UNDEFINED_DIVISION = 0, /* an integer is divided by zero */
+    INVAR_UNDEFINED_OVERFLOW = 1, /* the smallest integer is divided by -1 */
+    INVAR_UNDEFINED_RETURN = 2,   /* a function ends without the value that it promises */
+    INVAR_UNDEFINED_UNREACHABLE = 3,
+    INVAR_UNDEFINED_TRAP = 4
+};
+
 /* The library's half of a collective. `site` is invar_here's number, or 0. */
 typedef struct invar_runtime {
     /* Waits until the lanes of `mask` that still live are at this site, then runs resolve once for them (NULL: nothing to
@@ -103,8 +112,8 @@ typedef struct invar_runtime {
     void (*access)(invar_lane *lane, void *address, size_t bytes, uint32_t write, void *pc, void *frame);
     /* Check mode only: a basic block was entered. */
     void (*turn)(invar_lane *lane, void *pc, void *frame);
-    /* Check mode only, before an integer is divided by zero, or else the smallest one by -1; does not return. */
-    void (*division)(invar_lane *lane, uint32_t by_zero, void *pc, void *frame);
+    /* Check mode only, before what would end the process; does not return. */
+    void (*undefined)(invar_lane *lane, uint32_t what, void *pc, void *frame);
     /* Check mode only, before an element is reached that the array has not; `array` names its type. Returns only where that
      * may be a threadgroup array, whose accesses are told one by one. */
     void (*beyond)(invar_lane *lane, int64_t index, const char *array, void *pc, void *frame);

@@ -198,6 +198,37 @@ static const check_case cases[] = {
       .source = "int i = threadIdx.x; out[i] = a[i];\n"
                 "again: if (@true|false@) goto again; else if (i == 5) goto end;\n"
                 "end: ;\n" },
+    { .name = "no_shared_memory", .kind = "out-of-bounds write", .line = 3, .array = "extern __shared__", .grid = { 8 },
+      .threadgroup = { 8 }, .cuda = 1, .says = "extern __shared__[0], where shared_memory=0 gives no bytes, by thread (0, 0, 0)",
+      .source = "extern __shared__ float s[];\n"
+                "int i = threadIdx.x;\n"
+                "@s[i] = a[i];|if (i > 8) s[i] = a[i];@\n"
+                "out[i] = a[i];\n" },
+    { .name = "follows_null", .kind = "out-of-bounds read", .line = 3, .array = "", .grid = { 4 }, .threadgroup = { 4 },
+      .says = "out-of-bounds read: through a null pointer by thread (2, 0, 0) of group (0, 0, 0); 1 more like it",
+      .source = "uint i = thread_position_in_grid.x;\n"
+                "const device float *p = @i > 1 ? nullptr : a|a@;\n"
+                "out[i] = p[i];\n" },
+    { .name = "adds_to_null", .kind = "out-of-bounds write", .line = 3, .array = "", .grid = { 4 }, .threadgroup = { 4 }, .cuda = 1,
+      .integers = 1, .init = 1, .says = "through a null pointer by thread (0, 0, 0)",
+      .source = "int i = threadIdx.x;\n"
+                "int *p = @nullptr|out@;\n"
+                "atomicAdd(&p[i], a[i]);\n" },
+    { .name = "no_value", .kind = "missing return", .line = 1, .file = "no_value.header", .grid = { 4 }, .threadgroup = { 4 },
+      .says = "a function ends without the value that it promises by thread (3, 0, 0) of group (0, 0, 0)",
+      .header = "inline float sign(int i) { if (i < 1) return -1; if (i @<|<=@ 3) return 1; @|return 0;@ }\n",
+      .source = "int i = int(thread_position_in_grid.x);\n"
+                "out[i] = a[i] * sign(i);\n" },
+    { .name = "traps", .kind = "trap", .line = 2, .grid = { 4 }, .threadgroup = { 4 }, .cuda = 1,
+      .says = "__trap() is called by thread (3, 0, 0) of group (0, 0, 0)",
+      .source = "int i = threadIdx.x;\n"
+                "if (i > @2|3@) __trap();\n"
+                "out[i] = a[i];\n" },
+    { .name = "reaches", .kind = "trap", .line = 2, .grid = { 4 }, .threadgroup = { 4 }, .cuda = 1,
+      .says = "what is said to be unreachable is reached by thread (3, 0, 0) of group (0, 0, 0)",
+      .source = "int i = threadIdx.x;\n"
+                "if (i > @2|3@) __builtin_unreachable();\n"
+                "out[i] = a[i];\n" },
     { .name = "other_group", .kind = "race", .line = 3, .other_line = 4, .array = "out", .grid = { 64 },
       .threadgroup = { 32 },
       .source = "uint i = thread_position_in_grid.x;\n"

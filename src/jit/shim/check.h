@@ -52,8 +52,21 @@ INVAR_HOOK void __sanitizer_cov_trace_pc(void) {
  * 64 bits come as they are. */
 INVAR_HOOK void __ubsan_handle_divrem_overflow(void *, size_t, size_t divisor) {
     void *frame = __builtin_frame_address(0);
-    if (invar_check_runtime) invar_check_runtime->division(invar_lane_of(frame), !divisor, __builtin_return_address(0), frame);
+    if (invar_check_runtime)
+        invar_check_runtime->undefined(invar_lane_of(frame), divisor ? INVAR_UNDEFINED_OVERFLOW : INVAR_UNDEFINED_DIVISION,
+                                       __builtin_return_address(0), frame);
 }
+#define INVAR_UNDEFINED(name, what)                                                                                        \
+    INVAR_HOOK void name(void *) {                                                                                         \
+        void *frame = __builtin_frame_address(0);                                                                          \
+        if (invar_check_runtime)                                                                                           \
+            invar_check_runtime->undefined(invar_lane_of(frame), what, __builtin_return_address(0), frame);                \
+        __builtin_trap(); /* g++ knows that these do not return */                                                         \
+    }
+INVAR_UNDEFINED(__ubsan_handle_missing_return, INVAR_UNDEFINED_RETURN)
+INVAR_UNDEFINED(__ubsan_handle_builtin_unreachable, INVAR_UNDEFINED_UNREACHABLE)
+INVAR_UNDEFINED(invar_check_trap, INVAR_UNDEFINED_TRAP)
+#undef INVAR_UNDEFINED
 
 /* Other arithmetic wraps. */
 INVAR_HOOK void __ubsan_handle_add_overflow(void *, void *, void *) {}

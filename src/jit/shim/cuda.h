@@ -231,7 +231,12 @@ template <class Here> inline void __nanosleep(const Here &here, unsigned) {
     invar_atomic_begin(here, nullptr, 0, INVAR_ATOMIC_FENCE);
     invar_atomic_end(here, false);
 }
-inline void __trap() { __builtin_trap(); }
+inline void __trap() {
+#ifdef INVAR_SHIM_CHECK
+    invar_check_trap(nullptr);
+#endif
+    __builtin_trap();
+}
 
 /* Loads and stores with a cache's hint. */
 template <class T> inline T __ldg(const T *p) { return *p; }
