@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "jit/kernel.h"
 
+#include "jit/position.h"
 #include "jit/source.h"
 
 #include <ctype.h>
@@ -14,7 +15,7 @@ bool invar_is_identifier(const char *name) {
     return length && !name[length] && length < INVAR_KERNEL_MAX_NAME && !isdigit((unsigned char)*name);
 }
 
-bool invar_is_keyword(const char *name, int32_t dialect) {
+static bool is_keyword(const char *name, int32_t dialect) {
     static const char *const words[] = {
         "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "const", "constexpr",
         "continue", "decltype", "default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern", "false",
@@ -31,6 +32,13 @@ bool invar_is_keyword(const char *name, int32_t dialect) {
     return false;
 }
 
+bool invar_is_taken(const char *name, int32_t dialect) {
+    const uint32_t own = dialect == INVAR_DIALECT_METAL ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
+    for (int32_t k = 0; k < invar_position_count; k++)
+        if (invar_position_names[k].dialect & own && !strcmp(name, invar_position_names[k].name)) return true;
+    return is_keyword(name, dialect);
+}
+
 static invar_status check_name(const char *name, const char *operation, const char *argument) {
     if (!name) return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected a name, got NULL", operation, argument);
     if (invar_is_identifier(name) && strncmp(name, "invar_", 6)) return INVAR_OK;
@@ -40,8 +48,9 @@ static invar_status check_name(const char *name, const char *operation, const ch
 
 static invar_status check_array_name(const char *name, int32_t dialect, const char *operation, const char *argument) {
     INVAR_TRY(check_name(name, operation, argument));
-    if (!invar_is_keyword(name, dialect)) return INVAR_OK;
-    return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected names that are no keywords, got '%s'", operation, argument, name);
+    if (!invar_is_taken(name, dialect)) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected names that are neither keywords nor built-in variables, got '%s'",
+                      operation, argument, name);
 }
 
 const char *invar_array_name(const invar_kernel_description *d, int32_t i) {

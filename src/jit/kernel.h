@@ -58,8 +58,8 @@ struct invar_kernel {
 
 /* True for a name of letters, digits and underscores that begins with no digit and is not too long. */
 bool invar_is_identifier(const char *name);
-/* True for a word that the dialect's language keeps for itself, so that nothing can be called by it. */
-bool invar_is_keyword(const char *name, int32_t dialect);
+/* True for a word that the dialect's language keeps for itself, and for a name that tells a thread where it is. */
+bool invar_is_taken(const char *name, int32_t dialect);
 
 /* Name i of the inputs and outputs, counted through. */
 const char *invar_array_name(const invar_kernel_description *description, int32_t i);

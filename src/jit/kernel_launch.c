@@ -34,9 +34,9 @@ static invar_status check_template(const invar_kernel *kernel, const invar_templ
         return invar_fail(argument->name ? INVAR_ERROR_VALUE : INVAR_ERROR_NULL, "%s: template: expected a name that is an "
                           "identifier of at most %d characters, got '%.200s'", operation, INVAR_KERNEL_MAX_NAME - 1,
                           argument->name ? argument->name : "NULL");
-    if (invar_is_keyword(argument->name, kernel->description.dialect))
-        return invar_fail(INVAR_ERROR_VALUE, "%s: template: expected names that are no keywords, got '%s'", operation,
-                          argument->name);
+    if (invar_is_taken(argument->name, kernel->description.dialect))
+        return invar_fail(INVAR_ERROR_VALUE, "%s: template: expected names that are neither keywords nor built-in variables, got "
+                          "'%s'", operation, argument->name);
     switch (argument->kind) {
     case INVAR_TEMPLATE_INT:
         if (argument->value >= INT32_MIN && argument->value <= INT32_MAX) return INVAR_OK;

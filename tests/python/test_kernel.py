@@ -291,6 +291,7 @@ GOOD = {"inputs": [np.ones(4, F32)] * 2, "output_shapes": [(4,)], "output_dtypes
     ({"template": [("T", 1.5)]}, ValueError, "template"), ({"template": [("T", None)]}, ValueError, "template"),
     ({"template": [("T", "no type")]}, ValueError, "template"), ({"template": [("T",)]}, ValueError, "template"),
     ({"template": [("1T", 1)]}, ValueError, "template"), ({"template": [("int", 1)]}, ValueError, "keywords"),
+    ({"template": [("thread_position_in_grid", 1)]}, ValueError, "got 'thread_position_in_grid'"),
     ({"template": [("T", 2**31)]}, ValueError, "template"), ({"template": [("T", np.int32(4))]}, ValueError, "an int or a dtype"),
     ({"template": [("T", 1), ("T", 2)]}, ValueError, "T"), ({"template": 5}, TypeError, "template"),
     ({"template": [("T\0", 1)]}, ValueError, "template"), ({"template": [("\ud800", 1)]}, ValueError, "metal_kernel: template: "),
@@ -327,8 +328,10 @@ def test_inputs_that_are_no_list_where_mlx_is_loaded(monkeypatch):
     ({"ensure_row_contiguous": "yes"}, TypeError, "ensure_row_contiguous"), ({"atomic_outputs": 2}, TypeError, "atomic_outputs"),
     ({"compile_options": {"speed": 1}}, ValueError, "speed"), ({"compile_options": {"math_mode": "quick"}}, ValueError, "quick"),
     ({"compile_options": {"math_mode": 1}}, ValueError, "math_mode"), ({"compile_options": "fast"}, TypeError, "compile_options"),
-    ({"input_names": ["a", "for"]}, ValueError, "input_names: expected names that are no keywords, got 'for'"),
-    ({"output_names": ["device"]}, ValueError, "output_names: expected names that are no keywords, got 'device'"),
+    ({"input_names": ["a", "for"]}, ValueError,
+     "input_names: expected names that are neither keywords nor built-in variables, got 'for'"),
+    ({"output_names": ["device"]}, ValueError, "built-in variables, got 'device'"),
+    ({"input_names": ["a", "thread_position_in_grid"]}, ValueError, "built-in variables, got 'thread_position_in_grid'"),
     ({"vjp": 3}, TypeError, "vjp"), ({"source": "texture2d<float> t;"}, ValueError, "k.metal:1"),
 ])
 def test_wrong_kernels(change, error, word):
