@@ -26,6 +26,9 @@ enum {
                                 * along with this one's */
     KEPT_BYTES = 1 << 20,      /* of a mask that all heads share: half of those 2 MiB */
     KEPT_ROWS = 512,           /* of a packed chunk with such a mask, at least: of 256 packing takes a tenth */
+    COPIED_BYTES = 8 << 20,    /* of a copy of its mask that several heads read, at most; */
+    COPIED_HEADS = 4,          /* and so many of them, at least: making it takes a fifth of the first one's time */
+    COPYING_TASKS = 2,         /* pieces of such heads for each thread */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit that kernels for few rows take */
@@ -89,8 +92,26 @@ static bool kept_mask(const invar_attention_call *call) {
     return call->mask.data && call->mask.row_stride && call->mask.head_stride == 0 && packs(call) && call->strong_cores;
 }
 
-/* Rows of such a chunk. */
-static int64_t kept_rows(const invar_attention_call *call, int64_t rows) {
+/* Heads of a piece of so many rows that read one copy of their mask, in the order of products, which the first one makes; 1: each
+ * reads the mask where it stands, whose rows lie pages apart. Threads have pieces enough. */
+static int64_t copied_heads(const schedule *s, int threads, int64_t rows) {
+    const invar_attention_call *call = s->call;
+    const int64_t tasks = s->units * ((s->unit_rows + rows - 1) / rows);
+    const bool numbers = call->type == INVAR_BF16 && call->mask_kind == INVAR_MASK_BF16 && call->mask.column_stride == 2;
+    const bool bytes = call->mask_kind == INVAR_MASK_BOOL && call->mask.column_stride == 1;
+    if (!kept_mask(call) || !(numbers || bytes) || call->softcap != 0 || s->blocks < 2) return 1;
+    if (2 * rows * call->key_len > COPIED_BYTES) return 1;
+    for (int64_t heads = call->kv_heads; heads >= COPIED_HEADS; heads--)
+        if (call->kv_heads % heads == 0 && (threads == 1 || tasks / heads >= COPYING_TASKS * threads)) return heads;
+    return 1;
+}
+
+/* Rows of a chunk of all heads: as many as a copy of their mask has room for, or else as stay in cache. */
+static int64_t kept_rows(const schedule *s, int threads, int64_t rows) {
+    const invar_attention_call *call = s->call;
+    const int64_t room = COPIED_BYTES / (2 * (call->key_len > 0 ? call->key_len : 1)) / INVAR_ATTENTION_TILE * INVAR_ATTENTION_TILE;
+    const int64_t copied = rows < room ? rows : room;
+    if (copied >= KEPT_ROWS && copied_heads(s, threads, copied) > 1) return copied;
     const int64_t row = call->key_len * call->mask.column_stride, fit = row > 0 ? KEPT_BYTES / row * call->group : rows;
     return rows <= fit ? rows : fit > KEPT_ROWS ? fit / INVAR_ATTENTION_TILE * INVAR_ATTENTION_TILE : KEPT_ROWS;
 }
@@ -103,10 +124,11 @@ static bool units_first(const schedule *s, int threads) {
     return uneven || (few_masked(call) && call->mask.head_stride == 0) || kept_mask(call);
 }
 
-/* Heads of a piece: those that share a mask turn each block of it once, as long as threads have enough pieces. */
+/* Heads of a piece: those that share a mask turn each block of it once, or copy it, as long as threads have enough pieces. */
 static int64_t heads_together(const schedule *s, int threads) {
     const invar_attention_call *call = s->call;
     int64_t heads = 1;
+    if (kept_mask(call)) return copied_heads(s, threads, s->chunk_rows);
     if (!few_masked(call) || call->mask.head_stride != 0) return 1;
     while (heads < INVAR_ATTENTION_HEADS && call->kv_heads % (2 * heads) == 0 &&
            (threads == 1 || s->tasks / (2 * heads) >= EVEN_TASKS * threads))
@@ -122,7 +144,7 @@ static int64_t chunk_rows(const schedule *s, int threads) {
     int64_t rows = invar_attention_chunk_rows(call);
     if (call->strong_cores && packs(call)) rows = packed_rows(s, threads, rows);
     if (few_masked(call) && rows > MASKED_ROWS) rows = MASKED_ROWS;
-    if (kept_mask(call)) rows = kept_rows(call, rows);
+    if (kept_mask(call)) rows = kept_rows(s, threads, rows);
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }

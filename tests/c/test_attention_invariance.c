@@ -260,15 +260,16 @@ static void shared_on(const char *cpu, attention_case c, int holes, int threads)
 static void heads_may_share_a_mask(void) {
     const char *cpu;
     for (int i = 1; (cpu = check_cpu(i)); i++)
-        for (int n = 0; strcmp(cpu, "baseline") && n < 12; n++) {
+        for (int n = 0; strcmp(cpu, "baseline") && n < 36; n++) {
             attention_case c = attention_plain;
+            c.type = n < 12 ? check_f32 : n < 24 ? check_bf16 : check_f16;
             c.heads = c.kv_heads = n % 2 ? 8 : 6;
             if (n % 4 == 3) c.kv_heads = 4;
-            c.mask_type = n % 4 == 2 ? check_bool : check_f32;
+            c.mask_type = n % 4 == 2 ? check_bool : c.type;
             c.queries = 263;
             c.keys = 531;
-            c.options.causal = n / 3 == 2;
-            shared_on(cpu, c, n % 3, 1 + n / 6);
+            c.options.causal = n % 12 / 3 == 2;
+            shared_on(cpu, c, n % 3, 1 + n % 12 / 6);
         }
 }
 

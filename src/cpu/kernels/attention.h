@@ -251,6 +251,7 @@ typedef struct invar_attention_layout {
     int64_t queries, rows;     /* the chunk's q; a tile's rows, or a panel's of K */
     int64_t out, stats;        /* the chunk's running state; and what a tile needs of it */
     int64_t scores, mask, part; /* a tile's scores, its additive mask (of several heads: the chunk's), its part of out */
+    int64_t kept; /* half types' mask of several heads: of all keys, as products read it, and a byte a tile of 32 rows */
     int64_t head_queries, head_out, head_stats; /* from one head's to the next one's */
     int64_t total;
 } invar_attention_layout;
@@ -266,14 +267,18 @@ static inline invar_attention_layout invar_attention_layout_of(const invar_atten
     invar_attention_layout at = { .head_queries = most * key_width, .head_out = most * width,
                                   .head_stats = invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE };
     at.values = at.keys + key_width * call->key_block;
+    const bool whole = call->type != INVAR_F32 && heads > 1; /* one head after the other */
+    const int64_t states = whole ? 1 : heads;
     at.queries = at.values + (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */
-    at.rows = at.queries + heads * at.head_queries;
+    at.rows = at.queries + states * at.head_queries;
     at.out = at.rows + INVAR_ATTENTION_TILE * (key_width > width + 16 ? key_width : width + 16); /* or of O, a line apart */
-    at.stats = at.out + heads * at.head_out;
-    at.scores = at.stats + heads * at.head_stats;
+    at.stats = at.out + states * at.head_out;
+    at.scores = at.stats + states * at.head_stats;
     at.mask = at.scores + held * (call->key_block + 16); /* rows may lie a line further apart than a block is wide */
-    at.part = at.mask + (call->mask.data ? (heads > 1 ? most : held) * (call->key_block + 16) : 0);
-    at.total = at.part + tile * width;
+    at.part = at.mask + (call->mask.data ? (states > 1 ? most : held) * (call->key_block + 16) : 0);
+    at.kept = at.part + tile * width;
+    const int64_t blocks = (call->key_len + call->key_block - 1) / call->key_block, tiles = blocks * ((rows + 31) / 32);
+    at.total = at.kept + (whole ? invar_attention_lines(tiles * (16 * call->key_block + 1)) : 0);
     return at;
 }
 

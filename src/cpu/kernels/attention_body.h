@@ -15,8 +15,8 @@
 #endif
 
 static void attend(const invar_attention_call *call, const invar_attention_work *work, void *scratch) {
-#if !defined(ATTENTION_TILES) && !defined(ATTENTION_PAIRS)
-    if (work->heads > 1) { /* of float32 alone */
+#if defined(ATTENTION_TILES) || !defined(ATTENTION_PAIRS)
+    if (work->heads > 1) { /* of float32, and of half types on AMX tiles */
         attend_together(call, work, scratch);
         return;
     }

@@ -15,7 +15,7 @@ typedef struct kernel_state {
     int64_t depth, link;         /* elements of a row of q or k, and of a link of their product */
     pack_source k, v;
     char *first_query, *first_mask; /* q's and the mask's row of the unit's row 0 */
-    float *keys, *values, *queries, *query_rows, *scores, *mask;
+    float *keys, *values, *queries, *query_rows, *scores, *mask, *kept;
     fold_state fold;
 } kernel_state;
 
@@ -37,7 +37,7 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
         .width = pack_width(call->value_dim), .depth = element_count(call->key_dim),
         .keys = scratch + at.keys, .values = scratch + at.values,
         .queries = scratch + at.queries + head * at.head_queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
-        .mask = scratch + at.mask,
+        .mask = scratch + at.mask, .kept = scratch + at.kept,
     };
     s.link = feature_link(s.depth);
     s.first_query = invar_attention_row(call, &call->q, work->batch, work->kv_head * call->group, 0);

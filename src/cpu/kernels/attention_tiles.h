@@ -45,19 +45,25 @@ static void tiles_fetch(const kernel_state *s, tiles_ahead *ahead) {
     }
 }
 
-/* Calls the mask of the row that stands so many rows behind row r of the stage, perhaps at the next block: its first lines, which
- * bring the others along, into the second-level cache. Inlined, since gcc 12 drops a function that does no more. */
+/* The mask of the rows that stand so many behind the stage's, perhaps at the next block, is called with these: a row's first lines,
+ * which bring the others along, into the second-level cache. */
 enum { TILES_MASK_AHEAD = 64, TILES_MASK_BYTES = 256 };
-VEC_INLINE void tiles_call_mask(const kernel_state *s, const tiles_stage *stage, int r) {
+static void tiles_plan_calls(const kernel_state *s, tiles_stage *stage) {
     const invar_attention_call *call = s->call;
-    int64_t row = stage->tile.row + r + TILES_MASK_AHEAD, start = stage->index * call->key_block;
-    if (!call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
+    int64_t row = stage->tile.row + TILES_MASK_AHEAD, start = stage->index * call->key_block;
+    stage->calls = 0;
+    if (stage->copied || !call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
     if (row >= s->rows) row -= s->rows, start += call->key_block;
-    const int64_t left = call->key_len - start, keys = left < call->key_block ? left : call->key_block;
-    if (row >= s->rows) return;
-    const int64_t bytes = keys * call->mask.column_stride, most = bytes < TILES_MASK_BYTES ? bytes : TILES_MASK_BYTES;
-    const char *p = mask_of_row(s, row) + start * call->mask.column_stride;
-    for (int64_t i = 0; i < most; i += 64) vec_prefetch(p + i, true);
+    if (row >= s->rows || (call->key_len - start) * call->mask.column_stride < TILES_MASK_BYTES) return;
+    stage->calls = s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS;
+    stage->call = mask_of_row(s, row) + start * call->mask.column_stride;
+}
+
+/* Inlined, since gcc 12 drops a function that does no more. */
+VEC_INLINE void tiles_call_mask(const kernel_state *s, const tiles_stage *stage, int r) {
+    if (r >= stage->calls) return;
+    const char *p = stage->call + (s->call->group == 1 ? r : r / s->call->group) * s->call->mask.row_stride;
+    for (int i = 0; i < TILES_MASK_BYTES; i += 64) vec_prefetch(p + i, true);
 }
 
 /* The stage's units up to `last`. */
@@ -107,10 +113,10 @@ typedef struct tiles_factors {
     int64_t panel; /* floats from one panel of b to the next */
     bool rests;    /* products of rests count */
     tiles_chores *chores;
-    const tiles_stage *stage; /* whose mask the product takes besides, or NULL; */
-    const char *bias;         /* where it stands, rows of bias_row bytes, */
+    tiles_stage *stage; /* whose mask the product takes besides, or NULL; */
+    int key;            /* the panel's first key, */
+    const char *bias;   /* and where its mask stands, rows of bias_row bytes */
     int64_t bias_row;
-    int key;                  /* and the panel's first key */
     const tiles_picks *picks;
 } tiles_factors;
 
@@ -134,6 +140,16 @@ typedef struct tiles_factors {
         tiles_work(x->chores);                      \
     } while (0)
 
+/* Where the mask of a panel of keys stands. A copy is made well before it is read, which has to wait for its way to the cache. Not
+ * inlined, and without the factors' address: those stay in registers. */
+static __attribute__((noinline)) const char *tiles_bring(tiles_stage *stage, int key, tiles_panel_copy *own) {
+    if (stage->stands) return stage->added[0] + 2 * key;
+    tiles_panel_copy *copy = stage->panels ? stage->panels + key / TILES_KEYS : own;
+    if (!stage->copied && tiles_copy_panel(stage, key, copy)) *stage->found |= FOUND_HOLES;
+    TILE_FENCE();
+    return (const char *)copy->row;
+}
+
 /* A panel of scores takes the mask. */
 VEC_INLINE void tiles_take(const tiles_factors *x, const char *bias, int64_t row, const bool below) {
     TILE_LOAD_BYTES(4, bias, row);
@@ -153,12 +169,6 @@ VEC_INLINE void tiles_take(const tiles_factors *x, const char *bias, int64_t row
 VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bool beside, const bool rests) {
     const int64_t b_row = beside ? 2 * TILE_SIDE : TILE_SIDE, rest = TILE_SIDE * b_row;
     const float *a = x->a, *b = x->b;
-    const bool copied = x->stage && !x->stage->stands;
-    tiles_panel_copy copy; /* made well before it is read, which has to wait for its way to the cache */
-    if (copied) {
-        tiles_copy_panel(x->stage, x->key, &copy);
-        TILE_FENCE();
-    }
     TILE_ZERO(0);
     if (beside) TILE_ZERO(1);
     if (below) TILE_ZERO(2);
@@ -181,8 +191,7 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
         TILES_RIGHT(b + rest);
         TILES_DOT();
     }
-    if (copied && beside) tiles_take(x, (const char *)copy.row, sizeof copy.row[0], below);
-    else if (x->stage && beside) tiles_take(x, x->bias + 2 * x->key, x->bias_row, below);
+    if (x->stage && beside) tiles_take(x, x->bias, x->bias_row, below);
     TILE_STORE(0, x->c, x->c_row);
     if (beside) TILE_STORE(1, x->c + TILE_SIDE, x->c_row);
     if (below) TILE_STORE(2, x->c + TILE_SIDE * x->c_row, x->c_row);
@@ -191,8 +200,10 @@ VEC_INLINE void tiles_product(const tiles_factors *x, const bool below, const bo
 
 /* `columns` columns of a product, a multiple of 16. */
 VEC_INLINE void tiles_columns_of(tiles_factors x, bool below, int64_t columns, const bool rests) {
+    tiles_panel_copy own;
     TILE_FENCE();
     for (int64_t n = 0; n < columns; n += TILES_PANEL, x.b += x.panel, x.c += TILES_PANEL, x.key += TILES_PANEL) {
+        if (x.stage) x.bias = tiles_bring(x.stage, x.key, &own);
         if (n + TILE_SIDE == columns) {
             if (below) tiles_product(&x, true, false, rests);
             else tiles_product(&x, false, false, rests);
@@ -207,15 +218,15 @@ static void tiles_columns(tiles_factors x, bool below, int64_t columns) {
 }
 
 /* Scores of the stage; meanwhile the weights of the one before it. */
-static void tiles_scores(const kernel_state *s, const tiles_picks *picks, const tiles_stage *stage, tiles_stage *before) {
+static void tiles_scores(const kernel_state *s, const tiles_picks *picks, tiles_stage *stage, tiles_stage *before) {
     const int64_t depth = tiles_depth(s), steps = depth / (PARTS * TILE_SIDE), columns = stage->to - stage->from;
     tiles_chores chores = tiles_share(s, before, before ? tiles_units(s, before) : 0,
                                       columns / TILES_PANEL * steps * TILES_OF_SCORES);
     tiles_columns((tiles_factors){ .a = s->queries + stage->tile.row * depth, .a_row = depth, .panel = depth * TILES_PANEL,
                                    .b = tiles_panel(s->keys, depth, stage->from), .c = stage->scores + stage->from,
                                    .c_row = tiles_stride(s), .steps = steps, .rests = true, .chores = &chores,
-                                   .stage = stage->takes ? stage : NULL, .bias = stage->takes ? stage->added[0] : NULL,
-                                   .bias_row = s->call->mask.row_stride, .key = stage->from, .picks = picks },
+                                   .stage = stage->takes ? stage : NULL, .key = stage->from,
+                                   .bias_row = stage->stands ? s->call->mask.row_stride : 4 * TILE_SIDE, .picks = picks },
                   stage->tile.rows > TILE_SIDE, columns);
 }
 
@@ -264,6 +275,8 @@ typedef struct tiles_walk {
     tiles_picks picks;
     tiles_way way;        /* how products come by the mask */
     bool careful;         /* it is copied, since it hides some keys */
+    const tiles_shared *shared; /* with the heads to come, or NULL; */
+    bool again;           /* and with those before */
 } tiles_walk;
 
 static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
@@ -274,7 +287,8 @@ static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
     walk->ahead = (tiles_ahead){ 0 }; /* nothing, until tiles_look_ahead says */
     walk->inverse = tiles_inverse_of(s->call);
     walk->way = WAY_NONE; /* until tiles_walk_masks says */
-    walk->careful = false;
+    walk->careful = walk->again = false;
+    walk->shared = NULL;
     for (int i = 0; i < TILES_TOGETHER; i++) {
         const int64_t row = i * TILES_ROWS;
         walk->stages[i].scores = s->scores + row * tiles_stride(s);
@@ -293,13 +307,6 @@ static void tiles_walk_masks(tiles_walk *walk) {
     tiles_picks_open(&walk->picks, walk->way, &walk->inverse);
 }
 
-/* True when position hides some of the tile's keys from a row. */
-static bool tiles_partial(const row_tile *tile) {
-    int part = 0;
-    for (int r = 0; r < tile->rows; r++) part |= (tile->first[r] > tile->low) | (tile->last[r] < tile->high);
-    return part != 0;
-}
-
 /* The next stage's rows and keys. False: they see nothing. */
 static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     const kernel_state *s = walk->s;
@@ -311,17 +318,21 @@ static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     stage->to = tiles_up(tile->last[tile->rows - 1]);
     stage->way = walk->way;
     stage->takes = false;
-    const bool open = s->call->mask.data && tiles_open_corners(s, stage);
-    stage->stands = open && !walk->careful && tiles_stands(s, stage);
+    stage->copied = walk->again;
+    tiles_place(s, walk->shared, stage);
+    if (!walk->again) *stage->found = s->call->mask.data && tiles_open_corners(s, stage) ? 0 : FOUND_CLOSED;
+    const bool open = !(*stage->found & FOUND_CLOSED);
+    stage->stands = open && !walk->careful && !walk->shared && tiles_stands(s, stage);
     if (open) tiles_open_rows(s, stage);
     else if (s->call->mask.data) tiles_mask(s, stage, start);
     if (!close_tile(s, tile)) return false;
     if (stage->way != WAY_NONE) tiles_look(stage);
-    if (stage->stands) tile->masked = tiles_partial(tile);
+    if (stage->takes) tile->masked = tiles_partial(tile);
     stage->from = tiles_down(tile->low);
     stage->to = tiles_up(tile->high);
     stage->done = 0;
     stage->peaks = 0;
+    tiles_plan_calls(s, stage);
     return true;
 }
 
@@ -357,6 +368,11 @@ static void tiles_weigh(tiles_walk *walk, tiles_stage *stage) {
     if (stage->takes && tiles_has_nan(stage)) tiles_again(walk, stage);
 }
 
+/* True when some of the products' keys are hidden from a row. */
+static bool tiles_hides(const tiles_stage *stage) {
+    return stage->tile.masked || (*stage->found & FOUND_HOLES) || stage->from < stage->tile.low || stage->to > stage->tile.high;
+}
+
 /* From the pending stage's scores to the fold; meanwhile weights of the next, if there is one: half of them, or all where no
  * scores will be multiplied after it. */
 static void tiles_finish(tiles_walk *walk, tiles_stage *next, bool last) {
@@ -369,7 +385,7 @@ static void tiles_finish(tiles_walk *walk, tiles_stage *next, bool last) {
     if (walk->packed != stage->index && block_span(s, start, &low, &high)) tiles_values(s, start, low, high);
     walk->packed = stage->index;
     tiles_sums(s, stage, next, !next ? 0 : last ? tiles_units(s, next) : tiles_units(s, next) / 2);
-    if (tile->masked || stage->from < tile->low || stage->to > tile->high) tiles_repair(s, stage);
+    if (tiles_hides(stage)) tiles_repair(s, stage);
     fold_state fold = s->fold;
     fold.part_m = stage->most;
     fold.part_l = stage->sum;
@@ -420,7 +436,7 @@ static void tiles_once(tiles_walk *walk, int64_t index, int64_t row) {
     for (int i = 0; i < count; i++) tiles_weigh(walk, open[i]);
     for (int i = 0; i < count; i++) tiles_sums(s, open[i], NULL, 0);
     for (int i = 0; i < count; i++)
-        if (open[i]->tile.masked || open[i]->from < open[i]->tile.low || open[i]->to > open[i]->tile.high) tiles_repair(s, open[i]);
+        if (tiles_hides(open[i])) tiles_repair(s, open[i]);
 }
 
 /* All rows against the only block. */
@@ -432,10 +448,15 @@ static void tiles_only(const kernel_state *s, tiles_walk *walk, int64_t index) {
     for (int64_t row = 0; row < s->rows; row += INVAR_ATTENTION_HELD) tiles_once(walk, index, row);
 }
 
-static void attend_wide(const kernel_state *s) {
+/* shared: by heads of which this is the first one, or has some before it; or NULL. */
+static void tiles_walk_all(const kernel_state *s, const tiles_shared *shared, bool again) {
     tiles_walk walk;
     tiles_walk_open(&walk, s);
     tiles_walk_masks(&walk);
+    if (shared && walk.way != WAY_NONE) {
+        walk.shared = shared;
+        walk.again = again;
+    }
     tiles_open(TILE_SIDE);
     tiles_queries(s);
     if (s->fold.only) tiles_only(s, &walk, s->work->block_first);
@@ -450,6 +471,18 @@ static void attend_wide(const kernel_state *s) {
     if (walk.pending) tiles_finish(&walk, NULL, true);
     tiles_close();
     if (!s->work->parts) fold_finish(&s->fold, s->rows);
+}
+
+static void attend_wide(const kernel_state *s) { tiles_walk_all(s, NULL, false); }
+
+/* Heads that share their mask, one after the other: the first one copies it. */
+static void attend_together(const invar_attention_call *call, const invar_attention_work *work, float *scratch) {
+    invar_attention_work one = *work;
+    for (int64_t h = 0; h < work->heads; h++, one.kv_head++) {
+        const kernel_state s = open_state(call, &one, 0, scratch);
+        const tiles_shared shared = tiles_shared_of(&s);
+        tiles_walk_all(&s, &shared, h > 0);
+    }
 }
 
 #endif

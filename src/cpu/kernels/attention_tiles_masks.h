@@ -84,24 +84,52 @@ static uint32_t tiles_between(int key, int first, int last) {
 }
 
 /* The mask of keys key … key+31, as products read it: the least finite number for keys that it hides, 0 for those that a row
- * does not see by position, and for booleans that are true. whole: all rows see these keys, and have a mask. */
-VEC_INLINE void tiles_copy_as(const tiles_stage *stage, int key, tiles_panel_copy *to, const tiles_way way, const bool whole) {
+ * does not see by position, and for booleans that are true. whole: all rows see these keys, and have a mask. Not 0: it hides
+ * some. */
+VEC_INLINE uint32_t tiles_copy_as(const tiles_stage *stage, int key, tiles_panel_copy *to, const tiles_way way, const bool whole) {
     const row_tile *tile = &stage->tile;
+    uint32_t hides = 0;
     for (int r = 0; r < tile->rows; r++) {
         const char *row = stage->added[r];
         const uint32_t kept = whole ? ~(uint32_t)0 : row ? tiles_between(key, tile->first[r], tile->last[r]) : 0;
         vf x = vf_zero();
-        if (kept) x = way == WAY_BYTES ? vf_pairs_of_bytes(row + key, kept) : vf_pairs_finite(row + 2 * key, kept);
+        if (kept) x = way == WAY_BYTES ? vf_pairs_of_bytes(row + key, kept, &hides) : vf_pairs_finite(row + 2 * key, kept, &hides);
         vf_store(to->row[r], x);
     }
     for (int r = tile->rows; r % TILE_SIDE; r++) vf_store(to->row[r], vf_zero());
+    return hides;
 }
-static void tiles_copy_panel(const tiles_stage *stage, int key, tiles_panel_copy *to) {
+static uint32_t tiles_copy_panel(const tiles_stage *stage, int key, tiles_panel_copy *to) {
     const bool whole = key >= stage->inner_low && key + TILES_KEYS <= stage->inner_high, bytes = stage->way == WAY_BYTES;
-    if (bytes && whole) tiles_copy_as(stage, key, to, WAY_BYTES, true);
-    else if (bytes) tiles_copy_as(stage, key, to, WAY_BYTES, false);
-    else if (whole) tiles_copy_as(stage, key, to, WAY_NUMBERS, true);
-    else tiles_copy_as(stage, key, to, WAY_NUMBERS, false);
+    if (bytes && whole) return tiles_copy_as(stage, key, to, WAY_BYTES, true);
+    if (bytes) return tiles_copy_as(stage, key, to, WAY_BYTES, false);
+    if (whole) return tiles_copy_as(stage, key, to, WAY_NUMBERS, true);
+    return tiles_copy_as(stage, key, to, WAY_NUMBERS, false);
+}
+
+/* ---- what is found of a tile ------------------------------------------------------------------------- */
+
+/* Some row has hidden keys at an end; no row's mask changes anything; the copies, once they are made, hide keys. */
+typedef enum tiles_finding { FOUND_CLOSED = 1, FOUND_IDLE = 2, FOUND_HOLES = 4 } tiles_finding;
+
+/* The mask of a work's rows that its heads share: the first head's copies and findings, tile by tile of each block. */
+typedef struct tiles_shared {
+    tiles_panel_copy *panels;
+    unsigned char *found;
+    int64_t tiles; /* of a block */
+} tiles_shared;
+
+static tiles_shared tiles_shared_of(const kernel_state *s) {
+    const int64_t tiles = (s->rows + TILES_ROWS - 1) / TILES_ROWS, all = (s->work->block_last - s->work->block_first) * tiles;
+    tiles_panel_copy *panels = (tiles_panel_copy *)(void *)s->kept;
+    return (tiles_shared){ panels, (unsigned char *)(panels + all * (s->call->key_block / TILES_KEYS)), tiles };
+}
+
+/* Where the stage's copies and findings are to be. */
+static void tiles_place(const kernel_state *s, const tiles_shared *shared, tiles_stage *stage) {
+    const int64_t place = shared ? (stage->index - s->work->block_first) * shared->tiles + stage->tile.row / TILES_ROWS : 0;
+    stage->panels = shared ? shared->panels + place * (s->call->key_block / TILES_KEYS) : NULL;
+    stage->found = shared ? shared->found + place : &stage->own;
 }
 
 /* True where neither the first row nor the last has 16 hidden keys at an end: then few keys are hidden from the tile's rows, as a
@@ -158,14 +186,22 @@ static bool tiles_all_idle(const kernel_state *s, const tiles_stage *stage) {
     return true;
 }
 
-/* All rows' masks, of which nothing is left out but all. */
+/* All rows' masks, of which nothing is left out but all. The first head looks. */
 static void tiles_open_rows(const kernel_state *s, tiles_stage *stage) {
     const int64_t start = stage->index * s->call->key_block * s->call->mask.column_stride;
     const char *row = mask_of_row(s, stage->tile.row) + start;
     for (int r = 0; r < stage->tile.rows; r++, row += s->call->mask.row_stride)
         stage->added[r] = s->call->group == 1 ? row : mask_of_row(s, stage->tile.row + r) + start;
-    if (!tiles_all_idle(s, stage)) return;
+    if (!stage->copied && tiles_all_idle(s, stage)) *stage->found |= FOUND_IDLE;
+    if (!(*stage->found & FOUND_IDLE)) return;
     for (int r = 0; r < stage->tile.rows; r++) stage->added[r] = NULL;
+}
+
+/* True when some rows do not see all of the tile's keys, other than by copies. */
+static bool tiles_partial(const row_tile *tile) {
+    int part = 0;
+    for (int r = 0; r < tile->rows; r++) part |= (tile->first[r] > tile->low) | (tile->last[r] < tile->high);
+    return part != 0;
 }
 
 /* What products take of the mask, if anything, and where all rows see it. */
@@ -199,9 +235,9 @@ static void tiles_hide_masked(const kernel_state *s, const tiles_stage *stage) {
 }
 
 static bool tiles_has_nan(const tiles_stage *stage) {
-    for (int r = 0; r < stage->tile.rows; r++)
-        if (stage->sum[r] != stage->sum[r]) return true;
-    return false;
+    int nan = 0;
+    for (int r = 0; r < stage->tile.rows; r++) nan |= stage->sum[r] != stage->sum[r];
+    return nan != 0;
 }
 
 #endif

@@ -27,7 +27,12 @@ typedef struct tiles_stage {
     float *part;         /* of O */
     tiles_way way;       /* how products come by the mask, */
     bool takes, stands;  /* if they do; from where it stands, or from a copy of each panel, */
-    int inner_low, inner_high; /* of which these keys are seen by all rows */
+    int inner_low, inner_high; /* of which these keys are seen by all rows; */
+    tiles_panel_copy *panels;  /* the copies, of which other heads read too, or NULL */
+    bool copied;               /* by the head before */
+    unsigned char *found, own; /* tiles_finding of it, the tile's or the heads' */
+    const char *call;          /* the mask to be called with row 0, and with so many rows */
+    int calls;
     const tiles_inverse *inverse;
     tiles_ahead *ahead;
 } tiles_stage;

@@ -8,9 +8,9 @@
  *   vf_pairs_load_mixed(low, high, &a, &b)  2·VW pairs by one shuffle each, in another order that suits sums of products;
  *   vf_pairs_order(&a, &b)      puts such sums into order: a those of the first VW, b of the rest
  *   vf_pairs_keep(a, l, h)      a with its lower halves 0 unless l, its higher ones unless h
- *   vf_pairs_finite(p, kept)    the 2·VW bfloat16 numbers at p whose bit in `kept` is set, with the least finite one for -inf; 0 for
- *                               the others, which are not read
- *   vf_pairs_of_bytes(p, kept)  the same of booleans: 0, or that least number for one that is false
+ *   vf_pairs_finite(p, kept, &hides)  the 2·VW bfloat16 numbers at p whose bit in `kept` is set, with the least finite one for -inf;
+ *                               0 for the others, which are not read. hides: gets the bits of those that are -inf besides
+ *   vf_pairs_of_bytes(p, kept, &hides)  the same of booleans: 0, or that least number for one that is false
  *
  * A float as the sum of two bfloat16 numbers, its leading part and the rest (Henry, Tang & Heinecke, 2019):
  *
@@ -58,14 +58,17 @@ VEC_INLINE vf vf_pairs_load_n(const uint16_t *low, const uint16_t *high, int n) 
     return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
 }
 
-VEC_INLINE vf vf_pairs_finite(const void *p, uint32_t kept) {
+VEC_INLINE vf vf_pairs_finite(const void *p, uint32_t kept, uint32_t *hides) {
     const __m512i x = _mm512_maskz_loadu_epi16(kept, p);
     const __mmask32 hidden = _mm512_cmpeq_epi16_mask(x, _mm512_set1_epi16((short)0xff80));
+    *hides |= hidden;
     return _mm512_castsi512_ps(_mm512_mask_mov_epi16(x, hidden, _mm512_set1_epi16((short)0xff7f)));
 }
-VEC_INLINE vf vf_pairs_of_bytes(const void *p, uint32_t kept) {
+VEC_INLINE vf vf_pairs_of_bytes(const void *p, uint32_t kept, uint32_t *hides) {
     const __m256i bytes = _mm256_maskz_loadu_epi8(kept, p);
-    return _mm512_castsi512_ps(_mm512_maskz_set1_epi16(_mm256_mask_testn_epi8_mask(kept, bytes, bytes), (short)0xff7f));
+    const __mmask32 hidden = _mm256_mask_testn_epi8_mask(kept, bytes, bytes);
+    *hides |= hidden;
+    return _mm512_castsi512_ps(_mm512_maskz_set1_epi16(hidden, (short)0xff7f));
 }
 
 /* The upper halves of each lane of a and b. */
