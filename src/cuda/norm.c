@@ -19,8 +19,9 @@ enum {
     CHUNK_ELEMENTS = 65536, /* of a chunk of rows and a vector that it sums for, within these bounds: what partial sums cost to */
     CHUNK_ROWS_LEAST = 16, /* write and to read stays within a twelfth of what rows do */
     CHUNK_ROWS_MOST = 512,
-    MOST_CLUSTER = 8,      /* blocks that share a VJP's long rows: what every GPU with clusters has */
-    CLUSTER_PIECES = 4,    /* of a thread's, beyond which more blocks share a row: shared memory holds two rows of them */
+    MOST_CLUSTER = 8,      /* blocks that share long rows: what every GPU with clusters has */
+    CLUSTER_PIECES = 4,    /* of a thread's, beyond which more blocks share a row where it holds sums: shared memory has room for
+                            * two rows of a VJP then, and registers of add_rms_norm for a second block */
     AT_ONCE = 120,         /* their blocks of most threads that are to run at once: one a multiprocessor, of an H100 those that
                             * clusters of 8 reach */
     LONG_CHUNK_ROWS = 4,   /* where no thread holds sums: many blocks hide how long memory takes */
@@ -106,13 +107,14 @@ static unsigned threads_of(const norm_words *w) {
 
 /* Blocks of a multiprocessor that the compiler is to leave registers for: of so many threads that each has enough, with some to
  * spare for mixed types. Compilers for compute capability 10 and newer need some more. Of layer_norm's long rows more are held at
- * once: its three passes take as long as the row's way from memory. */
+ * once: its three passes take as long as the row's way from memory; so are rows whose blocks wait for each other. */
 static unsigned resident_blocks(const norm_words *w) {
     const int elements = w->vec * w->pieces;
     const bool narrow = w->width < w->vec;
     unsigned threads = elements > 32 ? 512 : elements > 16 ? 896 : 1024;
     if (w->backward && !w->centred && w->pieces && elements <= 16 && !narrow && w->major < 10) threads = 768;
     else if (w->backward) threads = elements > 16 && narrow ? 256 : 512;
+    else if (w->cluster > 1 && !narrow) threads = w->major != 9 || elements > 32 ? 512 : w->centred ? 768 : 1024;
     else if (w->other >= 0) threads = narrow ? 256 : 512;
     else if (narrow) threads = 512;
     else if (w->centred) threads = w->major == 9 && (elements > 32 || (elements > 16 && w->vec == 4)) ? 1024 : 768;
@@ -130,8 +132,9 @@ static void write_words(char defines[INVAR_CUDA_DEFINES], const norm_words *w) {
         snprintf(defines + length, INVAR_CUDA_DEFINES - (size_t)length, " -DSUMS=%d -DSTAGES=%d -DCLUSTER=%d", w->sums, w->stages,
                  w->cluster);
     else
-        snprintf(defines + length, INVAR_CUDA_DEFINES - (size_t)length, " -DSUM_TYPE=%s -DADD=%d -DBIAS_TYPE=%s -DHAS_BIAS=%d",
-                 type_word(w->sum), w->other >= 0, type_word(w->bias), w->bias >= 0);
+        snprintf(defines + length, INVAR_CUDA_DEFINES - (size_t)length,
+                 " -DSUM_TYPE=%s -DADD=%d -DBIAS_TYPE=%s -DHAS_BIAS=%d -DCLUSTER=%d", type_word(w->sum), w->other >= 0,
+                 type_word(w->bias), w->bias >= 0, w->cluster);
 }
 
 /* Threads of a row and pieces of each: as few threads as hold the row in few pieces, then more pieces of the most threads. */
@@ -147,16 +150,18 @@ static void choose_group(norm_words *w, int64_t features) {
     w->group = group;
     w->cluster = 1;
     if (w->clusters && row > (int64_t)group * most) {
+        const int share = w->backward || w->other >= 0 ? CLUSTER_PIECES : MOST_PIECES;
         /* layer_norm's blocks wait twice a row for each other: two on a multiprocessor, of half as many threads, wait in turns. */
-        if (w->centred && row <= MOST_CLUSTER * MOST_GROUP / 2 * CLUSTER_PIECES) w->group = group = MOST_GROUP / 2;
+        if (w->centred && row <= MOST_CLUSTER * MOST_GROUP / 2 * share) w->group = group = MOST_GROUP / 2;
         const int64_t fits = MOST_CLUSTER * (int64_t)group * most;
-        while (w->cluster < MOST_CLUSTER && row > (int64_t)group * w->cluster * CLUSTER_PIECES) w->cluster *= 2;
+        while (w->cluster < MOST_CLUSTER && row > (int64_t)group * w->cluster * share) w->cluster *= 2;
         if (row > fits) w->cluster = 1;
     }
     const int64_t threads = (int64_t)group * w->cluster;
     w->pieces = row <= threads * most ? (int)((row + threads - 1) / threads) : 0;
     /* GPUs of 99 KiB of shared memory have no room for so many sums of dbias, and threads no registers. */
-    if (w->cluster > 1 && w->major >= 12 && w->centred && w->pieces * w->vec > SHORT_SUMS) w->cluster = 1, w->pieces = 0;
+    if (w->backward && w->cluster > 1 && w->major >= 12 && w->centred && w->pieces * w->vec > SHORT_SUMS)
+        w->cluster = 1, w->pieces = 0;
     /* Narrow accesses need registers too; with those of many sums or numbers there are too few. */
     const int floats = w->backward ? SHORT_SUMS : w->other >= 0 ? MOST_FLOATS : INT32_MAX;
     const bool scarce = w->cluster == 1 || w->width == 0 || (w->width == 1 && (w->vec == 4 || w->weight == INVAR_F32));
@@ -206,7 +211,8 @@ static norm_words words_of(const invar_cuda_norm_call *call, const invar_cuda_de
                      .sum = type[INVAR_NORM_SUM], .weight = call->weight ? (int)call->weight->type : -1,
                      .bias = call->bias && !call->backward ? (int)call->bias->type : -1, .vec = vec, .centred = call->centred,
                      .backward = call->backward, .sums = call->dweight || call->dbias, .major = gpu->major,
-                     .clusters = call->backward && job->features > MOST_GROUP * MOST_SUMS && has_clusters(gpu) };
+                     .clusters = job->features > MOST_GROUP * (call->backward ? MOST_SUMS : MOST_PIECES * vec) &&
+                                 has_clusters(gpu) };
     w.width = common_width(call, vec);
     if (w.width == 1 && !w.clusters) w.width = 0; /* one program less */
     choose_group(&w, job->features);
@@ -232,7 +238,7 @@ static void write_sample(char defines[INVAR_CUDA_DEFINES], const norm_sample *s,
         if (all[i] != NONE) y = (int)invar_promote((invar_float_type)y, (invar_float_type)all[i]);
     if (s->x == F32 || s->other == F32 || (!backward && (y == F32 || s->sum == F32))) vec = 4;
     norm_words w = { s->x, s->other, backward ? NONE : y, s->sum, s->weight, s->bias, vec, s->width, 0, 0, 1, s->centred, backward,
-                     s->sums, s->stages, major, backward && major >= 9 };
+                     s->sums, s->stages, major, major >= 9 };
     choose_group(&w, s->features);
     if (w.cluster > 1 && major >= 12) w.stages = 1; /* of 99 KiB */
     if (!w.pieces) w.stages = 0;
@@ -255,6 +261,8 @@ bool invar_cuda_norm_variant(int i, int major, int minor, char defines[INVAR_CUD
         { BF16, NONE, NONE, BF16, BF16, 0, 32767, true, false, 0 },   { F16, F16, F16, F16, NONE, 0, 32767, false, false, 0 },
         { BF16, NONE, NONE, BF16, BF16, 8, 65536, true, false, 0 },   { F32, F16, F32, F32, NONE, 0, 40000, false, false, 0 },
         { BF16, BF16, BF16, NONE, NONE, 8, 128, false, false, 0 },    { F32, NONE, NONE, F32, F32, 4, 64, true, false, 0 },
+        { F32, NONE, NONE, F32, F32, 4, 32768, true, false, 0 },      { F32, F32, F32, F32, NONE, 4, 65536, false, false, 0 },
+        { F32, NONE, NONE, F32, F32, 1, 32767, true, false, 0 },      { BF16, NONE, NONE, F16, F16, 8, 262144, true, false, 0 },
     };
     (void)minor;
     if (i >= (int)(sizeof samples / sizeof *samples)) return false;
@@ -328,18 +336,19 @@ static void plan(norm_work *work, const invar_cuda_norm_call *call, const invar_
     fill_job(work, call);
     norm_words w = words_of(call, gpu);
     if (call->backward) choose_stages(&w, work, gpu);
-    const int64_t rows = threads_of(&w) / (unsigned)w.group;
+    const int64_t rows = threads_of(&w) / (unsigned)w.group, most = MOST_BLOCKS / w.cluster;
     work->blocks = (job->rows + rows - 1) / rows;
     if (call->backward) {
         job->chunk_rows = chunk_rows(&w, job->features, job->rows);
         job->chunks = (job->rows + job->chunk_rows - 1) / job->chunk_rows;
         job->pitch = (job->features + 3) / 4 * 4;
         if (w.sums) work->workspace = sizeof(float) * (size_t)(job->chunks * job->pitch * (call->centred ? 2 : 1));
-        work->blocks = job->y.data || w.sums ? job->chunks * w.cluster : 0;
+        work->blocks = job->y.data || w.sums ? job->chunks : 0;
     }
     if (!job->features) work->blocks = 0;
-    work->grid_rows = call->backward ? 1 : (unsigned)((work->blocks + MOST_BLOCKS - 1) / MOST_BLOCKS);
+    work->grid_rows = call->backward ? 1 : (unsigned)((work->blocks + most - 1) / most);
     if (work->grid_rows > 1) work->blocks = (work->blocks + work->grid_rows - 1) / work->grid_rows * work->grid_rows;
+    work->blocks *= w.cluster;
     work->group = w.group, work->pieces = w.pieces, work->cluster = w.cluster, work->width = w.width, work->stages = w.stages;
     work->threads = threads_of(&w);
     write_words(work->defines, &w);
@@ -349,7 +358,7 @@ static void describe(invar_plan *plan, const norm_work *work, const invar_cuda_d
     const bool backward = work->call->backward;
     char kept[96];
     if (!work->pieces) snprintf(kept, sizeof kept, "a row is too long to be held, and read in each pass");
-    else if (!backward) snprintf(kept, sizeof kept, "%d threads hold a row in registers", work->group);
+    else if (!backward) snprintf(kept, sizeof kept, "%d threads hold a row in registers", work->group * work->cluster);
     else
         snprintf(kept, sizeof kept, "%d threads share a row, %s", work->group * work->cluster,
                  work->stages == 2 ? "and fetch the next meanwhile" : "whose next is not fetched: shared memory is too small");

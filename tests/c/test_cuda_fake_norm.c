@@ -65,11 +65,12 @@ static int launches_of(op op) { return op >= RMS_VJP ? 2 : 1; }
 
 /* What decides a row's bits: where sums are cut. pieces does not: 0 of them, a row that is read in each pass, sum alike. */
 typedef struct cut {
-    int vec, group, pieces;
+    int vec, group, pieces, cluster;
 } cut;
 
 static bool cut_alike(const cut *a, const cut *b) {
-    return a->vec == b->vec && a->group == b->group && (a->pieces == b->pieces || !a->pieces || !b->pieces);
+    return a->vec == b->vec && a->group == b->group && a->cluster == b->cluster &&
+           (a->pieces == b->pieces || !a->pieces || !b->pieces);
 }
 
 static bool cut_of(cut *found, op op, invar_dtype dtype, int64_t rows, int64_t features, int64_t step) {
@@ -81,7 +82,8 @@ static bool cut_of(cut *found, op op, invar_dtype dtype, int64_t rows, int64_t f
                  fake_cuda.launch[0].function) && good;
     for (int i = 0; i < fake_cuda.launches; i++) good = CHECK(fake_cuda.launch[i].stream == STREAM, "another stream") && good;
     good = CHECK(!fake_cuda.allocations && fake_cuda.allocated == (op >= RMS_VJP), "%d allocations", fake_cuda.allocated) && good;
-    if (fake_nvrtc.compiled > compiled && op < RMS_VJP) *found = (cut){ word("-DVEC="), word("-DGROUP="), word("-DPIECES=") };
+    if (fake_nvrtc.compiled > compiled && op < RMS_VJP) 
+        *found = (cut){ word("-DVEC="), word("-DGROUP="), word("-DPIECES="), word("-DCLUSTER=") };
     end(&c);
     return good;
 }
@@ -94,7 +96,7 @@ static bool rows_are_shared_alike(void) {
     for (int t = 0; t < 3; t++)
         for (size_t f = 0; f < sizeof features / sizeof *features; f++)
             for (int op = RMS; op <= LAYER; op++) {
-                cut one = { -1, -1, -1 }, many = one, apart = one;
+                cut one = { -1, -1, -1, -1 }, many = one, apart = one;
                 good = cut_of(&one, op, dtypes[t], 1, features[f], 1) && cut_of(&many, op, dtypes[t], 5, features[f], 1) &&
                        cut_of(&apart, op, dtypes[t], 2, features[f], 3) && good;
                 good = CHECK(many.vec < 0, "%s: five rows of %lld were compiled anew", names[op], (long long)features[f]) && good;
@@ -102,8 +104,8 @@ static bool rows_are_shared_alike(void) {
                     good = CHECK(cut_alike(&one, &apart), "%s: %lld features apart are shared in another way", names[op],
                                  (long long)features[f]) && good;
                 if (one.pieces > 0)
-                    good = CHECK((int64_t)one.vec * one.group * one.pieces >= features[f], "%s: %lld features, %d threads", names[op],
-                                 (long long)features[f], one.group) && good;
+                    good = CHECK((int64_t)one.vec * one.group * one.pieces * one.cluster >= features[f],
+                                 "%s: %lld features, %d threads", names[op], (long long)features[f], one.group) && good;
             }
     return good;
 }
@@ -133,6 +135,31 @@ static bool chunks(void) {
                          fake_cuda.launch[0].grid[0]) && good;
         end(&c);
     }
+    return good;
+}
+
+/* What no block's threads hold a cluster's do, where there are clusters and a row is not longer than eight blocks hold. */
+static bool long_rows_are_held(void) {
+    static const struct {
+        const invar_dtype *dtype;
+        int64_t features;
+        int cluster, pieces[LAYER + 1]; /* of rms_norm; a thread's in each operation */
+    } cases[] = {
+        { &check_f32, 16384, 1, { 8, 8, 8 } },  { &check_f32, 16388, 2, { 5, 3, 5 } },   { &check_f32, 32768, 2, { 8, 4, 8 } },
+        { &check_f32, 131072, 8, { 8, 8, 8 } }, { &check_f32, 131076, 1, { 0, 0, 0 } },  { &check_bf16, 32768, 1, { 8, 8, 8 } },
+        { &check_bf16, 65536, 2, { 8, 4, 8 } }, { &check_bf16, 262144, 8, { 8, 8, 8 } },
+    };
+    bool good = true;
+    setenv("FAKE_CUDA_CAPABILITY", "9.0", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int op = RMS; op <= LAYER; op++) {
+            cut found = { -1, -1, -1, -1 };
+            good = cut_of(&found, op, *cases[i].dtype, 3, cases[i].features, 1) && good;
+            if (found.vec < 0) continue; /* not compiled anew */
+            good = CHECK(fake_cuda.launch[0].grid[0] == 3u * found.cluster && found.pieces == cases[i].pieces[op] &&
+                         (op > RMS || found.cluster == cases[i].cluster), "%s: %lld features, %d pieces, %d blocks", names[op],
+                         (long long)cases[i].features, found.pieces, found.cluster) && good;
+        }
     return good;
 }
 
@@ -285,6 +312,7 @@ static bool no_device(void) {
 static void all(void) {
     IN_CHILD(rows_are_shared_alike);
     IN_CHILD(chunks);
+    IN_CHILD(long_rows_are_held);
     IN_CHILD(long_rows_in_clusters);
     IN_CHILD(long_rows_without);
     IN_CHILD(plans_and_workspaces);

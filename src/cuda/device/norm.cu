@@ -1,5 +1,5 @@
-/* rms_norm, add_rms_norm and layer_norm on CUDA devices: GROUP threads a row hold it in registers between its sums and its results,
- * or read it again where it is too long for that.
+/* rms_norm, add_rms_norm and layer_norm on CUDA devices: GROUP threads a row, or, of long rows, those of CLUSTER blocks, hold it in
+ * registers between its sums and its results, or read it again where it is too long for that.
  *
  * CENTRED: layer_norm. ADD: of x + residual, which is stored as well. THREADS: of a block, whole rows' of them; BLOCKS: a
  * multiprocessor's, at least. The rest: norm_row.cuh. */
@@ -180,6 +180,9 @@ __device__ __forceinline__ void do_row(const invar_cuda_norm_job &job, long long
     vectors vectors;
     hold(row, job, from);
     hold_weight(vectors, job, features);
+#if CLUSTER > 1
+    cluster_barrier(); /* all blocks have begun: their shared memory may be written */
+#endif
     const moments m = measure(row, job, from, turn);
     if (!active) return;
     char *y = row_of(job, job.y, at);
@@ -198,8 +201,8 @@ __device__ __forceinline__ void do_row(const invar_cuda_norm_job &job, long long
     }
 }
 
-/* A block does ROWS rows; blocks are numbered along the grid's x, then y. */
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) invar_norm(const __grid_constant__ invar_cuda_norm_job job) {
-    const long long row = ((long long)blockIdx.y * gridDim.x + blockIdx.x) * ROWS + threadIdx.x / GROUP;
+/* A block does ROWS rows, a cluster one; blocks are numbered along the grid's x, then y. */
+extern "C" __global__ void CLUSTERED __launch_bounds__(THREADS, BLOCKS) invar_norm(const __grid_constant__ invar_cuda_norm_job job) {
+    const long long row = ((long long)blockIdx.y * gridDim.x + blockIdx.x) / CLUSTER * ROWS + threadIdx.x / GROUP;
     do_row(job, row < job.rows ? row : job.rows - 1, row < job.rows);
 }

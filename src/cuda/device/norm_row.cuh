@@ -14,11 +14,13 @@
 #include "norm_job.h"
 #include "norm_memory.cuh"
 
-#ifndef CLUSTER
-#define CLUSTER 1
-#endif
 #define WARPS (GROUP / 32 * CLUSTER) /* of a row; 0 where several rows share a warp */
 #define RANK ((int)(blockIdx.x % CLUSTER)) /* of this block among those that share its rows */
+#if CLUSTER > 1
+#define CLUSTERED __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define CLUSTERED
+#endif
 
 #if PIECES
 typedef int place; /* of an element in a row */

@@ -313,12 +313,6 @@ __device__ __forceinline__ void walk(const invar_cuda_norm_job &job, int count, 
     }
 }
 
-#if CLUSTER > 1
-#define CLUSTERED __cluster_dims__(CLUSTER, 1, 1)
-#else
-#define CLUSTERED
-#endif
-
 /* A block, or a cluster of them, does the chunk of its number. */
 extern "C" __global__ void CLUSTERED __launch_bounds__(THREADS, BLOCKS)
 invar_norm_vjp(const __grid_constant__ invar_cuda_norm_job job) {
