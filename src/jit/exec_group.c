@@ -232,6 +232,8 @@ static inline uint32_t picked_result(const invar_group *group) {
 
 static void open_barrier(invar_group *group) {
     group->turns += group->arrived;
+    if (group->turns > group->turn_limit) give_up(group); /* here, since a lone simdgroup is ready again and never advances */
+    if (group->end) return;
     for (uint32_t i = 0; i < group->simd_count; i++) {
         invar_simdgroup *simd = &group->simds[i];
         for (uint32_t lane = 0; lane < INVAR_SIMD_WIDTH; lane++)
