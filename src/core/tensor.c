@@ -76,6 +76,9 @@ invar_status invar_view_init_on(invar_device *device, invar_view *view, const in
                           argument, invar_shape_text(text, tensor->ndim, tensor->shape));
     if (!view->count) return INVAR_OK;
     if (!tensor->data) return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected data, got NULL", operation, argument);
+    if (tensor->byte_offset > UINTPTR_MAX - (uintptr_t)tensor->data)
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected byte_offset within the addresses there are, got %llu", operation,
+                          argument, (unsigned long long)tensor->byte_offset);
     view->data = (char *)tensor->data + tensor->byte_offset;
     size_t alignment = tensor->dtype.code == INVAR_COMPLEX ? tensor->dtype.bits / 16u : tensor->dtype.bits / 8u;
     if ((uintptr_t)view->data % (alignment > 8 ? 8 : alignment))

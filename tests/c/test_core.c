@@ -195,6 +195,7 @@ static void bad_tensors_are_refused(void) {
     BAD(t->shape = NULL, INVAR_ERROR_NULL, "shape");
     BAD(t->data = NULL, INVAR_ERROR_NULL, "data");
     BAD(t->byte_offset = 2, INVAR_ERROR_VALUE, "aligned");
+    BAD(t->byte_offset = UINT64_MAX - 3, INVAR_ERROR_VALUE, "byte_offset within");
     BAD(t->device.type = INVAR_DEVICE_CUDA, INVAR_ERROR_DEVICE_MIX, "CPU");
     BAD(t->dtype = check_i32, INVAR_ERROR_DTYPE, "int32");
     BAD(t->dtype.lanes = 2, INVAR_ERROR_DTYPE, "lane");
