@@ -25,10 +25,10 @@ enum {
                                 * they keep K and V of a head, and the next block's part of these rows, which memory brings
                                 * along with this one's */
     KEPT_BYTES = 1 << 20,      /* of a mask that all heads share: half of those 2 MiB */
-    KEPT_ROWS = 512,           /* of a packed chunk with such a mask, at least: of 256 packing takes a tenth */
+    KEPT_ROWS = 512,           /* of a packed chunk with such a mask, at least: of 256 packing takes a tenth. Of one with a mask for
+                                * each head at most, whose rows' pages the processor then remembers from one block to the next */
     COPIED_BYTES = 8 << 20,    /* of a copy of its mask that several heads read, at most; */
     COPIED_HEADS = 4,          /* and so many of them, at least: making it takes a fifth of the first one's time */
-    COPYING_TASKS = 2,         /* pieces of such heads for each thread */
     EVEN_TASKS = 8,            /* pieces for each thread that even out whatever their order */
     MOST_RUN_BLOCKS = 8,       /* blocks in a row that a task reads ahead through */
     FEW_ROWS = 16,             /* rows of a unit that kernels for few rows take */
@@ -93,16 +93,20 @@ static bool kept_mask(const invar_attention_call *call) {
 }
 
 /* Heads of a piece of so many rows that read one copy of their mask, in the order of products, which the first one makes; 1: each
- * reads the mask where it stands, whose rows lie pages apart. Threads have pieces enough. */
+ * reads the mask where it stands, whose rows lie pages apart. Threads have as many pieces each, or enough to even out; two at least
+ * where a causal mask makes the first ones short. */
 static int64_t copied_heads(const schedule *s, int threads, int64_t rows) {
     const invar_attention_call *call = s->call;
-    const int64_t tasks = s->units * ((s->unit_rows + rows - 1) / rows);
+    const int64_t tasks = s->units * ((s->unit_rows + rows - 1) / rows), least = threads > 1 && call->causal ? 2 * threads : threads;
     const bool numbers = call->type == INVAR_BF16 && call->mask_kind == INVAR_MASK_BF16 && call->mask.column_stride == 2;
     const bool bytes = call->mask_kind == INVAR_MASK_BOOL && call->mask.column_stride == 1;
     if (!kept_mask(call) || !(numbers || bytes) || call->softcap != 0 || s->blocks < 2) return 1;
     if (2 * rows * call->key_len > COPIED_BYTES) return 1;
-    for (int64_t heads = call->kv_heads; heads >= COPIED_HEADS; heads--)
-        if (call->kv_heads % heads == 0 && (threads == 1 || tasks / heads >= COPYING_TASKS * threads)) return heads;
+    for (int64_t heads = call->kv_heads; heads >= COPIED_HEADS; heads--) {
+        const int64_t pieces = tasks / heads;
+        const bool even = (pieces >= least && pieces % threads == 0) || pieces >= EVEN_TASKS * threads;
+        if (call->kv_heads % heads == 0 && even) return heads;
+    }
     return 1;
 }
 
@@ -145,6 +149,7 @@ static int64_t chunk_rows(const schedule *s, int threads) {
     if (call->strong_cores && packs(call)) rows = packed_rows(s, threads, rows);
     if (few_masked(call) && rows > MASKED_ROWS) rows = MASKED_ROWS;
     if (kept_mask(call)) rows = kept_rows(s, threads, rows);
+    else if (call->mask.data && call->mask.row_stride && packs(call) && call->strong_cores && rows > KEPT_ROWS) rows = KEPT_ROWS;
     while (rows > INVAR_ATTENTION_TILE && s->units * ((s->unit_rows + rows - 1) / rows) < enough) rows -= INVAR_ATTENTION_TILE;
     return rows;
 }
