@@ -247,8 +247,7 @@ static void write_wgmma_words(char defines[INVAR_CUDA_DEFINES], const wgmma_word
              w->softcap);
 }
 
-/* Whether this GPU and NVRTC have them. */
-static invar_status find_wgmma(bool *has, int major, int minor, const char *operation) {
+invar_status invar_cuda_find_wgmma(bool *has, int major, int minor, const char *operation) {
     const invar_nvrtc *nvrtc;
     *has = false;
     if (major != 9 || minor) return INVAR_OK;
@@ -265,7 +264,8 @@ bool invar_cuda_attention_wgmma_variant(int i, int major, int minor, char define
         { F16, 192, 128, 128, 2, 0, 1 },  { BF16, 64, 64, 128, 3, 0, 0 },  { BF16, 256, 256, 64, 2, 0, 1 },
     };
     bool has;
-    if (i >= (int)(sizeof words / sizeof *words) || find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has) return false;
+    if (i >= (int)(sizeof words / sizeof *words) || invar_cuda_find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has)
+        return false;
     write_wgmma_words(defines, &words[i]);
     return true;
 }
@@ -327,7 +327,7 @@ static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_atte
     memset(job, 0, sizeof *job);
     INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
     bool wgmma = false;
-    if (suits_wgmma(call)) INVAR_TRY(find_wgmma(&wgmma, gpu->major, gpu->minor, operation));
+    if (suits_wgmma(call)) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, gpu->major, gpu->minor, operation));
     if (call->type == INVAR_F32) cut_float(c, call, (size_t)gpu->shared_most); /* promoted: q, k and v may be of any types */
     else if (wgmma) cut_wgmma(c, call);
     else cut_half(c, call, gpu->major);

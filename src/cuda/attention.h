@@ -18,6 +18,9 @@ bool invar_cuda_copies(const invar_attention_call *call, const invar_attention_o
 /* Features in shared memory, of few programs: whole 32, beyond 128 whole 64. */
 int invar_cuda_padded(int64_t features);
 
+/* Whether this GPU and NVRTC have Hopper's asynchronous products. */
+invar_status invar_cuda_find_wgmma(bool *has, int major, int minor, const char *operation);
+
 /* Runs the call on `device`, or fills execution->plan but for its flops and bytes. */
 invar_status invar_cuda_attention_run(const invar_attention_call *call, invar_device device, const invar_execution *execution,
                                       invar_context *context, const char *operation);

@@ -27,6 +27,9 @@ enum {
     SHARERS_STATIC = 8192,   /* and of one whose warps share rows */
     WARPS = 8,               /* of such a block */
     HALF_SHIFT = 12,         /* float16's weights are computed as 2^12 times what they are: below 2^-14 it has few digits */
+    WGMMA_CONSUMERS = 2,     /* warpgroups of 64 rows in a block on asynchronous products, beside the one that loads; */
+    WGMMA_STATIC = 1024,     /* bytes that its tiles are aligned to */
+    SECTION_BYTES = 16 << 20, /* of far rows: of heads whose tiles, of unlike lengths, take turns; part of the L2 cache */
     SLAB = 256,              /* features that a block forms of a gradient, at most */
     MOST_DIM = 1024,         /* features */
     MOST_BATCHES = 0x7fffffff,
@@ -92,6 +95,27 @@ static unsigned half_shared(const half_words *w) {
     return 2 * (unsigned)(16 * w->warps * w->strips * (k + (w->first ? v : 0)) + far * (k + v));
 }
 
+typedef struct wgmma_words {
+    int type, key_dim, value_dim, by_keys, copies; /* as attention_vjp_wgmma.cu tells */
+} wgmma_words;
+
+/* Far rows a tile: of features alone, since bits depend on it. Registers hold a strip of them and of both gradients. */
+static int wgmma_columns(const wgmma_words *w) { return w->by_keys && (w->key_dim > 64 || w->value_dim > 64) ? 64 : 128; }
+
+static unsigned wgmma_shared(const wgmma_words *w, int stages) {
+    const int rows = 64 * WGMMA_CONSUMERS + stages * wgmma_columns(w);
+    return WGMMA_STATIC + 2 * (unsigned)(rows * (w->key_dim + w->value_dim));
+}
+
+static int wgmma_stages(const wgmma_words *w) { return !w->by_keys && w->key_dim + w->value_dim > 128 ? 2 : 4; }
+
+static void write_wgmma(char defines[INVAR_CUDA_DEFINES], const wgmma_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DBY_KEYS=%d -DFAR=%d -DCONSUMERS=%d -DSTAGES=%d -DCOPIES=%d",
+             w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->by_keys, wgmma_columns(w), WGMMA_CONSUMERS,
+             wgmma_stages(w), w->copies);
+}
+
 typedef struct float_words {
     int dim, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
 } float_words;
@@ -131,6 +155,19 @@ bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char def
     chosen = words[i];
     if (chosen.strips > most_strips(&chosen, major)) chosen.strips = 1;
     write_half(defines, &chosen);
+    return true;
+}
+
+bool invar_cuda_attention_vjp_wgmma_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    enum { F16 = INVAR_F16, BF16 = INVAR_BF16 };
+    static const wgmma_words words[] = {
+        { BF16, 128, 128, 0, 1 }, { F16, 128, 128, 1, 1 }, { BF16, 128, 128, 1, 0 }, { F16, 64, 64, 1, 1 }, { F16, 128, 64, 0, 0 },
+        { BF16, 64, 64, 1, 1 },   { F16, 128, 128, 0, 1 },
+    };
+    bool has;
+    if (i >= (int)(sizeof words / sizeof *words) || invar_cuda_find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has)
+        return false;
+    write_wgmma(defines, &words[i]);
     return true;
 }
 
@@ -252,6 +289,32 @@ static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar
     }
 }
 
+static void cut_wgmma(pass *p, const wgmma_words *w) {
+    p->source = &invar_cuda_attention_vjp_wgmma;
+    p->rows = 64 * WGMMA_CONSUMERS;
+    p->slabs = 1;
+    p->threads = THREADS * (1 + WGMMA_CONSUMERS);
+    p->shared = wgmma_shared(w, wgmma_stages(w));
+    write_wgmma(p->defines, w);
+}
+
+/* No stride decides this: either program has bits of its own. */
+static bool suits_wgmma(const invar_attention_call *call) {
+    const int64_t most = call->key_dim > call->value_dim ? call->key_dim : call->value_dim;
+    return call->type != INVAR_F32 && !call->mask.data && call->softcap <= 0 && most > 32 && most <= WIDE && call->query_len > 64 &&
+           call->key_len > 64;
+}
+
+/* dk and dv are formed together, whichever is asked for. */
+static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call) {
+    const invar_attention_call *forward = &call->forward;
+    wgmma_words w = { (int)forward->type, forward->key_dim > 64 ? 128 : 64, forward->value_dim > 64 ? 128 : 64, 0, all_copied(call) };
+    cut_wgmma(&c->query, &w);
+    w.by_keys = 1;
+    cut_wgmma(&c->keys[0], &w);
+    c->key_passes = call->dk.data || call->dv.data;
+}
+
 static void cut_float(pass *p, const float_words *w) {
     const int rows = w->dim == 64 ? 64 : w->dim == 128 ? 32 : 16, far = w->dim == 256 ? 16 : 32;
     const int floats = 2 * (rows + far) * (w->dim + 4) + (w->by_keys ? 2 * far : far + 1) * (rows + 4) +
@@ -333,7 +396,6 @@ static void fill_gradients(invar_cuda_attention_vjp_job *job, const invar_attent
     job->mask_heads = call->mask_heads;
     job->mask_queries = (int)call->mask_queries;
     job->mask_keys = (int)call->mask_keys;
-    job->tiles_first = job->of.window_right < 0;
     job->shift = call->forward.type == INVAR_F16 ? HALF_SHIFT : 0;
 }
 
@@ -371,8 +433,11 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     fill_gradients(job, call);
     const int dim = most <= 64 ? 64 : most <= 128 ? 128 : SLAB, mask = forward->mask.data ? job->of.mask.kind : -1;
     const bool wide = most > SLAB;
+    bool wgmma = false;
+    if (suits_wgmma(forward)) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, device->major, device->minor, operation));
     write_delta(c->delta_defines, mask);
     if (forward->type == INVAR_F32) cut_floats(c, call, dim, wide, mask); /* promoted: q, k and v may be of any types */
+    else if (wgmma) cut_wgmmas(c, call);
     else cut_halves(c, call, device, mask);
     cut_mask(&c->mask, call, dim, wide, mask);
     if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)
@@ -383,8 +448,8 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
 
 static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_call *call) {
     const invar_attention_call *forward = &call->forward;
-    const bool half = forward->type != INVAR_F32;
-    snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp%s.cuda", half ? "_half" : "");
+    const bool half = forward->type != INVAR_F32, wgmma = c->query.source == &invar_cuda_attention_vjp_wgmma;
+    snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp%s.cuda", wgmma ? "_wgmma" : half ? "_half" : "");
     snprintf(plan->reason, sizeof plan->reason, "%s%s",
              "blocks take tiles of queries for dq and of keys for dk and dv, and wait for none",
              half ? "" : "; float32 has no matrix units");
@@ -418,6 +483,12 @@ static invar_status launch(const target *to, invar_cuda_attention_vjp_job *job, 
     return INVAR_OK;
 }
 
+/* Heads whose far rows are to lie in the L2 cache together. Where all tiles are alike one head's lie next to each other. */
+static int section_of(const invar_cuda_attention *of, double rows) {
+    const double bytes = 2 * rows * (of->key_dim + of->value_dim);
+    return of->window_right < 0 || bytes >= SECTION_BYTES ? 1 : bytes < 1 ? SECTION_BYTES : (int)(SECTION_BYTES / bytes);
+}
+
 static invar_status launch_delta(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
     pass p = { .source = &invar_cuda_attention_vjp_delta, .slabs = 1, .threads = THREADS };
     memcpy(p.defines, c->delta_defines, sizeof p.defines);
@@ -441,7 +512,9 @@ static invar_status launch_all(const target *to, invar_cuda_attention_vjp_job *j
     const invar_cuda_attention *of = &job->of;
     INVAR_TRY(launch_delta(to, job, c));
     job->query_tiles = (int)tiles_of(of->query_len, c->query.rows);
+    job->section = section_of(of, of->key_len);
     if (job->dq.data) INVAR_TRY(launch(to, job, &c->query, of->batch, of->query_heads * job->query_tiles));
+    job->section = section_of(of, (double)of->group * of->query_len);
     for (int i = 0; i < c->key_passes; i++) {
         job->key_tiles = (int)tiles_of(of->key_len, c->keys[i].rows);
         INVAR_TRY(launch(to, job, &c->keys[i], of->batch, of->kv_heads * job->key_tiles));

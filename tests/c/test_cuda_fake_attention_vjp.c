@@ -83,7 +83,7 @@ static bool same_cut(invar_dtype dtype, const sizes *s, bool causal) {
         invar_cuda_attention_vjp_job x, y;
         memcpy(&x, a->job, sizeof x), memcpy(&y, b->job, sizeof y);
         good = CHECK(!strcmp(a->function, b->function) && a->block[0] == b->block[0] && a->shared == b->shared, "%s", b->function) &&
-               CHECK(x.query_tiles == y.query_tiles && x.key_tiles == y.key_tiles && x.tiles_first == y.tiles_first,
+               CHECK(x.query_tiles == y.query_tiles && x.key_tiles == y.key_tiles && x.section == y.section,
                      "tiles %d and %d, %d and %d", x.query_tiles, y.query_tiles, x.key_tiles, y.key_tiles) &&
                CHECK(y.of.batch == 5 && y.batches == 5 && b->grid[0] == 5 * a->grid[0], "%lld batches, %u blocks", y.batches,
                      b->grid[0]) &&
@@ -147,7 +147,7 @@ static bool workspace(void) {
     begin(&c, check_f16, 2, &cases[1]);
     c.options.execution.plan = &plan;
     bool good = CHECK_OK(run(&c)) && CHECK(plan.workspace == 2 * 8 * 300 * 8 && !fake_cuda.launches, "%zu bytes", plan.workspace) &&
-                CHECK(!strcmp(plan.kernel, "attention_vjp_half.cuda"), "%s", plan.kernel) &&
+                CHECK(!strcmp(plan.kernel, "attention_vjp_wgmma.cuda"), "%s", plan.kernel) &&
                 CHECK(plan.flops == 2.5 * 2 * 2 * 128 * 8 * 300 * 300, "%g", plan.flops);
     c.options.execution.plan = NULL;
     void *memory = aligned_alloc(64, (plan.workspace + 63) / 64 * 64);
@@ -207,6 +207,58 @@ static bool slabs_of_warps(void) { return slabs(9); }
 static bool slabs_of_blocks(void) {
     setenv("FAKE_CUDA_CAPABILITY", "12.1", 1);
     return slabs(12);
+}
+
+/* Which program the launches behind delta's took. */
+static bool launches(call *c, const char *function, unsigned threads) {
+    bool good = CHECK_OK(run(c));
+    for (int i = 1; i < fake_cuda.launches; i++)
+        good = CHECK(!strcmp(fake_cuda.launch[i].function, function) && fake_cuda.launch[i].block[0] == threads, "%s of %u threads",
+                     fake_cuda.launch[i].function, fake_cuda.launch[i].block[0]) && good;
+    end(c);
+    return good;
+}
+
+/* Hopper's asynchronous products: taken for heads of 33 to 128 features without a mask array, whatever the strides and whatever is asked
+ * for, and on that GPU alone. */
+static bool warpgroups(void) {
+    static const char *const matrix = "invar_attention_vjp_half", *const wgmma = "invar_attention_vjp_wgmma";
+    static const sizes plain = { 4, 2, 65, 65, 128 }, other[] = { { 4, 2, 64, 300, 128 }, { 4, 2, 300, 64, 128 }, { 4, 2, 300, 300, 32 },
+                                                                  { 4, 2, 300, 300, 160 } };
+    bool good = true;
+    for (int wanted = 1; wanted < 8; wanted++) {
+        call c;
+        begin(&c, wanted % 2 ? check_bf16 : check_f16, 2, &plain);
+        for (int i = 0; i < 3; i++) c.wanted[i] = wanted >> i & 1;
+        c.options.scale = wanted % 3 ? 0.1 : -0.1;
+        int64_t steps[] = { 2 * 67 * 128, 67 * 128, 128, 1 }; /* beyond what is there: nothing reads it here */
+        c.k.tensor.strides = steps;
+        c.k.tensor.data = (char *)c.k.tensor.data + 2 * (wanted & 2);
+        good = launches(&c, wgmma, 384) && good;
+    }
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        call c;
+        begin(&c, check_bf16, 2, &other[i]);
+        good = launches(&c, matrix, 128) && good;
+    }
+    call c;
+    begin(&c, check_bf16, 2, &plain);
+    c.options.softcap = 30;
+    good = launches(&c, matrix, 128) && good;
+    begin(&c, check_f32, 2, &plain);
+    good = launches(&c, "invar_attention_vjp_float", 128) && good;
+    begin(&c, check_bf16, 2, &plain);
+    c.wanted[DQ] = c.wanted[DV] = false, c.wanted[DMASK] = true;
+    good = CHECK_OK(run(&c)) && CHECK(!strcmp(fake_cuda.launch[1].function, matrix), "%s", fake_cuda.launch[1].function) && good;
+    end(&c);
+    return good;
+}
+
+static bool no_warpgroups(void) {
+    call c;
+    begin(&c, check_bf16, 2, &cases[1]);
+    fake_cuda.major = 8;
+    return launches(&c, "invar_attention_vjp_half", 128);
 }
 
 /* dmask of half types goes through matrix units but where it is summed over queries or keys. */
@@ -280,6 +332,8 @@ static void all(void) {
     IN_CHILD(cuts);
     IN_CHILD(slabs_of_warps);
     IN_CHILD(slabs_of_blocks);
+    IN_CHILD(warpgroups);
+    IN_CHILD(no_warpgroups);
     IN_CHILD(programs_of_dmask);
     IN_CHILD(small_memory);
     IN_CHILD(what_is_asked_for);

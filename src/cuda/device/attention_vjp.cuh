@@ -91,8 +91,10 @@ __device__ __forceinline__ share_near share_of(const invar_cuda_attention_vjp_jo
     const invar_cuda_attention &of = job.of;
     const unsigned heads = (unsigned)(BY_KEYS ? of.kv_heads : of.query_heads);
     const unsigned tiles = (unsigned)(BY_KEYS ? job.key_tiles : job.query_tiles), units = (unsigned)job.batches * heads;
-    const unsigned unit = job.tiles_first ? blockIdx.x / tiles : blockIdx.x % units;
-    unsigned tile = job.tiles_first ? blockIdx.x % tiles : blockIdx.x / units;
+    const unsigned section = (unsigned)job.section < units ? job.section : units, first = blockIdx.x / (section * tiles) * section;
+    const unsigned here = units - first < section ? units - first : section, rest = blockIdx.x - first * tiles;
+    const unsigned unit = first + rest % here;
+    unsigned tile = rest / here;
     if (!BY_KEYS) tile = tiles - 1 - tile;
     share_near at;
     at.batch = job.batch_first + unit / heads;

@@ -12,7 +12,8 @@ typedef struct invar_cuda_attention_vjp_job {
     int mask_queries, mask_keys;
     long long batch_first, batches;      /* of this launch; for dmask: of dmask's batches */
     int query_tiles, key_tiles;          /* of what the launch's blocks are cut into */
-    int tiles_first;                     /* a head's tiles lie next to each other in the grid; else heads do, longest tiles first */
+    int section;                         /* heads whose tiles take turns in the grid, longest tiles first: their far rows lie in the L2
+                                          * cache */
     float shift;                         /* weights are computed as 2^shift times what they are: float16 has few small numbers */
     float *rows;                         /* (batch, query head, query): lse in base 2 less shift; sum of dout · out, less dlse */
 } invar_cuda_attention_vjp_job;

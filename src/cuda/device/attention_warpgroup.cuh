@@ -23,8 +23,10 @@ __device__ __forceinline__ descriptor describe(unsigned address, unsigned next_c
     return (descriptor)(address >> 4 & 0x3fff) | (descriptor)(next_columns >> 4) << 16 | (descriptor)(8 * PITCH >> 4) << 32 |
            1ull << 62;
 }
-/* That of what begins `bytes` further. */
-__device__ __forceinline__ descriptor further(descriptor from, unsigned bytes) { return from + (bytes >> 4); }
+/* That of what begins `bytes` further. Half of it is a constant, which takes no register. */
+__device__ __forceinline__ descriptor further(descriptor from, unsigned bytes) {
+    return from >> 32 << 32 | (unsigned)from + (bytes >> 4);
+}
 
 #define NAME_half16 "f16"
 #define NAME_bfloat16 "bf16"
@@ -57,7 +59,7 @@ template <int N> struct warpgroup_unit;
     }
 #define WARPGROUP_UNIT(N, P0, P1, P2, P3, P4, P5)                                                                         \
     template <> struct warpgroup_unit<N> {                                                                                \
-        WARPGROUP_ROWS(rows, "+f", 0, N, P0, P1, P2)                                                                      \
+        WARPGROUP_ROWS(rows, "=f", 0, N, P0, P1, P2)                                                                      \
         WARPGROUP_ROWS(add_rows, "+f", 1, N, P0, P1, P2)                                                                  \
         static __device__ __forceinline__ void add_columns(float c[N / 2], const unsigned a[4], descriptor b) {           \
             asm volatile(WGMMA(P5, N) "{" NAMES_##N "}, {" P0 ", " P1 ", " P2 ", " P3 "}, " P4 ", p, 1, 1, 1; }"          \

@@ -9,18 +9,13 @@
 #define MASK_KIND -1
 #define EARLY 0
 #include "attention_strip.cuh"
-#include "attention_warpgroup.cuh"
+#include "attention_ring.cuh"
 
-enum { GROUP = 128, THREADS = GROUP * (1 + CONSUMERS), BLOCK_ROWS = 64 * CONSUMERS };
+enum { THREADS = GROUP * (1 + CONSUMERS), BLOCK_ROWS = 64 * CONSUMERS };
 enum { Q_BYTES = 2 * BLOCK_ROWS * KDIM, K_BYTES = 2 * KEYS * KDIM, V_BYTES = 2 * KEYS * VDIM };
-enum { AT_ONCE = COPIES ? KEYS / 16 : 1 }; /* pieces that a thread brings */
 /* Registers of a thread: of 65536, at 1 + CONSUMERS warpgroups. */
 enum { FEW_REGISTERS = CONSUMERS == 2 ? 40 : 32, MANY_REGISTERS = CONSUMERS == 2 ? 232 : 160 };
 
-/* Tile t lies in stage t mod STAGES. It is full for the (t / STAGES)-th time, and must have been emptied as often before. */
-struct ring {
-    barrier full[STAGES], empty[STAGES];
-};
 /* What the block's threads share besides tiles. */
 struct common {
     ring k, v;
@@ -31,41 +26,6 @@ struct common {
 };
 
 /* ---- the warpgroup that loads --------------------------------------------------------------------------- */
-
-/* Eight elements, of which `left` are there; zeros behind them. */
-__device__ __forceinline__ void bring_piece(char *to, const char *from, long long step, int left) {
-#if COPIES
-    (void)step;
-    copy_16(to, from, left > 0 ? 16 : 0);
-#else
-    unsigned pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        pairs[i] = 2 * i < left ? *(const bits16 *)(from + 2 * i * step) : 0;
-        if (2 * i + 1 < left) pairs[i] |= (unsigned)*(const bits16 *)(from + (2 * i + 1) * step) << 16;
-    }
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(to)), "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]),
-                 "r"(pairs[3])
-                 : "memory");
-#endif
-}
-
-/* A tile of `count` rows, zeros behind them and behind the columns. This thread's pieces: of each 16th row, from row thread / 8. */
-template <int DIM> __device__ __forceinline__ void bring_tile(char *to, const char *from, const invar_cuda_operand &x, int count,
-                                                              int columns) {
-    const int row = threadIdx.x / 8, piece = threadIdx.x % 8;
-    from += row * x.row_stride + piece * 8 * x.column_stride;
-    to += piece_at(row, piece);
-    for (int c = 0; c < DIM; c += COLUMNS) {
-        const int left = columns - c - piece * 8;
-        const char *next = from + c * x.column_stride;
-#pragma unroll AT_ONCE
-        for (int i = 0; i < KEYS; i += 16) {
-            bring_piece(to + (c * KEYS * 2 + i * PITCH), next, x.column_stride, row + i < count ? left : 0);
-            next += 16 * x.row_stride;
-        }
-    }
-}
 
 /* The block's rows of q, which lie apart where a group shares them. */
 __device__ __forceinline__ void bring_queries(char *to, const invar_cuda_attention &of, char *unit, int first, int last) {
@@ -105,34 +65,6 @@ __device__ __forceinline__ bool clear_not_finite(char *v) {
     return found;
 }
 
-/* What was brought last is told to be there when it has arrived: once the next tile is on its way, or there is no room for that. */
-struct loader {
-    barrier *pending;
-};
-
-__device__ __forceinline__ void settle(loader &it) {
-    copy_wait<0>();
-    show_products();
-    if (it.pending) barrier_arrive(it.pending);
-    it.pending = 0;
-}
-
-__device__ __forceinline__ void await_room(loader &it, ring &of, int tile) {
-    const unsigned stage = tile % STAGES, parity = tile / STAGES % 2 ^ 1; /* the first time there is room */
-    if (!barrier_ended(&of.empty[stage], parity)) settle(it);
-    barrier_wait(&of.empty[stage], parity);
-}
-
-__device__ __forceinline__ void brought(loader &it, ring &of, int tile) {
-    copy_commit();
-    if (it.pending) {
-        copy_wait<1>();
-        show_products();
-        barrier_arrive(it.pending);
-    }
-    it.pending = &of.full[tile % STAGES];
-}
-
 __device__ __forceinline__ void load(const invar_cuda_attention &of, common &shared, char *q, char *k_tiles, char *v_tiles) {
     const share at = shared.at;
     const int rows = of.group * of.query_len, first = at.tile * BLOCK_ROWS;
@@ -146,14 +78,14 @@ __device__ __forceinline__ void load(const invar_cuda_attention &of, common &sha
         const int key = start + t * KEYS, before = t - 1;
         if (t < tiles) {
             await_room(it, shared.k, t);
-            bring_tile<KDIM>(k_tiles + t % STAGES * K_BYTES, k, of.k, shared.length - key, of.key_dim);
+            bring_tile<KDIM, KEYS>(k_tiles + t % STAGES * K_BYTES, k, of.k, shared.length - key, of.key_dim);
             brought(it, shared.k, t);
             k += KEYS * of.k.row_stride;
         }
         if (t > 0) {
             char *tile = v_tiles + before % STAGES * V_BYTES;
             await_room(it, shared.v, before);
-            bring_tile<VDIM>(tile, v, of.v, shared.length - key + KEYS, of.value_dim);
+            bring_tile<VDIM, KEYS>(tile, v, of.v, shared.length - key + KEYS, of.value_dim);
             brought(it, shared.v, before);
             v += KEYS * of.v.row_stride;
             if (key - KEYS < shared.range.all_first || key > shared.range.all_last) {
@@ -207,12 +139,6 @@ __device__ __forceinline__ void add_not_finite(strip &w, const masking &by, cons
                     if ((value.bits & unit_of::exponent) == unit_of::exponent) w.o[4 * n + 2 * half + e] += widen(value);
                 }
     }
-}
-
-/* A stage is free again, as far as this warp is concerned. */
-__device__ __forceinline__ void leave(barrier *empty) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(empty);
 }
 
 /* Where a warpgroup's rows are, and what it computes with. */

@@ -1,0 +1,499 @@
+/* Attention's gradients of float16 or bfloat16 on Hopper's asynchronous matrix units. One warpgroup brings tiles of far rows into
+ * two rings in shared memory; CONSUMERS others hold 64 near rows each: their rows of k and v, or of q and dout, stay in shared memory,
+ * scores, weights and sums in registers. Exponentials run beside the products of weights' gradients and of other warpgroups.
+ *
+ * BY_KEYS 0: near are q and dout, far k and v, the sum is dq. BY_KEYS 1: near are k and v, far q and dout, the sums are dk and dv.
+ * KDIM, VDIM: Dk and Dv rounded up to a multiple of 64. FAR: far rows a tile. STAGES: tiles of a ring. COPIES: 16-byte copies may take
+ * the rows. */
+#define MASK_KIND -1
+#define SOFTCAP 0
+#include "attention_ring.cuh"
+#include "attention_vjp.cuh"
+
+typedef matrix_unit<TYPE> unit_of;
+enum { THREADS = GROUP * (1 + CONSUMERS), ROWS = 64 * CONSUMERS };
+enum { NEAR_K_BYTES = 2 * ROWS * KDIM, NEAR_V_BYTES = 2 * ROWS * VDIM, K_BYTES = 2 * FAR * KDIM, V_BYTES = 2 * FAR * VDIM };
+/* Registers of a thread: of 65536, at 1 + CONSUMERS warpgroups. */
+enum { FEW_REGISTERS = CONSUMERS == 2 ? 40 : 32, MANY_REGISTERS = CONSUMERS == 2 ? 232 : 160 };
+enum { MEETING = 1 }; /* the barrier of those that compute */
+/* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
+ * on their way into the product. */
+#define RANGED (matrix_unit<TYPE>::exponent == 0x7c00u)
+enum { MOST_POWER = 100, TOP = 15, SPARE = 3 }; /* numbers stay below 2^TOP; a power that has to fall falls SPARE further */
+
+/* What the block's threads share besides tiles. */
+struct common {
+    ring k, v;
+    share_near at;
+    span range, own[CONSUMERS]; /* of the block, of each warpgroup that computes */
+    const char *near_k, *near_v; /* rows in device memory */
+    unsigned tiles_at; /* near rows, then rings of far ones */
+    int begins, tiles, steps; /* the first tile's far row; tiles of a head; of all heads that far rows come from */
+    int first[STAGES];        /* a tile's first far row */
+    int bad[STAGES];          /* step + 1: not all near rows see the tile whole, and it has numbers that are not finite; */
+    const char *bad_k[STAGES], *bad_v[STAGES]; /* its rows in device memory */
+    __align__(16) float2 stats[STAGES][FAR];   /* lse and delta of far rows, where they are queries, */
+    float2 near_stats[ROWS];                   /* and of near ones */
+    int power[ROWS];
+};
+
+/* ---- the warpgroup that loads --------------------------------------------------------------------------- */
+
+/* Whether pieces that this thread brought have numbers that are not finite. */
+template <int BYTES> __device__ __forceinline__ bool not_finite(const char *tile) {
+    bool found = false;
+    tile += threadIdx.x % GROUP * 16;
+#pragma unroll 1
+    for (int i = 0; i < BYTES; i += 16 * GROUP) {
+        const uint4 pairs = *(const uint4 *)(tile + i);
+        found |= pair_not_finite<TYPE>(pairs.x) || pair_not_finite<TYPE>(pairs.y) || pair_not_finite<TYPE>(pairs.z) ||
+                 pair_not_finite<TYPE>(pairs.w);
+    }
+    return found;
+}
+
+/* Where the loading warpgroup is: the step's first far row, of the head whose rows begin at k and v. */
+struct source {
+    const char *k, *v;
+    int head, far;
+};
+
+__device__ __forceinline__ void enter_head(source &from, const invar_cuda_attention_vjp_job &job, const common &shared) {
+    const invar_cuda_attention &of = job.of;
+    from.k = head_of(of, FAR_K, shared.at.batch, from.head) + shared.begins * FAR_K.row_stride;
+    from.v = head_of(of, FAR_V, shared.at.batch, from.head) + shared.begins * FAR_V.row_stride;
+    from.far = shared.begins;
+}
+
+template <int DIM>
+__device__ __forceinline__ void bring_near(char *to, const char *from, const share_near &at, const invar_cuda_operand &x,
+                                           int columns) {
+    bring_tile<DIM, ROWS>(to, from, x, (BY_KEYS ? min(at.last, at.length) : at.last) - at.first, columns);
+}
+
+__device__ __forceinline__ void bring_stats(float2 *to, const invar_cuda_attention_vjp_job &job, const common &shared,
+                                            const source &from) {
+    const int row = from.far + (int)threadIdx.x;
+    if (!BY_KEYS || threadIdx.x >= FAR) return;
+    copy_8(to + threadIdx.x, rows_of(job, shared.at.batch, from.head) + row, row < job.of.query_len ? 8 : 0);
+}
+
+__device__ __forceinline__ void load(const invar_cuda_attention_vjp_job &job, common &shared, char *tiles) {
+    const invar_cuda_attention &of = job.of;
+    const int last = BY_KEYS ? of.query_len : shared.at.length;
+    char *const near_v = tiles + NEAR_K_BYTES, *const k_tiles = near_v + NEAR_V_BYTES, *const v_tiles = k_tiles + STAGES * K_BYTES;
+    loader it = { 0 };
+    source from;
+    from.head = BY_KEYS ? shared.at.head * of.group : shared.at.head / of.group;
+    enter_head(from, job, shared);
+    if (shared.steps) bring_near<KDIM>(tiles, shared.near_k, shared.at, NEAR_K, of.key_dim);
+    for (int t = 0, tile = 1; t < shared.steps; t++, tile++) {
+        const int stage = t % STAGES;
+        await_room(it, shared.k, t);
+        if (threadIdx.x == 0) shared.first[stage] = from.far;
+        bring_stats(shared.stats[stage], job, shared, from);
+        bring_tile<KDIM, FAR>(k_tiles + stage * K_BYTES, from.k, FAR_K, last - from.far, of.key_dim);
+        brought(it, shared.k, t);
+        if (t == 0) bring_near<VDIM>(near_v, shared.near_v, shared.at, NEAR_V, of.value_dim);
+        await_room(it, shared.v, t);
+        bring_tile<VDIM, FAR>(v_tiles + stage * V_BYTES, from.v, FAR_V, last - from.far, of.value_dim);
+        brought(it, shared.v, t);
+        if (from.far < shared.range.all_first || from.far + FAR > shared.range.all_last) {
+            copy_wait<0>();
+            named_wait(MEETING + 1, GROUP);
+            if (not_finite<K_BYTES>(k_tiles + stage * K_BYTES) || not_finite<V_BYTES>(v_tiles + stage * V_BYTES))
+                shared.bad[stage] = t + 1, shared.bad_k[stage] = from.k, shared.bad_v[stage] = from.v;
+        }
+        from.k += FAR * FAR_K.row_stride;
+        from.v += FAR * FAR_V.row_stride;
+        from.far += FAR;
+        if (tile < shared.tiles) continue;
+        tile = 0;
+        from.head++;
+        if (t + 1 < shared.steps) enter_head(from, job, shared);
+    }
+    settle(it);
+}
+
+/* ---- the warpgroups that compute ------------------------------------------------------------------------ */
+
+/* Elements 4n … of s and d are far rows 8n …, of the sums columns 8n …: this thread's two of near row lane / 4, then two of the row
+ * 8 below. */
+struct strip {
+    float s[FAR / 2], d[FAR / 2];                     /* scores, then weights; their gradients */
+    float first[KDIM / 2], second[BY_KEYS ? VDIM / 2 : 1]; /* of dq or dk; of dv */
+};
+typedef unsigned factors[FAR / 16][4]; /* left factors of products */
+
+/* Where in shared memory near rows of this warpgroup and far ones of a step are, and this thread's first near row. All is read anew
+ * each time: registers do not suffice for what compilers would keep of it. */
+__device__ __forceinline__ unsigned read_again(const unsigned &from) {
+    unsigned value;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(shared_address(&from)) : "memory");
+    return value;
+}
+__device__ __forceinline__ int thread_again() { /* of those that compute */
+    unsigned thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return (int)thread - GROUP;
+}
+__device__ __forceinline__ unsigned near_rows(const common &shared) {
+    return read_again(shared.tiles_at) + thread_again() / GROUP * 64 * PITCH;
+}
+__device__ __forceinline__ unsigned far_k(const common &shared, int t) {
+    return read_again(shared.tiles_at) + (NEAR_K_BYTES + NEAR_V_BYTES) + t % STAGES * K_BYTES;
+}
+__device__ __forceinline__ unsigned far_v(const common &shared, int t) {
+    return read_again(shared.tiles_at) + (NEAR_K_BYTES + NEAR_V_BYTES + STAGES * K_BYTES) + t % STAGES * V_BYTES;
+}
+/* Of the block's rows. */
+__device__ __forceinline__ int near_row() {
+    const int thread = thread_again();
+    return thread / 32 * 16 + thread % 32 / 4;
+}
+
+__device__ __forceinline__ void begin(strip &w, const invar_cuda_attention_vjp_job &job, common &shared) {
+    const share_near &at = shared.at;
+    const float2 *rows = rows_of(job, at.batch, at.head);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int row = near_row() + 8 * half;
+        if (RANGED) shared.power[row] = MOST_POWER;
+        if (!BY_KEYS && threadIdx.x % 4 == 0)
+            shared.near_stats[row] = at.first + row < at.last ? rows[at.first + row] : float2{ SEES_NOTHING, 0.0f };
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < KDIM / 2; i++) w.first[i] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < (BY_KEYS ? VDIM / 2 : 1); i++) w.second[i] = 0.0f;
+}
+
+/* c = near · farᵀ. */
+template <int DIM> __device__ __forceinline__ void multiply(float (&c)[FAR / 2], descriptor near, descriptor far) {
+    products_begin();
+    warpgroup_unit<FAR>::rows(c, near, far);
+#pragma unroll
+    for (int d = 16; d < DIM; d += 16)
+        warpgroup_unit<FAR>::add_rows(c, further(near, d / COLUMNS * ROWS * PITCH + d % COLUMNS * 2),
+                                      further(far, d / COLUMNS * FAR * PITCH + d % COLUMNS * 2));
+    products_end();
+}
+
+/* to += a · far. */
+template <int DIM> __device__ __forceinline__ void accumulate(float (&to)[DIM / 2], const factors &a, descriptor far) {
+    products_begin();
+#pragma unroll
+    for (int j = 0; j < FAR / 16; j++) warpgroup_unit<DIM>::add_columns(to, a[j], further(far, 16 * j * PITCH));
+    products_end();
+}
+
+__device__ __forceinline__ void pack(factors &to, const float (&from)[FAR / 2]) {
+#pragma unroll
+    for (int j = 0; j < FAR / 16; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const float *pair = &from[4 * (2 * j + e / 2) + e % 2 * 2];
+            to[j][e] = unit_of::pack(pair[0], pair[1]);
+        }
+}
+
+/* Scores become weights. far: stats of this thread's first far row. */
+__device__ __forceinline__ void weigh(strip &w, float scale, const float2 *near, const float2 *far) {
+    float lse[2] = { 0.0f, 0.0f };
+    if (!BY_KEYS) lse[0] = near[0].x, lse[1] = near[8].x;
+#pragma unroll
+    for (int n = 0; n < FAR / 8; n++) {
+        float4 rows = { 0.0f, 0.0f, 0.0f, 0.0f };
+        if (BY_KEYS) rows = *(const float4 *)(far + 8 * n);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            w.s[4 * n + i] = exp2_fast(fmaf(w.s[4 * n + i], scale, -(!BY_KEYS ? lse[i / 2] : i % 2 ? rows.z : rows.x)));
+    }
+}
+
+/* d, the gradients of weights, become those of scores. */
+__device__ __forceinline__ void derive(strip &w, const float2 *near, const float2 *far) {
+    float delta[2] = { 0.0f, 0.0f };
+    if (!BY_KEYS) delta[0] = near[0].y, delta[1] = near[8].y;
+#pragma unroll
+    for (int n = 0; n < FAR / 8; n++) {
+        float4 rows = { 0.0f, 0.0f, 0.0f, 0.0f };
+        if (BY_KEYS) rows = *(const float4 *)(far + 8 * n);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            w.d[4 * n + i] = w.s[4 * n + i] * (w.d[4 * n + i] - (!BY_KEYS ? delta[i / 2] : i % 2 ? rows.w : rows.y));
+    }
+}
+
+/* The far rows that a near one meets. */
+struct far_range {
+    int first, last;
+};
+__device__ __forceinline__ far_range far_range_of(const invar_cuda_attention &of, int length, int near) {
+    const int shift = BY_KEYS ? of.query_len - length : length - of.query_len;
+    const int before = BY_KEYS ? of.window_right : of.window_left, behind = BY_KEYS ? of.window_left : of.window_right;
+    far_range range = { 0, BY_KEYS ? of.query_len : length };
+    if (before >= 0) range.first = max(near + shift - before, 0);
+    if (behind >= 0) range.last = min(near + shift + behind + 1, range.last);
+    if (near >= (BY_KEYS ? length : of.query_len)) range.last = range.first;
+    return range;
+}
+
+/* Weights of pairs that are not seen become -0. first: this thread's first far row. */
+__device__ __forceinline__ void hide(strip &w, const invar_cuda_attention &of, const share_near &at, int first) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        far_range range = far_range_of(of, at.length, at.first + near_row() + 8 * half);
+        range.first -= first, range.last -= first;
+#pragma unroll
+        for (int n = 0; n < FAR / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int i = 8 * n + e;
+                if (i < range.first || i >= range.last) w.s[4 * n + 2 * half + e] = -0.0f;
+            }
+    }
+}
+
+/* Nor do those have a gradient, whatever it was formed from. */
+__device__ __forceinline__ void hide_gradients(strip &w) {
+#pragma unroll
+    for (int i = 0; i < FAR / 2; i++)
+        if (__float_as_uint(w.s[i]) == 0x80000000u) w.d[i] = 0.0f;
+}
+
+/* Brings the gradients of scores into float16's range, row by row; powers: those of this thread's first row and the next ones. */
+__device__ __forceinline__ void fit(strip &w, int *powers) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float most = 0.0f;
+#pragma unroll
+        for (int n = 0; n < FAR / 8; n++)
+            most = fmaxf(most, fmaxf(fabsf(w.d[4 * n + 2 * half]), fabsf(w.d[4 * n + 2 * half + 1])));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+        int power = powers[8 * half];
+        const int fits = TOP - 1 + 127 - (int)(__float_as_uint(most) >> 23);
+        if (__any_sync(0xffffffffu, fits < power)) {
+            const int lower = fits < power ? max(fits - SPARE, -MOST_POWER) : power, by = max(lower - power, -126);
+            const float factor = __uint_as_float((unsigned)(127 + by) << 23);
+            powers[8 * half] = power = lower;
+#pragma unroll
+            for (int n = 0; n < KDIM / 8; n++) {
+                w.first[4 * n + 2 * half] *= factor;
+                w.first[4 * n + 2 * half + 1] *= factor;
+            }
+        }
+        const float factor = __uint_as_float((unsigned)(127 + power) << 23);
+#pragma unroll
+        for (int n = 0; n < FAR / 8; n++) {
+            w.d[4 * n + 2 * half] *= factor;
+            w.d[4 * n + 2 * half + 1] *= factor;
+        }
+    }
+}
+
+/* ---- numbers that are not finite -------------------------------------------------------------------------- */
+
+/* Clears this thread's numbers of a tile that are not finite. */
+template <int BYTES> __device__ __forceinline__ void clear(unsigned tile) {
+#pragma unroll 1
+    for (int i = (int)(threadIdx.x - GROUP) * 4; i < BYTES; i += GROUP * CONSUMERS * 4) {
+        unsigned pair;
+        asm volatile("ld.shared.b32 %0, [%1];" : "=r"(pair) : "r"(tile + i) : "memory");
+        if (!pair_not_finite<TYPE>(pair)) continue;
+        if ((pair & unit_of::exponent) == unit_of::exponent) pair &= 0xffff0000u;
+        if ((pair >> 16 & unit_of::exponent) == unit_of::exponent) pair &= 0x0000ffffu;
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(tile + i), "r"(pair) : "memory");
+    }
+}
+
+/* Numbers of a tile that not all near rows see whole, which are not finite, are cleared when all have their scores, so that they reach
+ * no row that does not see them. */
+__device__ __forceinline__ void clear_tile(const common &shared, int t) {
+    named_wait(MEETING, GROUP * CONSUMERS);
+    clear<K_BYTES>(far_k(shared, t));
+    if (BY_KEYS) clear<V_BYTES>(far_v(shared, t));
+    show_products();
+    named_wait(MEETING, GROUP * CONSUMERS);
+}
+
+/* What is not finite in one far row, in device memory, is added to the sums of near rows that see it. */
+template <int DIM, bool NAN_ONLY>
+__device__ __forceinline__ void add_row(float (&to)[DIM / 2], const char *row, long long step, int columns, const bool seen[2]) {
+    const int column = threadIdx.x % 4 * 2;
+    row += column * step;
+#pragma unroll
+    for (int n = 0; n < DIM / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            TYPE value = { 0 };
+            if (8 * n + column + e < columns)
+                asm volatile("ld.global.u16 %0, [%1];" : "=h"(value.bits) : "l"(row + (8 * n + e) * step) : "memory");
+            if ((value.bits & unit_of::exponent) != unit_of::exponent) continue;
+            const float added = NAN_ONLY ? __int_as_float(0x7fffffff) : widen(value);
+            if (seen[0]) to[4 * n + e] += added;
+            if (seen[1]) to[4 * n + 2 + e] += added;
+        }
+}
+
+/* What was cleared reaches the rows that see it. Where k or q is not finite, so is the score, and its gradient NaN. */
+__device__ __forceinline__ void add_not_finite(strip &w, const invar_cuda_attention_vjp_job &job, const common &shared, int t) {
+    const invar_cuda_attention &of = job.of;
+    const int row = shared.at.first + near_row(), stage = t % STAGES, first = shared.first[stage];
+    const int count = (BY_KEYS ? of.query_len : shared.at.length) - first;
+#pragma unroll 1
+    for (int i = 0; i < min(count, (int)FAR); i++) {
+        bool seen[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const far_range range = far_range_of(of, shared.at.length, row + 8 * half);
+            seen[half] = first + i >= range.first && first + i < range.last;
+        }
+        add_row<KDIM, true>(w.first, shared.bad_k[stage] + i * FAR_K.row_stride, FAR_K.column_stride, of.key_dim, seen);
+#if BY_KEYS
+        add_row<VDIM, false>(w.second, shared.bad_v[stage] + i * FAR_V.row_stride, FAR_V.column_stride, of.value_dim, seen);
+#endif
+    }
+}
+
+/* ---- a warpgroup's walk ------------------------------------------------------------------------------------ */
+
+__device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_job &job, common &shared, int t) {
+    const int stage = t % STAGES, parity = t / STAGES % 2;
+    const float2 *near = shared.near_stats + near_row(), *far = shared.stats[stage] + thread_again() % 4 * 2;
+    barrier_wait(&shared.k.full[stage], parity);
+    multiply<KDIM>(w.s, describe(near_rows(shared), 16), describe(far_k(shared, t), 16));
+    barrier_wait(&shared.v.full[stage], parity);
+    multiply<VDIM>(w.d, describe(near_rows(shared) + NEAR_K_BYTES, 16), describe(far_v(shared, t), 16));
+    const span &range = shared.own[thread_again() / GROUP];
+    const int first = shared.first[stage];
+    const bool partly = first < range.all_first || first + FAR > range.all_last, bad = shared.bad[stage] == t + 1;
+    products_wait<1>();
+    hold(w.s);
+    weigh(w, job.of.score_scale, near, far);
+    if (partly) hide(w, job.of, shared.at, shared.first[stage] + thread_again() % 4 * 2);
+    products_wait<0>();
+    hold(w.d);
+    derive(w, near, far);
+    if (partly) hide_gradients(w);
+    if (RANGED) fit(w, shared.power + near_row());
+    if (bad) clear_tile(shared, t);
+    factors a;
+#if BY_KEYS
+    factors p;
+    pack(p, w.s);
+#else
+    leave(&shared.v.empty[stage]);
+#endif
+    pack(a, w.d);
+    if (bad) add_not_finite(w, job, shared, t);
+#if BY_KEYS
+    accumulate<VDIM>(w.second, p, describe(far_v(shared, t), FAR * PITCH));
+#endif
+    accumulate<KDIM>(w.first, a, describe(far_k(shared, t), FAR * PITCH));
+#if BY_KEYS
+    products_wait<1>();
+    hold(w.second);
+    leave(&shared.v.empty[stage]);
+#endif
+    products_wait<0>();
+    hold(w.first);
+    leave(&shared.k.empty[stage]);
+}
+
+/* ---- results ----------------------------------------------------------------------------------------------- */
+
+/* One near row's gradient. */
+template <int DIM>
+__device__ __forceinline__ void store_row(const invar_cuda_operand &x, char *head, int row, int columns, const float (&sums)[DIM / 2],
+                                          int half, float factor, bool there) {
+    char *to = head + row * x.row_stride;
+    const int column = threadIdx.x % 4 * 2;
+    const bool together = x.column_stride == 2 && (unsigned long long)to % 4 == 0;
+#pragma unroll
+    for (int n = 0; n < DIM / 8; n++) {
+        const int c = 8 * n + column;
+        const float low = fmaf(sums[4 * n + 2 * half], factor, 0.0f), high = fmaf(sums[4 * n + 2 * half + 1], factor, 0.0f);
+        const unsigned pair = there ? unit_of::pack(low, high) : 0u;
+        if (together && c + 1 < columns) {
+            *(unsigned *)(to + 2 * c) = pair;
+            continue;
+        }
+        if (c < columns) *(bits16 *)(to + c * x.column_stride) = (bits16)pair;
+        if (c + 1 < columns) *(bits16 *)(to + (c + 1) * x.column_stride) = (bits16)(pair >> 16);
+    }
+}
+
+/* Keys that the batch does not have get 0. */
+__device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, const common &shared, const strip &w) {
+    const share_near &at = shared.at;
+    const invar_cuda_attention &of = job.of;
+    const invar_cuda_operand &to = BY_KEYS ? job.dk : job.dq;
+    char *first = head_of(of, to, at.batch, at.head), *second = head_of(of, job.dv, at.batch, at.head);
+    const float shift = exp2f(-job.shift);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int row = at.first + near_row() + 8 * half;
+        const bool there = !BY_KEYS || row < at.length;
+        float factor = of.scale * shift;
+        if (RANGED) factor *= __uint_as_float((unsigned)(127 - shared.power[near_row() + 8 * half]) << 23);
+        if (row >= at.last) continue;
+        if (to.data) store_row<KDIM>(to, first, row, of.key_dim, w.first, half, factor, there);
+        (void)second;
+#if BY_KEYS
+        if (job.dv.data) store_row<VDIM>(job.dv, second, row, of.value_dim, w.second, half, shift, there);
+#endif
+    }
+}
+
+/* Some of it is a warp's each, at the same time. */
+__device__ __forceinline__ void prepare_block(const invar_cuda_attention_vjp_job &job, common &shared, unsigned tiles) {
+    const int warp = threadIdx.x / 32, group = warp / 4 - 1;
+    if (threadIdx.x % 32 || warp % 4 > 1) return;
+    if (warp == 1) {
+        for (int i = 0; i < STAGES; i++) {
+            barrier_begin(&shared.k.full[i], GROUP), barrier_begin(&shared.v.full[i], GROUP);
+            barrier_begin(&shared.k.empty[i], 4 * CONSUMERS), barrier_begin(&shared.v.empty[i], 4 * CONSUMERS); /* warps */
+            shared.bad[i] = 0;
+        }
+        shared.tiles_at = tiles;
+        return;
+    }
+    const invar_cuda_attention &of = job.of;
+    share_near at = share_of(job, ROWS);
+    if (group < 0) {
+        const span range = span_of(of, at);
+        shared.at = at;
+        shared.range = range;
+        shared.near_k = head_of(of, NEAR_K, at.batch, at.head) + at.first * NEAR_K.row_stride;
+        shared.near_v = head_of(of, NEAR_V, at.batch, at.head) + at.first * NEAR_V.row_stride;
+        shared.begins = range.first / FAR * FAR;
+        shared.tiles = (range.last - shared.begins + FAR - 1) / FAR;
+        shared.steps = shared.tiles * (BY_KEYS ? job.of.group : 1);
+    } else if (warp % 4 == 0) {
+        at.first += 64 * group;
+        at.last = min(at.first + 64, at.last);
+        shared.own[group] = span_of(of, at);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    invar_attention_vjp_wgmma(const __grid_constant__ invar_cuda_attention_vjp_job job) {
+    extern __shared__ char dynamic[];
+    __shared__ common shared;
+    char *tiles = dynamic + (-shared_address(dynamic) & 1023);
+    prepare_block(job, shared, shared_address(tiles));
+    __syncthreads();
+    if (threadIdx.x < GROUP) {
+        registers_down_to<FEW_REGISTERS>();
+        load(job, shared, tiles);
+    } else {
+        registers_up_to<MANY_REGISTERS>();
+        strip w;
+        begin(w, job, shared);
+        for (int t = 0; t < shared.steps; t++) step(w, job, shared, t);
+        store(job, shared, w);
+    }
+}
