@@ -25,7 +25,7 @@ _TOP = {"dialect", "name", "source", "source_file", "header", "header_file", "en
 _INPUT = {"shape", "dtype", "value", "data", "file", "random", "low", "high"}
 _KINDS = ("out-of-bounds read", "out-of-bounds write", "write to an input", "uninitialised read", "unwritten output", "race",
           "barrier not reached", "schedule-dependent result", "endless loop", "deadlock", "division by zero",
-          "division overflow", "out-of-bounds index")
+          "division overflow", "out-of-bounds index", "missing return", "trap", "stack overflow")
 _OUTPUT = {"shape", "dtype", "expect", "expect_file", "rtol", "atol"}
 
 

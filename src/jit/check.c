@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUIET_TURNS = 1 << 16 };
+enum { QUIET_TURNS = 1 << 16, STACK_LEFT = 1 << 16 /* bytes, for the hooks */ };
 static const uint64_t most_turns = (uint64_t)1 << 24, most_blocks = (uint64_t)1 << 26; /* a second or two of either */
 
 static const invar_schedule schedules[] = {
@@ -64,6 +64,9 @@ static void check_turn(invar_lane *lane, void *pc, void *frame) {
     invar_checker *checker = invar_checker_of(lane);
     uint32_t index = lane->position.index;
     if (checker->pending_count) invar_check_settle(checker);
+    if ((uintptr_t)frame % ((uintptr_t)1 << INVAR_STACK_BITS) < STACK_LEFT)
+        invar_check_stop(lane, INVAR_KIND_STACK, -1, "functions that call one another fill the stack",
+                         invar_check_where(checker, pc, frame));
     if (++checker->threads[index].turns < most_blocks) return;
     invar_finding finding = { .kind = INVAR_KIND_ENDLESS, .index = -1 };
     finding.place = checker->wheres[invar_check_where(checker, pc, frame)].place;

@@ -126,6 +126,7 @@ static const char *const kind_names[] = {
     [INVAR_KIND_INDEX] = "out-of-bounds index",
     [INVAR_KIND_RETURN] = "missing return",
     [INVAR_KIND_TRAP] = "trap",
+    [INVAR_KIND_STACK] = "stack overflow",
 };
 
 typedef struct sentence {

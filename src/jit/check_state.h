@@ -82,7 +82,8 @@ typedef enum invar_kind {
     INVAR_KIND_OVERFLOW,
     INVAR_KIND_INDEX,
     INVAR_KIND_RETURN,
-    INVAR_KIND_TRAP
+    INVAR_KIND_TRAP,
+    INVAR_KIND_STACK
 } invar_kind;
 
 /* A place in the user's text. */

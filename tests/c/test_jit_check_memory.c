@@ -219,6 +219,11 @@ static const check_case cases[] = {
       .header = "inline float sign(int i) { if (i < 1) return -1; if (i @<|<=@ 3) return 1; @|return 0;@ }\n",
       .source = "int i = int(thread_position_in_grid.x);\n"
                 "out[i] = a[i] * sign(i);\n" },
+    { .name = "recursion", .kind = "stack overflow", .line = 1, .file = "recursion.header", .grid = { 2 }, .threadgroup = { 2 },
+      .says = "functions that call one another fill the stack by thread (1, 0, 0) of group (0, 0, 0)",
+      .header = "inline float sum(int i) { return i @!=|>@ 0 ? float(i) + sum(i - @2|1@) : 0.0f; }\n",
+      .source = "int i = int(thread_position_in_grid.x);\n"
+                "out[i] = a[i] + sum(i * 101);\n" },
     { .name = "traps", .kind = "trap", .line = 2, .grid = { 4 }, .threadgroup = { 4 }, .cuda = 1,
       .says = "__trap() is called by thread (3, 0, 0) of group (0, 0, 0)",
       .source = "int i = threadIdx.x;\n"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from invar._cli import main
+from invar._kernel_file import _KINDS
 
 pytestmark = pytest.mark.once
 TEXT = (kernel_tools.ROOT / "docs" / "custom-kernels.md").read_text()
@@ -40,6 +41,7 @@ def test_kinds_of_defects():
     source = (kernel_tools.ROOT / "src" / "jit" / "check_report.c").read_text()
     known = set(re.findall(r'\[INVAR_KIND_\w+\] = "([^"]+)"', source))
     assert known and told - {"kind"} == known
+    assert set(_KINDS) == known
 
 
 def test_every_link_leads_somewhere():
