@@ -350,6 +350,14 @@ def test_a_compile_error_shows_the_users_line():
     assert "invar_" not in text and "kernel.cpp" not in text and isinstance(caught.value, RuntimeError)
 
 
+@pytest.mark.parametrize("line", ["out[i] = v.xyz.z;", "v.xz = float2(3);", "out[i] = packed_float2(v).yz.y;"])
+def test_a_swizzle_names_only_what_the_vector_has(line):
+    """xyz of a float2 had y twice, and a store to xz went past the vector."""
+    kernel = fast.metal_kernel("k", ["a"], ["out"], "uint i = thread_position_in_grid.x; float2 v = float2(a[i], 2);\n" + line)
+    with pytest.raises(invar.CompileError, match="k.metal:2: .*a swizzle names an element that the vector does not have"):
+        kernel(np.ones(4, np.float32))
+
+
 def test_an_error_in_the_header_and_deep_in_a_template():
     header = ("template <typename T> T inner(T v) { return v.no_such_member; }\n"
               "template <typename T> T outer(T v) { return inner(v) + 1; }\n")

@@ -24,6 +24,11 @@ template <class T> constexpr invar_scalar_of<T> invar_at(const T &a, int i) {
     else if constexpr (invar_count<T> == 3) return i == 0 ? a.x : i == 1 ? a.y : a.z;
     else return i == 0 ? a.x : i == 1 ? a.y : i == 2 ? a.z : a.w;
 }
+/* The element that a swizzle names. */
+template <int I, class V> constexpr invar_scalar_of<V> invar_element(const V &v) {
+    static_assert(I < invar_count<V>, "a swizzle names an element that the vector does not have");
+    return invar_at(v, I);
+}
 /* Element I of a list of vectors and scalars laid end to end. */
 template <class T, int I, class A, class... Rest> constexpr T invar_pick(const A &a, const Rest &...rest) {
     if constexpr (I < invar_slots<A>) return T(invar_at(a, I));
@@ -31,8 +36,9 @@ template <class T, int I, class A, class... Rest> constexpr T invar_pick(const A
 }
 template <int N, class... A> using invar_fills = invar_if<(invar_slots<A> + ...) == N && (sizeof...(A) > 1)>;
 
-/* What a swizzle on the left of an assignment gives: places in a vector. */
-template <class T, int... I> struct invar_places {
+/* What a swizzle on the left of an assignment gives: places in a vector of N. */
+template <class T, int N, int... I> struct invar_places {
+    static_assert(((I < N) && ...), "a swizzle names an element that the vector does not have");
     T *base;
     static constexpr int count = sizeof...(I);
     constexpr operator vec<T, count>() const { return vec<T, count>(base[I]...); }
@@ -74,9 +80,9 @@ template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
     constexpr T &operator[](int i) { return invar_all[i]; }
     constexpr const T &operator[](int i) const { return invar_all[i]; }
     template <int... I> constexpr vec<T, sizeof...(I)> invar_take() const {
-        return vec<T, sizeof...(I)>(invar_at(*this, I)...);
+        return vec<T, sizeof...(I)>(invar_element<I>(*this)...);
     }
-    template <int... I> constexpr invar_places<T, I...> invar_put() { return { invar_all }; }
+    template <int... I> constexpr invar_places<T, 2, I...> invar_put() { return { invar_all }; }
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
     union {
@@ -95,9 +101,9 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
     constexpr T &operator[](int i) { return invar_all[i]; }
     constexpr const T &operator[](int i) const { return invar_all[i]; }
     template <int... I> constexpr vec<T, sizeof...(I)> invar_take() const {
-        return vec<T, sizeof...(I)>(invar_at(*this, I)...);
+        return vec<T, sizeof...(I)>(invar_element<I>(*this)...);
     }
-    template <int... I> constexpr invar_places<T, I...> invar_put() { return { invar_all }; }
+    template <int... I> constexpr invar_places<T, 3, I...> invar_put() { return { invar_all }; }
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
     union {
@@ -116,9 +122,9 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
     constexpr T &operator[](int i) { return invar_all[i]; }
     constexpr const T &operator[](int i) const { return invar_all[i]; }
     template <int... I> constexpr vec<T, sizeof...(I)> invar_take() const {
-        return vec<T, sizeof...(I)>(invar_at(*this, I)...);
+        return vec<T, sizeof...(I)>(invar_element<I>(*this)...);
     }
-    template <int... I> constexpr invar_places<T, I...> invar_put() { return { invar_all }; }
+    template <int... I> constexpr invar_places<T, 4, I...> invar_put() { return { invar_all }; }
 };
 
 /* The same without padding, aligned like its element. Arithmetic on it gives a vec. */
@@ -139,9 +145,9 @@ template <class T> struct packed_vec<T, 2> {
     constexpr T &operator[](int i) { return invar_all[i]; }
     constexpr const T &operator[](int i) const { return invar_all[i]; }
     template <int... I> constexpr vec<T, sizeof...(I)> invar_take() const {
-        return vec<T, sizeof...(I)>(invar_at(*this, I)...);
+        return vec<T, sizeof...(I)>(invar_element<I>(*this)...);
     }
-    template <int... I> constexpr invar_places<T, I...> invar_put() { return { invar_all }; }
+    template <int... I> constexpr invar_places<T, 2, I...> invar_put() { return { invar_all }; }
 };
 template <class T> struct packed_vec<T, 3> {
     union {
@@ -160,9 +166,9 @@ template <class T> struct packed_vec<T, 3> {
     constexpr T &operator[](int i) { return invar_all[i]; }
     constexpr const T &operator[](int i) const { return invar_all[i]; }
     template <int... I> constexpr vec<T, sizeof...(I)> invar_take() const {
-        return vec<T, sizeof...(I)>(invar_at(*this, I)...);
+        return vec<T, sizeof...(I)>(invar_element<I>(*this)...);
     }
-    template <int... I> constexpr invar_places<T, I...> invar_put() { return { invar_all }; }
+    template <int... I> constexpr invar_places<T, 3, I...> invar_put() { return { invar_all }; }
 };
 template <class T> struct packed_vec<T, 4> {
     union {
@@ -181,9 +187,9 @@ template <class T> struct packed_vec<T, 4> {
     constexpr T &operator[](int i) { return invar_all[i]; }
     constexpr const T &operator[](int i) const { return invar_all[i]; }
     template <int... I> constexpr vec<T, sizeof...(I)> invar_take() const {
-        return vec<T, sizeof...(I)>(invar_at(*this, I)...);
+        return vec<T, sizeof...(I)>(invar_element<I>(*this)...);
     }
-    template <int... I> constexpr invar_places<T, I...> invar_put() { return { invar_all }; }
+    template <int... I> constexpr invar_places<T, 4, I...> invar_put() { return { invar_all }; }
 };
 
 template <class T, int N, class F> constexpr vec<T, N> invar_build(F f) {
