@@ -13,6 +13,7 @@ enum {
     ENOUGH_BLOCKS = 512,     /* that a batch is cut into by splits: four for each multiprocessor of the largest GPUs. A merge takes as
                               * many parts of a row */
     FEW_BLOCKS = 64,         /* tiles of a batch up to which keys are split */
+    LEAST_BLOCKS = 128,      /* of a batch, below which those in float32 have fewer warps */
     LEAST_SPLIT = 128,       /* keys */
     SPLIT_ROWS = 64,         /* of the tiles that are counted for that */
     TILE_KEYS = 64,
@@ -111,28 +112,63 @@ bool invar_cuda_copies(const invar_attention_call *call, const invar_attention_o
 }
 
 typedef struct float_words {
-    int rows, key_dim, value_dim, slabs, q, k, v, vector, mask, softcap; /* as attention_float.cu tells */
+    int warps, rows, lanes, keys, resident; /* as attention_float.cu tells */
+    int key_dim, value_dim, slabs, q, k, v, vector, mask, softcap;
 } float_words;
 
 static void write_float_words(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
-             "-DROWS=%d -DKDIM=%d -DVDIM=%d -DSLABS=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d",
-             w->rows, w->key_dim, w->value_dim, w->slabs, w->q, w->k, w->v, w->vector, w->mask, w->softcap);
+             "-DWARPS=%d -DROWS=%d -DLANES=%d -DKEYS=%d -DRESIDENT=%d -DKDIM=%d -DVDIM=%d -DSLABS=%d -DQ_KIND=%d -DK_KIND=%d "
+             "-DV_KIND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->warps, w->rows, w->lanes, w->keys, w->resident, w->key_dim,
+             w->value_dim, w->slabs, w->q, w->k, w->v, w->vector, w->mask, w->softcap);
 }
 
-/* Every number of rows with the widest heads it serves, and each branch of the program once. */
+static int float_rows(const float_words *w) { return w->warps * w->rows * 32 / w->lanes; }
+
+static unsigned float_shared(const float_words *w) {
+    const int rows = float_rows(w);
+    return (unsigned)sizeof(float) *
+           (unsigned)((rows + w->keys) * (w->key_dim + 4) + w->keys * w->value_dim + rows * (w->keys + 8));
+}
+
+/* Of many rows a thread takes 8, so that it reads little for what it multiplies, of wide heads 4. LANES and KEYS, which move bits,
+ * follow a unit's rows and the features; the rest, which moves none, the room in shared memory too. */
+static void choose_float_tile(float_words *w, int64_t unit_rows, int major, int shared_most) {
+    const bool wide = w->key_dim > 128 || w->value_dim > 128, many = unit_rows > 32;
+    const bool narrow = many && w->key_dim <= 64 && w->value_dim <= 64 && major < 10; /* newer compilers' registers do not suffice */
+    w->lanes = narrow ? 8 : 16;
+    w->keys = wide ? 32 : TILE_KEYS;
+    w->warps = many && !narrow && !wide ? 8 : 4;
+    w->rows = many ? wide ? 4 : 8 : 1;
+    while (!many && 8 * w->rows < unit_rows) w->rows *= 2;
+    while ((int)float_shared(w) > shared_most && w->warps > 1) w->warps /= 2;
+    w->resident = narrow ? 2 : many ? 1 : 3;
+}
+
+/* Every tile with the widest heads it serves, and each branch of the program once. */
 bool invar_cuda_attention_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     enum { F32 = INVAR_CUDA_F32, F16 = INVAR_CUDA_F16, BF16 = INVAR_CUDA_BF16, NONE = -1 };
-    static const float_words words[] = {
-        { 8, 128, 128, 0, F32, F32, F32, 1, NONE, 0 },          { 8, 64, 64, 0, F32, F32, F32, 1, F32, 0 },
-        { 8, 128, 128, 0, F32, F32, F32, 1, INVAR_CUDA_BOOL, 1 }, { 8, 128, 128, 0, F32, F32, F32, 0, BF16, 1 },
-        { 4, 256, 256, 0, F32, F32, F32, 1, NONE, 0 },          { 4, 256, 256, 1, BF16, BF16, BF16, 0, F32, 1 },
-        { 4, 192, 128, 0, F16, F16, F16, 0, NONE, 0 },          { 2, 256, 256, 0, F16, F16, F16, 0, INVAR_CUDA_BOOL, 0 },
-        { 1, 256, 256, 1, F32, F32, F32, 1, F16, 0 },           { 1, 32, 64, 0, F32, BF16, F16, 0, NONE, 1 },
+    static const struct {
+        int unit_rows;
+        float_words words;
+    } samples[] = {
+        { 64, { .key_dim = 128, .value_dim = 128, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE } },
+        { 64, { .key_dim = 64, .value_dim = 64, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE } },
+        { 64, { .key_dim = 64, .value_dim = 64, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = F32 } },
+        { 64, { .key_dim = 128, .value_dim = 128, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = INVAR_CUDA_BOOL, .softcap = 1 } },
+        { 64, { .key_dim = 128, .value_dim = 128, .q = F16, .k = F32, .v = F32, .mask = BF16, .softcap = 1 } },
+        { 64, { .key_dim = 256, .value_dim = 256, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE } },
+        { 64, { .key_dim = 256, .value_dim = 256, .slabs = 1, .q = BF16, .k = BF16, .v = BF16, .mask = F32, .softcap = 1 } },
+        { 32, { .key_dim = 192, .value_dim = 128, .q = F16, .k = F16, .v = F16, .mask = NONE } },
+        { 1, { .key_dim = 256, .value_dim = 256, .slabs = 1, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = F16 } },
+        { 16, { .key_dim = 32, .value_dim = 64, .q = F32, .k = BF16, .v = F16, .mask = NONE, .softcap = 1 } },
     };
-    (void)major, (void)minor;
-    if (i >= (int)(sizeof words / sizeof *words)) return false;
-    write_float_words(defines, &words[i]);
+    float_words chosen;
+    (void)minor;
+    if (i >= (int)(sizeof samples / sizeof *samples)) return false;
+    chosen = samples[i].words;
+    choose_float_tile(&chosen, samples[i].unit_rows, major, major == 8 ? 163 * 1024 : major < 12 ? 227 * 1024 : 99 * 1024);
+    write_float_words(defines, &chosen);
     return true;
 }
 
@@ -142,30 +178,24 @@ bool invar_cuda_attention_merge_variant(int i, int major, int minor, char define
     return i == 0;
 }
 
-static size_t float_shared(int rows, int key_dim, int value_dim) {
-    const int wide = key_dim > value_dim ? key_dim : value_dim;
-    return sizeof(float) * (size_t)(rows * (key_dim + 4) + TILE_KEYS * (wide + 4) + rows * (TILE_KEYS + 4));
-}
-
-/* Rows a thread change no bits. */
-static void cut_float(cut *c, const invar_attention_call *call, size_t shared_most) {
+static void cut_float(cut *c, const invar_attention_call *call, const invar_cuda_device *gpu) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    const int key_dim = call->key_dim > 32 ? round_up(smaller(call->key_dim, SLAB), 32) : 32;
-    const int value_dim = call->value_dim > 64 ? round_up(smaller(call->value_dim, SLAB), 64) : 64;
-    const int most = key_dim > 128 || value_dim > 128 ? 4 : 8;
     const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
                         invar_cuda_copies(call, &call->k, call->key_dim) &&
                         invar_cuda_copies(call, &call->v, call->value_dim);
-    int each = 1;
-    while (each < most && 8 * each < unit_rows && float_shared(16 * each, key_dim, value_dim) <= shared_most) each *= 2;
+    float_words words = { .key_dim = call->key_dim > 32 ? round_up(smaller(call->key_dim, SLAB), 32) : 32,
+                          .value_dim = call->value_dim > 64 ? round_up(smaller(call->value_dim, SLAB), 64) : 64,
+                          .slabs = call->key_dim > SLAB, .q = kind_of(call->q.dtype), .k = kind_of(call->k.dtype),
+                          .v = kind_of(call->v.dtype), .vector = vector, .mask = call->mask.data ? kind_of(call->mask.dtype) : -1,
+                          .softcap = call->softcap > 0 };
+    choose_float_tile(&words, unit_rows, gpu->major, gpu->shared_most);
+    while (words.warps > 4 && (unit_rows + float_rows(&words) - 1) / float_rows(&words) * call->kv_heads < LEAST_BLOCKS)
+        words.warps /= 2;
     c->source = &invar_cuda_attention_float;
-    c->keys = TILE_KEYS;
-    c->rows = 8 * each;
-    c->threads = 128;
-    c->shared = (unsigned)float_shared(c->rows, key_dim, value_dim);
-    const float_words words = { each, key_dim, value_dim, call->key_dim > SLAB, kind_of(call->q.dtype), kind_of(call->k.dtype),
-                                kind_of(call->v.dtype), vector, call->mask.data ? kind_of(call->mask.dtype) : -1,
-                                call->softcap > 0 };
+    c->keys = words.keys;
+    c->rows = float_rows(&words);
+    c->threads = 32 * (unsigned)words.warps;
+    c->shared = float_shared(&words);
     write_float_words(c->defines, &words);
 }
 
@@ -328,7 +358,7 @@ static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_atte
     INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
     bool wgmma = false;
     if (suits_wgmma(call)) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, gpu->major, gpu->minor, operation));
-    if (call->type == INVAR_F32) cut_float(c, call, (size_t)gpu->shared_most); /* promoted: q, k and v may be of any types */
+    if (call->type == INVAR_F32) cut_float(c, call, gpu); /* promoted: q, k and v may be of any types */
     else if (wgmma) cut_wgmma(c, call);
     else cut_half(c, call, gpu->major);
     cut_keys(c, job, call);

@@ -50,11 +50,6 @@ template <typename T> __device__ __forceinline__ bool pair_not_finite(unsigned p
     return (pair & exponent) == exponent || (pair >> 16 & exponent) == exponent;
 }
 
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 __device__ __forceinline__ float reciprocal(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
