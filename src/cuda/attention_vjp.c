@@ -18,6 +18,7 @@ enum {
     MASK_ROWS = 64,          /* queries and keys of one on matrix units; */
     MASK_DEPTH = 64,         /* features of them in shared memory */
     SINK_THREADS = 256,
+    LEAST_BLOCKS = 128,      /* of a batch, below which those in float32 have fewer warps */
     WIDE_ROWS = 64,          /* of a block of attention_vjp_float_wide.cu; its threads, */
     WIDE_THREADS = 256,
     WIDE_DEPTH = 64,         /* features at once, */
@@ -117,12 +118,35 @@ static void write_wgmma(char defines[INVAR_CUDA_DEFINES], const wgmma_words *w) 
 }
 
 typedef struct float_words {
-    int dim, by_keys, vector, mask, softcap; /* as attention_vjp_float.cu tells */
+    int dim, by_keys, vector, mask, softcap, warps, rows, lanes, far; /* as attention_vjp_float.cu tells */
 } float_words;
 
+static int float_rows(const float_words *w) { return w->warps * w->rows * 32 / w->lanes; }
+
+static unsigned float_shared(const float_words *w) {
+    const int rows = float_rows(w);
+    return (unsigned)sizeof(float) * (unsigned)(2 * (rows + w->far) * (w->dim + 4) + rows * (w->far + 8) +
+                                                2 * (w->by_keys ? w->far : rows));
+}
+
+/* Rows as registers and shared memory allow; a warp's are its own, and none of this moves a bit. Two blocks of narrow heads fit a
+ * multiprocessor, which wait in turns. */
+static void choose_float_tile(float_words *w, int major, int shared_most) {
+    const bool plain = w->vector && w->mask < 0 && !w->softcap, narrow = w->dim == 64;
+    w->warps = narrow ? 4 : 8;
+    w->rows = w->dim == SLAB || (w->dim == 128 && w->by_keys && !plain) ? 4 : 8;
+    w->lanes = narrow && !w->by_keys && plain && major < 10 ? 8 : 16;
+    w->far = w->lanes == 8 ? 32 : narrow ? 64 : w->dim == 128 ? 48 : 32;
+    while ((int)float_shared(w) > shared_most)
+        if (w->warps > 2) w->warps /= 2;
+        else w->far /= 2;
+}
+
 static void write_float(char defines[INVAR_CUDA_DEFINES], const float_words *w) {
-    snprintf(defines, INVAR_CUDA_DEFINES, "-DDIM=%d -DBY_KEYS=%d -DSECOND=%d -DVECTOR=%d -DMASK_KIND=%d -DSOFTCAP=%d", w->dim,
-             w->by_keys, w->by_keys, w->vector, w->mask, w->softcap);
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DDIM=%d -DBY_KEYS=%d -DSECOND=%d -DWARPS=%d -DROWS=%d -DLANES=%d -DFAR=%d -DRESIDENT=%d -DVECTOR=%d -DMASK_KIND=%d "
+             "-DSOFTCAP=%d", w->dim, w->by_keys, w->by_keys, w->warps, w->rows, w->lanes, w->far, w->dim == 64 ? 2 : 1, w->vector,
+             w->mask, w->softcap);
 }
 
 typedef struct wide_words {
@@ -173,11 +197,18 @@ bool invar_cuda_attention_vjp_wgmma_variant(int i, int major, int minor, char de
 
 bool invar_cuda_attention_vjp_float_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     static const float_words words[] = {
-        { 64, 1, 1, -1, 0 }, { 128, 0, 1, -1, 1 }, { 128, 1, 0, INVAR_CUDA_BF16, 0 }, { 256, 0, 0, INVAR_CUDA_I64, 0 },
+        { .dim = 64, .by_keys = 1, .vector = 1, .mask = -1 },
+        { .dim = 64, .vector = 1, .mask = -1 },
+        { .dim = 128, .vector = 1, .mask = -1, .softcap = 1 },
+        { .dim = 128, .by_keys = 1, .mask = INVAR_CUDA_BF16 },
+        { .dim = 256, .by_keys = 1, .mask = INVAR_CUDA_I64 },
     };
-    (void)major, (void)minor;
+    float_words chosen;
+    (void)minor;
     if (i >= (int)(sizeof words / sizeof *words)) return false;
-    write_float(defines, &words[i]);
+    chosen = words[i];
+    choose_float_tile(&chosen, major, major == 8 ? 163 * 1024 : major < 12 ? 227 * 1024 : 99 * 1024);
+    write_float(defines, &chosen);
     return true;
 }
 
@@ -315,16 +346,16 @@ static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call) {
     c->key_passes = call->dk.data || call->dv.data;
 }
 
-static void cut_float(pass *p, const float_words *w) {
-    const int rows = w->dim == 64 ? 64 : w->dim == 128 ? 32 : 16, far = w->dim == 256 ? 16 : 32;
-    const int floats = 2 * (rows + far) * (w->dim + 4) + (w->by_keys ? 2 * far : far + 1) * (rows + 4) +
-                       2 * (w->by_keys ? far : rows);
+/* rows, heads: of what a block holds, in a batch. */
+static void cut_float(pass *p, float_words w, int64_t rows, int64_t heads, const invar_cuda_device *device) {
+    choose_float_tile(&w, device->major, device->shared_most);
+    while (w.warps > 4 && heads * tiles_of(rows, float_rows(&w)) < LEAST_BLOCKS) w.warps /= 2;
     p->source = &invar_cuda_attention_vjp_float;
-    p->rows = rows;
+    p->rows = float_rows(&w);
     p->slabs = 1;
-    p->threads = THREADS;
-    p->shared = (unsigned)sizeof(float) * (unsigned)floats;
-    write_float(p->defines, w);
+    p->threads = 32 * (unsigned)w.warps;
+    p->shared = float_shared(&w);
+    write_float(p->defines, &w);
 }
 
 /* features: of the gradient. */
@@ -340,7 +371,7 @@ static void cut_wide(pass *p, const wide_words *like, int64_t features) {
     write_wide(p->defines, &w);
 }
 
-static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, bool wide, int mask) {
+static void cut_floats(cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device, int dim, bool wide, int mask) {
     const invar_attention_call *forward = &call->forward;
     const bool plain = forward->q.type == INVAR_F32 && forward->k.type == INVAR_F32 && forward->v.type == INVAR_F32 &&
                        call->dout.type == INVAR_F32;
@@ -353,10 +384,10 @@ static void cut_floats(cut *c, const invar_attention_vjp_call *call, int dim, bo
         if (call->dv.data) cut_wide(&c->keys[c->key_passes++], &w, forward->value_dim);
         return;
     }
-    float_words w = { dim, 0, plain && all_copied(call), mask, forward->softcap > 0 };
-    cut_float(&c->query, &w);
+    float_words w = { .dim = dim, .vector = plain && all_copied(call), .mask = mask, .softcap = forward->softcap > 0 };
+    cut_float(&c->query, w, forward->query_len, forward->query_heads, device);
     w.by_keys = 1;
-    cut_float(&c->keys[0], &w);
+    cut_float(&c->keys[0], w, forward->key_len, forward->kv_heads, device);
     c->key_passes = call->dk.data || call->dv.data;
 }
 
@@ -436,7 +467,7 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     bool wgmma = false;
     if (suits_wgmma(forward)) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, device->major, device->minor, operation));
     write_delta(c->delta_defines, mask);
-    if (forward->type == INVAR_F32) cut_floats(c, call, dim, wide, mask); /* promoted: q, k and v may be of any types */
+    if (forward->type == INVAR_F32) cut_floats(c, call, device, dim, wide, mask); /* promoted: q, k and v may be of any types */
     else if (wgmma) cut_wgmmas(c, call);
     else cut_halves(c, call, device, mask);
     cut_mask(&c->mask, call, dim, wide, mask);
