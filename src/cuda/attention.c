@@ -181,6 +181,7 @@ bool invar_cuda_attention_merge_variant(int i, int major, int minor, char define
 static void cut_float(cut *c, const invar_attention_call *call, const invar_cuda_device *gpu) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
     const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
+                        invar_cuda_copies(call, &call->q, call->key_dim) &&
                         invar_cuda_copies(call, &call->k, call->key_dim) &&
                         invar_cuda_copies(call, &call->v, call->value_dim);
     float_words words = { .key_dim = call->key_dim > 32 ? round_up(smaller(call->key_dim, SLAB), 32) : 32,

@@ -49,12 +49,21 @@ __device__ __forceinline__ void load_tile(float *to, const char *from, const inv
 /* The block's rows of q, which lie apart where a group shares them: features from `unit` on. */
 __device__ __forceinline__ void load_queries(float *to, const invar_cuda_attention &of, char *unit, int first, int count,
                                              int columns) {
+#if VECTOR
+    for (int i = threadIdx.x; i < BLOCK_ROWS * (KDIM / 4); i += THREADS) {
+        const int row = i / (KDIM / 4), column = i % (KDIM / 4) * 4;
+        const bool there = row < count && column < columns;
+        copy_16(to + row * PITCH + column, there ? row_of(of, of.q, unit, first + row) + column * 4 : unit, there ? 16 : 0);
+    }
+    copy_commit();
+#else
     for (int i = threadIdx.x; i < BLOCK_ROWS * KDIM; i += THREADS) {
         const int row = i / KDIM, column = i % KDIM;
         const bool there = row < count && column < columns;
         to[row * PITCH + column] =
             there ? read_number(row_of(of, of.q, unit, first + row) + column * of.q.column_stride, Q_KIND) : 0.0f;
     }
+#endif
 }
 
 /* Whether a value of the tile is NaN or infinite, for all threads. */
