@@ -46,10 +46,17 @@ bool check_ok(invar_status status, const char *file, int line, const char *call)
     return check_report(status == INVAR_OK, file, line, call, "%s: %s", invar_status_name(status), invar_last_error());
 }
 
+/* Whether one of a program's arguments is a part of the name; without arguments all are meant. */
+static bool is_meant(const char *name, int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strstr(name, argv[i])) return true;
+    return argc < 2;
+}
+
 int check_main(int argc, char **argv, const check_test *tests, int count) {
     int passed = 0, failed = 0, skips = 0;
     for (int i = 0; i < count; i++) {
-        if (argc > 1 && !strstr(tests[i].name, argv[1])) continue;
+        if (!is_meant(tests[i].name, argc, argv)) continue;
         failures = 0;
         skipped = false;
         tests[i].run();
