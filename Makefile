@@ -31,7 +31,7 @@ demo: package
 
 check: library package
 	@$(BIN)/ctest --test-dir build -j2 --output-on-failure
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python -m pytest -q -n 2 tests
 
 bench: library package
 	@tools/setup.sh tools/requirements.txt tools/requirements-bench.txt

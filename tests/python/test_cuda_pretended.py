@@ -56,6 +56,9 @@ def _driver():
 @pytest.mark.parametrize("package", ["other", "jaxlib", "mlx.core"])
 @pytest.mark.parametrize("device", [2, 13])
 def test_another_librarys_array_is_refused_unread(package, device):
+    if package == "mlx.core":
+        pytest.importorskip(package)  # whose arrays go through functions of its own
+
     class Array:
         __module__ = package
 
