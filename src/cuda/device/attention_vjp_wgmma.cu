@@ -431,7 +431,10 @@ __device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, c
     const share_near &at = shared.at;
     const invar_cuda_attention &of = job.of;
     const invar_cuda_operand &to = BY_KEYS ? job.dk : job.dq;
-    char *first = head_of(of, to, at.batch, at.head), *second = head_of(of, job.dv, at.batch, at.head);
+    char *const first = head_of(of, to, at.batch, at.head);
+#if BY_KEYS
+    char *const second = head_of(of, job.dv, at.batch, at.head);
+#endif
     const float shift = exp2f(-job.shift);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -441,7 +444,6 @@ __device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, c
         if (RANGED) factor *= __uint_as_float((unsigned)(127 - shared.power[near_row() + 8 * half]) << 23);
         if (row >= at.last) continue;
         if (to.data) store_row<KDIM>(to, first, row, of.key_dim, w.first, half, factor, there);
-        (void)second;
 #if BY_KEYS
         if (job.dv.data) store_row<VDIM>(job.dv, second, row, of.value_dim, w.second, half, shift, there);
 #endif
