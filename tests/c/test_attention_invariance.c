@@ -260,7 +260,7 @@ static void shared_on(const char *cpu, attention_case c, int holes, int threads)
 static void heads_may_share_a_mask(void) {
     const char *cpu;
     for (int i = 1; (cpu = check_cpu(i)); i++)
-        for (int n = 0; strcmp(cpu, "baseline") && n < 36; n++) {
+        for (int n = 0; strcmp(cpu, "baseline") && n < (strcmp(cpu, "amx") ? 12 : 36); n++) { /* elsewhere half types share nothing */
             attention_case c = attention_plain;
             c.type = n < 12 ? check_f32 : n < 24 ? check_bf16 : check_f16;
             c.heads = c.kv_heads = n % 2 ? 8 : 6;
