@@ -71,22 +71,22 @@ static job jobs[JOBS];
 static int job_count;
 static atomic_int next_job;
 
-static void compile(job *todo) {
+static void compile(job *task) {
     char defines[INVAR_CUDA_DEFINES], options[INVAR_CUDA_DEFINES + 64], *image = NULL, *log = NULL;
-    const char *target = targets[todo->target].name, *wrong;
+    const char *target = targets[task->target].name, *wrong;
     size_t size = 0;
-    todo->source->variant(todo->variant, targets[todo->target].major, targets[todo->target].minor, defines);
+    task->source->variant(task->variant, targets[task->target].major, targets[task->target].minor, defines);
     snprintf(options, sizeof options, "%s --ptxas-options=-v", defines);
-    if (invar_cuda_build(todo->source, options, target, "test", &image, &size, &log) != INVAR_OK) {
-        if (asprintf(&todo->failure, "%s %s: %.*s", target, defines, SENTENCE, invar_last_error()) < 0) abort();
+    if (invar_cuda_build(task->source, options, target, "test", &image, &size, &log) != INVAR_OK) {
+        if (asprintf(&task->failure, "%s %s: %.*s", target, defines, SENTENCE, invar_last_error()) < 0) abort();
         free(log);
         return;
     }
-    wrong = memmem(image, size, todo->source->entry, strlen(todo->source->entry)) ? wrong_in(log) : "no function of the entry's name";
+    wrong = memmem(image, size, task->source->entry, strlen(task->source->entry)) ? wrong_in(log) : "no function of the entry's name";
     if (wrong &&
-        asprintf(&todo->failure, "%s %s %s: %s:\n%.*s", target, todo->source->file, defines, wrong, SENTENCE, log ? log : "") < 0)
+        asprintf(&task->failure, "%s %s %s: %s:\n%.*s", target, task->source->file, defines, wrong, SENTENCE, log ? log : "") < 0)
         abort();
-    todo->used = (usage){ most(log ? log : "", " registers"), most(log ? log : "", " bytes smem") };
+    task->used = (usage){ most(log ? log : "", " registers"), most(log ? log : "", " bytes smem") };
     free(image);
     free(log);
 }

@@ -167,4 +167,29 @@ __device__ inline void copy_8(void *to, const void *from, int bytes) {
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;"); }
 template <int LEFT> __device__ inline void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
+/* HEIGHT rows by 16-byte copies, one `stride` behind the other, into shared memory, PITCH elements apart; zeros behind the `count`
+ * that there are and behind the columns, up to PADDED. A copy of no bytes reads nothing, wherever it points. */
+template <int THREADS, int HEIGHT, int PADDED, int PITCH, typename element>
+__device__ __forceinline__ void copy_tile(element *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
+    enum { SIZE = sizeof(element), EACH = 16 / SIZE, CHUNKS = PADDED / EACH, STEP = THREADS % CHUNKS == 0 ? THREADS / CHUNKS : 1,
+           EVEN = THREADS % CHUNKS == 0 && HEIGHT % STEP == 0 };
+    if (EVEN) {
+        const int column = threadIdx.x % CHUNKS * EACH;
+        int row = threadIdx.x / CHUNKS;
+        if (column >= columns) count = 0;
+        from += row * x.row_stride + column * SIZE;
+        to += row * PITCH + column;
+#pragma unroll
+        for (int i = 0; i < HEIGHT; i += STEP) {
+            copy_16(to + i * PITCH, from, row + i < count ? 16 : 0);
+            from += STEP * x.row_stride;
+        }
+    } else {
+        for (int i = threadIdx.x; i < HEIGHT * CHUNKS; i += THREADS) {
+            const int row = i / CHUNKS, column = i % CHUNKS * EACH;
+            copy_16(to + row * PITCH + column, from + row * x.row_stride + column * SIZE, row < count && column < columns ? 16 : 0);
+        }
+    }
+}
+
 #endif

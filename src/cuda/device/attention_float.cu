@@ -13,29 +13,11 @@ enum { PITCH = KDIM + 4, P_PITCH = KEYS + 8 };
 #define MASKED 0x80000000u /* the bits of -0, which no p has: a key that the row masks out */
 
 /* KEYS rows of numbers into shared memory as float, APART from each other, zeros behind the `count` that there are and behind the
- * columns. A copy of no bytes reads nothing, wherever it points. */
+ * columns. */
 template <int KIND, int PADDED, int APART>
 __device__ __forceinline__ void load_tile(float *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
 #if VECTOR
-    enum { CHUNKS = PADDED / 4, STEP = THREADS % CHUNKS == 0 ? THREADS / CHUNKS : 1,
-           EVEN = THREADS % CHUNKS == 0 && KEYS % STEP == 0 };
-    if (EVEN) {
-        const int column = threadIdx.x % CHUNKS * 4;
-        int row = threadIdx.x / CHUNKS;
-        if (column >= columns) count = 0;
-        from += row * x.row_stride + column * 4;
-        to += row * APART + column;
-#pragma unroll
-        for (int i = 0; i < KEYS; i += STEP) {
-            copy_16(to + i * APART, from, row + i < count ? 16 : 0);
-            from += STEP * x.row_stride;
-        }
-    } else {
-        for (int i = threadIdx.x; i < KEYS * CHUNKS; i += THREADS) {
-            const int row = i / CHUNKS, column = i % CHUNKS * 4;
-            copy_16(to + row * APART + column, from + row * x.row_stride + column * 4, row < count && column < columns ? 16 : 0);
-        }
-    }
+    copy_tile<THREADS, KEYS, PADDED, APART>(to, from, x, count, columns);
     copy_commit();
 #else
     for (int i = threadIdx.x; i < KEYS * PADDED; i += THREADS) {
