@@ -84,7 +84,7 @@ def _listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
-def _is_traced(x: Any) -> bool:
+def is_traced(x: Any) -> bool:
     """Whether this is an array that stands for others, inside mx.vmap or mx.compile; any other is evaluated."""
     if type(x) is not mx.array:
         return False
@@ -149,7 +149,7 @@ def differentiable(operation: str, arguments: Arguments) -> Any:
     ours = type(next(iter(arguments.values()))) is mx.array  # or the result is another library's
     if not ours or not names or arguments.get(_DESTINATIONS.get(operation, "out")) is not None:
         return _ext.apply(operation, **arguments)
-    traced = [n for n, value in arguments.items() if _is_traced(value)]
+    traced = [n for n, value in arguments.items() if is_traced(value)]
     if traced:
         _ext.check(operation, **(arguments | {n: _stand_in(arguments[n]) for n in traced}))
     if "freqs" in names:

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from . import _kernels
+from ._mlx import is_traced
 from ._mlx_compose import as_mlx
 from .core import fast
 
@@ -46,6 +47,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 _replaced: dict[tuple[Any, str], Any] = {}
+_turned_compilation_off = False  # by install(), so that uninstall() turns it on
 
 
 def _replace(module: Any, name: str, function: Any) -> None:
@@ -53,13 +55,23 @@ def _replace(module: Any, name: str, function: Any) -> None:
     setattr(module, name, function)
 
 
+def _compiles() -> bool:
+    """Whether mx.compile compiles now. MLX does not tell, but what it compiles it traces."""
+    found = []
+    mx.compile(lambda x: found.append(is_traced(x)) or x)(mx.array(0))
+    return found[0]
+
+
 def install(metal: bool = False) -> None:
     """Replace mlx.core.fast's functions by invar's, in this process; uninstall() puts them back.
 
-    metal: mx.metal.is_available() says True too, so that code with a Metal kernel of its own runs it, here on the CPU.
+    metal: mx.metal.is_available() says True too, so that code with a Metal kernel of its own runs it, here on the CPU. So that it
+    does inside mx.compile as well, compilation is turned off (mx.disable_compile): such functions then run as written.
 
-    A name that was imported before ("from mlx.core.fast import rope") stays MLX's, and so does a function that MLX has compiled.
+    A name that was imported before ("from mlx.core.fast import rope") stays MLX's, and so, unless metal is True, does a function
+    that MLX has compiled.
     """
+    global _turned_compilation_off
     if not isinstance(metal, bool):
         raise TypeError(f"install: metal: expected True or False, got {type(metal).__name__}")
     uninstall()
@@ -67,13 +79,19 @@ def install(metal: bool = False) -> None:
         _replace(mx.fast, name, function)
     if metal:
         _replace(mx.metal, "is_available", lambda: True)
+        _turned_compilation_off = _compiles()
+        mx.disable_compile()
 
 
 def uninstall() -> None:
     """Put back what install() replaced; without it, do nothing."""
+    global _turned_compilation_off
     for (module, name), function in _replaced.items():
         if function is None:
             delattr(module, name)
         else:
             setattr(module, name, function)
     _replaced.clear()
+    if _turned_compilation_off:
+        mx.enable_compile()
+    _turned_compilation_off = False

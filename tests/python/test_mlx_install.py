@@ -1,5 +1,6 @@
 """invar.mlx in the place of mlx.core.fast, and docs/mlx.md: its examples run and print what they say."""
 
+import functools
 import subprocess
 import sys
 
@@ -113,6 +114,78 @@ def test_a_kernel_gives_arrays_of_mlx(ours):
     assert type(twice(mlx.ones(3))) is mlx.array
     twice.vjp(lambda primals, cotangents, outputs: [2 * cotangents[0]])
     assert mlx.grad(lambda x: mlx.sin(twice(x)).sum())(mlx.zeros(3)).tolist() == [2, 2, 2]
+
+
+def compiles():
+    """Whether mx.compile traces: no array is known by its values there."""
+    found = []
+
+    def look(x):
+        try:
+            x.item()
+        except ValueError:
+            found.append(True)
+        return x
+
+    mlx.compile(look)(mlx.array(0))
+    return bool(found)
+
+
+@needs_mlx
+def test_kernels_run_inside_compile(ours):
+    """Compilation is off, for functions that were compiled before, too; and on again, unless somebody had turned it off."""
+    source = "uint i = thread_position_in_grid.x; y[i] = 2 * x[i];"
+
+    @mlx.compile
+    def twice(x):
+        kernel = mlx.fast.metal_kernel("twice", ["x"], ["y"], source)
+        kernel.vjp(lambda primals, cotangents, outputs: [2 * cotangents[0]])
+        return kernel(inputs=[mlx.sin(x)], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1),
+                      threadgroup=(x.size, 1, 1))[0]
+
+    x = mlx.zeros(3)
+    state = {"x": x}
+
+    @functools.partial(mlx.compile, inputs=state, outputs=state)
+    def add(step):
+        state["x"] = state["x"] + twice(step) + 1
+        return step
+
+    assert compiles()
+    ours.install()
+    assert compiles()
+    with pytest.raises(ValueError, match=r"metal_kernel: x: .*install\(metal=True\)"):
+        twice(x)
+    for _ in range(2):
+        ours.install(metal=True)
+        assert not compiles()
+    assert twice(x).tolist() == [0, 0, 0]
+    assert mlx.grad(lambda x: twice(x).sum())(x).tolist() == [2, 2, 2]
+    assert mlx.compile(mlx.grad(lambda x: twice(x).sum()))(x).tolist() == [2, 2, 2]
+    assert mlx.vmap(mlx.compile(mlx.square))(mlx.ones((2, 3))).tolist() == [[1, 1, 1]] * 2
+    add(x)
+    assert state["x"].tolist() == [1, 1, 1]
+    ours.install()
+    assert compiles()
+    ours.install(metal=True)
+    ours.uninstall()
+    assert compiles()
+    mlx.disable_compile()
+    try:
+        ours.install(metal=True)
+        ours.uninstall()
+        assert not compiles()
+    finally:
+        mlx.enable_compile()
+
+
+@needs_mlx
+def test_what_mlx_cannot_compute(ours):
+    """Its own words, and none about compilation."""
+    x = mlx.ones((2, 2, 2), mlx.float16)
+    unknown = mlx.gather_mm(x, x, lhs_indices=mlx.array([0, 1], mlx.uint32), rhs_indices=mlx.array([1, 0], mlx.uint32))
+    with pytest.raises(ValueError, match=r"^rms_norm: x: expected an array that MLX can evaluate: \[GatherMM"):
+        invar.core.fast.rms_norm(unknown, out=np.zeros((2, 2, 2), np.float16))
 
 
 @needs_mlx

@@ -84,3 +84,14 @@ bool raise_because(PyObject *exception, const char *operation, const char *argum
     Py_XDECREF(traceback);
     return false;
 }
+
+bool pending_error_says(const char *words) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *said = value ? PyObject_Str(value) : NULL;
+    const char *text = said ? PyUnicode_AsUTF8AndSize(said, NULL) : NULL;
+    const bool found = text && strstr(text, words);
+    Py_XDECREF(said);
+    PyErr_Restore(type, value, traceback);
+    return found;
+}

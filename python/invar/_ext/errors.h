@@ -20,4 +20,7 @@ bool raise_expected(PyObject *exception, const char *operation, const char *argu
 /* Raises `exception` with "<operation>: <argument>: " before the words of the exception that is set. Returns false. */
 bool raise_because(PyObject *exception, const char *operation, const char *argument, const char *sentence);
 
+/* Whether the exception that is set has these words in it. It stays set. */
+bool pending_error_says(const char *words);
+
 #endif
