@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,23 +138,24 @@ class Kernel:
                                  "grid": grid, "threadgroup": threadgroup})
         if short:
             inputs = arrays
-        if verbose:
-            print(_ext.kernel_generate(self._handle, 0, inputs, output_shapes, output_dtypes, template, check))
 
         def run(given: Sequence[Any]) -> list[Any]:
-            if short:
-                return _ext.kernel_elementwise(self._handle, given, template, init_value, check, stream)
-            return _ext.kernel_launch(self._handle, given, output_shapes, output_dtypes, grid, threadgroup, template, init_value,
-                                      check, stream, None)
+            if verbose:
+                print(_ext.kernel_generate(self._handle, 0, given, output_shapes, output_dtypes, template, check))
+            try:
+                if short:
+                    return _ext.kernel_elementwise(self._handle, given, template, init_value, check, stream)
+                return _ext.kernel_launch(self._handle, given, output_shapes, output_dtypes, grid, threadgroup, template,
+                                          init_value, check, stream, None)
+            except KernelCheckError as error:
+                error.reports = [KernelReport(*report) for report in error.reports]
+                raise
 
         try:
-            if "mlx.core" in sys.modules and isinstance(inputs, (list, tuple)) and is_mlx(inputs):
+            if isinstance(inputs, (list, tuple)) and is_mlx(inputs):
                 outputs = run_mlx(inputs, run, self.gradients, self._operation, ": a kernel's author gives a vjp only")
             else:
                 outputs = run(inputs)
-        except KernelCheckError as error:
-            error.reports = [KernelReport(*report) for report in error.reports]
-            raise
         except ValueError:  # arrays that a library differentiates or traces hand out no data
             library = transformed(inputs) if isinstance(inputs, (list, tuple)) else None
             if library is None:

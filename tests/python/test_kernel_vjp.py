@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import invar.core.fast as fast
+from invar import KernelCheckError
 
 SOURCE = "uint i = thread_position_in_grid.x;\nout[i] = a[i] * a[i] * b[i];"
 LAUNCH = {"grid": (4, 1, 1), "threadgroup": (4, 1, 1), "output_shapes": [(4,)], "output_dtypes": ["float32"]}
@@ -54,6 +55,19 @@ def test_torch_without_a_vjp():
     with torch.no_grad():
         out = make(vjp=False)(a, torch.tensor(B))
     assert not out.requires_grad and np.array_equal(out.numpy(), A * A * B)
+
+
+def test_torch_sees_reports_and_the_text(capsys):
+    """Where torch differentiates, check mode's reports are the same objects, and the text is printed once."""
+    torch = pytest.importorskip("torch")
+    kernel = fast.metal_kernel(name="beyond", input_names=["a"], output_names=["out"],
+                               source="uint i = thread_position_in_grid.x;\nout[i] = a[i + 1];",
+                               vjp=lambda primals, cotangents, outputs: [cotangents[0]])
+    for a in (torch.tensor(A), torch.tensor(A, requires_grad=True)):
+        with pytest.raises(KernelCheckError) as caught:
+            kernel(a, check=True, verbose=True)
+        assert {(report.kind, report.line) for report in caught.value.reports} == {("out-of-bounds read", 2)}
+        assert capsys.readouterr().out.count("a[i + 1]") == 1
 
 
 def test_jax():
