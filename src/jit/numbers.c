@@ -97,9 +97,10 @@ static invar_status add_place(invar_source *source, int32_t item) {
     return INVAR_OK;
 }
 
-/* Numbers what stands in a group, in order, as seen from one call of it. */
+/* Numbers what stands in a group, in order, as seen from one call of it. Calls that come to no number are not followed: functions
+ * that each call the next one twice would take for ever. */
 static invar_status place_group(const numbering *n, int32_t group) {
-    for (int32_t k = n->first[group]; k >= 0; k = n->next[k]) {
+    for (int32_t k = n->source->groups[group].span ? n->first[group] : -1; k >= 0; k = n->next[k]) {
         const invar_item *item = &n->source->items[k];
         if (item->callee < 0) INVAR_TRY(add_place(n->source, k));
         else if (invar_takes_base(n->source, item->callee)) INVAR_TRY(place_group(n, item->callee));

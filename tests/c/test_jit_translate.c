@@ -233,6 +233,15 @@ static void test_marks_in_functions(void) {
            "float reduce(const int invar_at, float x)", "reduce(1, 1)", "cg::reduce(invar_here(2), t, x)");
 }
 
+/* Functions that each call the next one twice, down to one that has numbers of its own since it calls itself: 2^40 calls of it. */
+static void test_calls_without_marks(void) {
+    enum { DEPTH = 40, LONGEST = 80 };
+    char header[DEPTH * LONGEST] = "float f0(float x) { return x > 0 ? f0(x - 1) : simd_sum(x); }\n";
+    for (int i = 1; i <= DEPTH; i++)
+        snprintf(header + strlen(header), LONGEST, "float f%d(float x) { return f%d(x) + f%d(x); }\n", i, i - 1, i - 1);
+    EXPECT(METAL, header, "f40(1.0f); simd_max(2.0f);", "simd_sum(invar_here(1), x)", "f40(2, 1.0f); simd_max(invar_here(2), 2.0f);");
+}
+
 /* A header's function does not hide a built-in of the same name from calls that mean that one. */
 static void test_overloads(void) {
     EXPECT(METAL, "inline half exp(half x) { return x; }\nfloat own(float x) { return x; }\n", "exp(1.0f);",
@@ -386,7 +395,7 @@ CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_twins), 
            CHECK_TEST(test_metal_attributes), CHECK_TEST(test_metal_arrays), CHECK_TEST(test_metal_threadgroup),
            CHECK_TEST(test_metal_swizzles),
            CHECK_TEST(test_metal_arms), CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks),
-           CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions),
+           CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions), CHECK_TEST(test_calls_without_marks),
            CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines),
            CHECK_TEST(test_modes), CHECK_TEST(test_alignment), CHECK_TEST(test_refusals), CHECK_TEST(test_no_refusals),
            CHECK_TEST(test_bad_keys))
