@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MAX_OBJECT = 256 << 20, MAX_LOG = 1 << 20 };
+enum { MAX_LOG = 1 << 20 }; /* of which the first errors are told */
 
 /* ---- which compiler ------------------------------------------------------------------------------ */
 
@@ -311,7 +311,7 @@ invar_status invar_compile(const invar_compiler *compiler, const invar_compile_o
     } else {
         int code = run_compiler(compiler, options, folder), error = errno;
         snprintf(path, sizeof path, "%s/kernel.so", folder);
-        if (!code) *object = invar_file_read(path, MAX_OBJECT, object_size);
+        if (!code) *object = invar_file_read(path, PTRDIFF_MAX, object_size);
         if (!*object || !*object_size) {
             status = compile_failure(compiler, code, error, folder, program, texts, text_count, operation);
             free(*object);

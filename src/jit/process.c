@@ -113,12 +113,15 @@ void invar_temporary_folder_remove(const char *path) {
 char *invar_file_read(const char *path, size_t limit, size_t *size) {
     struct stat status;
     char *data = NULL;
+    size_t wanted = 0;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return NULL;
-    if (!fstat(file, &status) && S_ISREG(status.st_mode) && (uint64_t)status.st_size <= limit)
-        data = malloc((size_t)status.st_size + 1);
-    for (*size = 0; data && *size < (size_t)status.st_size;) {
-        ssize_t part = read(file, data + *size, (size_t)status.st_size - *size);
+    if (!fstat(file, &status) && S_ISREG(status.st_mode)) {
+        wanted = (uint64_t)status.st_size < limit ? (size_t)status.st_size : limit;
+        data = malloc(wanted + 1);
+    }
+    for (*size = 0; data && *size < wanted;) {
+        ssize_t part = read(file, data + *size, wanted - *size);
         if (part < 0 && errno == EINTR) continue;
         if (part <= 0) break;
         *size += (size_t)part;

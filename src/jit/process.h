@@ -22,7 +22,7 @@ bool invar_temporary_folder(char path[INVAR_PATH_BYTES]);
 /* Removes the folder and the files in it. */
 void invar_temporary_folder_remove(const char *path);
 
-/* The whole file with a NUL behind it, to be freed; NULL when it cannot be read or is larger than limit. */
+/* The file, or its first `limit` bytes, with a NUL behind it, to be freed; NULL when it cannot be read. */
 char *invar_file_read(const char *path, size_t limit, size_t *size);
 bool invar_file_write(const char *path, const char *data, size_t size);
 

@@ -223,6 +223,19 @@ static void broken_compilers(void) {
     unsetenv("INVAR_CXX");
 }
 
+/* Of a log beyond what is read, the first errors are told. */
+static void long_log(void) {
+    static const char script[] = "#!/bin/sh\necho 'k.metal:1:1: error: the first'\nyes 'k.metal:1:1: note: and so on' | head -n 50000\n"
+                                 "exit 1\n";
+    char folder[INVAR_PATH_BYTES], path[INVAR_FILE_BYTES], *object;
+    size_t size;
+    CHECK(invar_temporary_folder(folder), "%s", strerror(errno));
+    snprintf(path, sizeof path, "%s/talks", folder);
+    CHECK(invar_file_write(path, script, strlen(script)) && !chmod(path, 0700), "%s", strerror(errno));
+    CHECK_FAILS(compile(path, &safe, adder, "", &object, &size), INVAR_ERROR_COMPILE, "k.metal:1: error: the first");
+    invar_temporary_folder_remove(folder);
+}
+
 static void words_and_fallback(void) {
     invar_compiler compiler, other;
     if (!has("g++")) return;
@@ -285,6 +298,7 @@ static void flags(void) {
 
 CHECK_MAIN(CHECK_TEST(compile_and_load), CHECK_TEST(load_checks_nothing_into_a_crash), CHECK_TEST(load_from_noexec),
            CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(nvrtc_logs), CHECK_TEST(undefined_names),
-           CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(words_and_fallback),
+           CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(long_log),
+           CHECK_TEST(words_and_fallback),
            CHECK_TEST(signals_of_the_caller),
            CHECK_TEST(flags))
