@@ -188,8 +188,9 @@ static size_t launch_key(uint8_t *key, const invar_kernel *kernel, const invar_p
     size += sizeof machine;
     for (int32_t i = 0; i < options->template_count; i++) {
         const invar_template_argument *argument = &options->template_arguments[i];
-        bool dtype = argument->kind == INVAR_TEMPLATE_DTYPE;
-        int64_t value = dtype ? argument->dtype.code * 256 + argument->dtype.bits : argument->value;
+        const invar_dtype dtype = argument->dtype;
+        int64_t value = argument->kind != INVAR_TEMPLATE_DTYPE ? argument->value
+                                                               : (dtype.lanes * 256 + dtype.code) * 256 + dtype.bits;
         key[size++] = (uint8_t)argument->kind;
         memcpy(key + size, &value, sizeof value);
         size += sizeof value;

@@ -260,6 +260,13 @@ static void programs(void) {
                                  (const invar_tensor *[]){ &f.tensor, &h.tensor }, 2, &options));
     CHECK(count_files(".so") == 3 + more, "%d programs for two instruction sets", count_files(".so"));
     invar_context_destroy(plain);
+    /* A type of two lanes is refused beside one of a single lane, too, whose program is there. */
+    invar_template_argument pair[] = { n, { "T", INVAR_TEMPLATE_DTYPE, check_f32, 0 } };
+    options.template_arguments = pair, options.template_count = 2;
+    CHECK_OK(launch(kernel, &out.tensor, &f.tensor, &g.tensor, &options));
+    pair[1].dtype.lanes = 2;
+    CHECK_FAILS(launch(kernel, &out.tensor, &f.tensor, &g.tensor, &options), INVAR_ERROR_DTYPE, "template: T");
+    options.template_arguments = &n, options.template_count = 1;
     n.name = "M";
     CHECK_FAILS(launch(kernel, &out.tensor, &f.tensor, &g.tensor, &options), INVAR_ERROR_COMPILE, "k.metal:2: error");
     n.name = "N";
