@@ -153,7 +153,6 @@ invar_status invar_kernel_create(invar_kernel **kernel, const invar_kernel_descr
     invar_kernel *made = calloc(1, sizeof *made);
     if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     made->operation = operation;
-    pthread_mutex_init(&made->lock, NULL);
     invar_status status = INVAR_OK;
     if (!copy_description(made, &known)) status = invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     made->alignment = 1;
@@ -179,6 +178,5 @@ void invar_kernel_destroy(invar_kernel *kernel) {
     free((void *)d->image);
     free_strings((char **)d->input_names, d->input_count);
     free_strings((char **)d->output_names, d->output_count);
-    pthread_mutex_destroy(&kernel->lock);
     free(kernel);
 }

@@ -9,7 +9,6 @@
 #include "jit/generate.h"
 #include "jit/runtime.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 enum { INVAR_KERNEL_MAX_ARRAYS = 64, INVAR_KERNEL_MAX_TEMPLATES = 64, INVAR_KERNEL_MAX_NAME = 128 };
@@ -51,8 +50,7 @@ struct invar_kernel {
     invar_source *source;
     int32_t alignment;                    /* bytes on which arrays must begin, invar_source_alignment */
     char image[INVAR_SHA256_HEX];         /* of a precompiled kernel: what names it, in place of a source */
-    pthread_mutex_t lock;                 /* held while a program is made */
-    atomic_int maker;                     /* the process that holds it; 0: none */
+    atomic_int maker;                     /* the process, one of whose threads makes a program; 0: none */
     _Atomic(invar_program *) programs;    /* only ever grows */
 };
 

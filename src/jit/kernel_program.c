@@ -6,10 +6,10 @@
 #include "jit/load.h"
 
 #include <dlfcn.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- what is loaded in this process ----------------------------------------------------------------- */
@@ -231,23 +231,18 @@ static invar_status check_shared(const invar_kernel *kernel, const invar_loaded 
                       (unsigned long long)bytes);
 }
 
-/* A child that was forked while another thread held the lock has a lock that nobody will give back. One of the child's threads
- * makes it anew, with the process's number below zero as the maker, and the others wait for that. */
+/* One thread at a time makes a program. A child that was forked meanwhile has no thread that would give the place back: it takes
+ * it from a process that it is not. */
 static void lock_programs(invar_kernel *kernel) {
-    int self = (int)getpid(), maker = atomic_load(&kernel->maker);
-    if (maker && maker != self && maker != -self && atomic_compare_exchange_strong(&kernel->maker, &maker, -self)) {
-        pthread_mutex_init(&kernel->lock, NULL);
-        atomic_store(&kernel->maker, 0);
+    const int self = (int)getpid();
+    for (int maker = 0; !atomic_compare_exchange_strong(&kernel->maker, &maker, self);) {
+        if (maker != self) continue;
+        nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+        maker = 0;
     }
-    while (atomic_load(&kernel->maker) == -self) sched_yield();
-    pthread_mutex_lock(&kernel->lock);
-    atomic_store(&kernel->maker, self);
 }
 
-static void unlock_programs(invar_kernel *kernel) {
-    atomic_store(&kernel->maker, 0);
-    pthread_mutex_unlock(&kernel->lock);
-}
+static void unlock_programs(invar_kernel *kernel) { atomic_store(&kernel->maker, 0); }
 
 static invar_status make(const invar_kernel *kernel, const invar_place *place, const invar_program_key *key, invar_program *made) {
     if (place->gpu) return invar_kernel_function(kernel, place, key, &made->function);

@@ -1,5 +1,5 @@
-/* A process that forks while another thread compiles a kernel: the child launches the same kernel, and is not kept waiting for
- * a thread that it does not have. */
+/* A process that forks while another thread makes a program of a kernel: the child launches the same kernel, and is not kept
+ * waiting for a thread that it does not have. */
 #define _GNU_SOURCE
 #include "check.h"
 #include "jit/process.h"
@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -71,4 +72,39 @@ static void fork_during_a_compile(void) {
     invar_temporary_folder_remove(folder);
 }
 
-CHECK_MAIN(CHECK_TEST(fork_during_a_compile))
+static atomic_bool over;
+
+/* Asks for a program of a type that Metal has not, over and over: it is refused as soon as it is this thread's turn. */
+static void *ask_again(void *kernel) {
+    double value = 0;
+    while (!atomic_load(&over)) launch(kernel, check_f64, &value);
+    return NULL;
+}
+
+/* At whatever instruction of the other thread's. */
+static void fork_at_any_time(void) {
+    enum { FORKS = 400 };
+    static const char *const outputs[] = { "out" };
+    invar_kernel_description d = INVAR_KERNEL_DESCRIPTION_INIT;
+    invar_kernel *kernel = NULL;
+    pthread_t thread;
+    int status = 0;
+    d.dialect = INVAR_DIALECT_METAL, d.name = "k", d.output_names = outputs, d.output_count = 1, d.source = "";
+    if (!CHECK_OK(invar_kernel_create(&kernel, &d))) return;
+    pthread_create(&thread, NULL, ask_again, kernel);
+    for (int i = 0; i < FORKS && !status; i++) {
+        double value = 0;
+        pid_t child = fork();
+        if (!child) {
+            alarm(20);
+            _exit(launch(kernel, check_f64, &value) != INVAR_ERROR_DTYPE);
+        }
+        waitpid(child, &status, 0);
+        CHECK(status == 0, "child %d ended with %x", i, (unsigned)status);
+    }
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+    invar_kernel_destroy(kernel);
+}
+
+CHECK_MAIN(CHECK_TEST(fork_during_a_compile), CHECK_TEST(fork_at_any_time))
