@@ -7,10 +7,9 @@ enum { VECTOR = 16, WIDEST = 64 }; /* bytes: a vector of 32-bit elements; anythi
 /* Token i, a * or a &, ends the name of a type: of a cast, of a template argument, or of an alias. */
 static bool ends_pointer_type(const invar_file *file, int32_t i) {
     static const char *const qualifiers[] = { "const", "volatile", "restrict", "__restrict", "__restrict__", NULL };
-    static const char *const ends[] = { ")", ">", ";", NULL };
-    if (!invar_token_is(file, i, "*") && !invar_token_is(file, i, "&")) return false;
+    if (!invar_token_is_any(file, i, "*&")) return false;
     while (invar_token_is_one_of(file, ++i, qualifiers)) continue;
-    return invar_token_is_one_of(file, i, ends);
+    return invar_token_is_any(file, i, ")>;");
 }
 
 /* What token i asks for: a pointer that is cast may become one to a vector; alignas(32) and Metal's long4 say more. */

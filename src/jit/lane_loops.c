@@ -20,6 +20,7 @@ typedef struct reading {
 } reading;
 
 static bool is(const reading *r, int32_t i, const char *word) { return invar_token_is(r->file, i, word); }
+static bool is_any(const reading *r, int32_t i, const char *marks) { return invar_token_is_any(r->file, i, marks); }
 static bool names(const reading *r, int32_t i) { return invar_token_names(r->file, i); }
 
 static bool is_word_of(const reading *r, int32_t i, const char *list) {
@@ -37,10 +38,6 @@ static bool is_word_of(const reading *r, int32_t i, const char *list) {
 static bool touches(const reading *r, int32_t i) {
     const invar_token *tokens = r->file->tokens;
     return i + 1 < r->file->count && tokens[i].start + tokens[i].length == tokens[i + 1].start;
-}
-
-static bool is_term_mark(const reading *r, int32_t i) {
-    return is(r, i, "+") || is(r, i, "-") || is(r, i, "*") || is(r, i, "(") || is(r, i, ")") || is(r, i, ".");
 }
 
 /* ---- names ------------------------------------------------------------------------------------------- */
@@ -101,9 +98,9 @@ static bool is_more_than_value(const reading *r, int32_t i) {
 
 /* Token i stands in a statement, outside its parentheses, that begins as `T x` does. */
 static bool is_in_declaration(const reading *r, int32_t i) {
-    for (i--; i >= 0 && !is(r, i, ";") && !is(r, i, "{") && !is(r, i, "}"); i--) {
-        bool closes = is(r, i, ")") || is(r, i, "]");
-        if (is(r, i, "(") || is(r, i, "[") || (closes && r->file->tokens[i].partner < 0)) return false;
+    for (i--; i >= 0 && !is_any(r, i, ";{}"); i--) {
+        bool closes = is_any(r, i, ")]");
+        if (is_any(r, i, "([") || (closes && r->file->tokens[i].partner < 0)) return false;
         if (closes) i = r->file->tokens[i].partner;
     }
     return names(r, i + 1) && names(r, i + 2) && !is_word_of(r, i + 1, "return else case goto const static constexpr");
@@ -113,7 +110,7 @@ static bool is_in_declaration(const reading *r, int32_t i) {
 static bool is_declared(const reading *r, int32_t i) {
     for (int32_t k = 1; k < r->loop.keyword; k++) {
         if (!invar_token_same(r->file, k, r->file, i) || !(names(r, k - 1) || is(r, k - 1, ","))) continue;
-        if ((is(r, k + 1, "=") || is(r, k + 1, ";") || is(r, k + 1, ",")) && is_in_declaration(r, k)) return true;
+        if (is_any(r, k + 1, "=;,") && is_in_declaration(r, k)) return true;
     }
     return false;
 }
@@ -136,30 +133,26 @@ static bool add_varied(reading *r, int32_t i) {
 /* The token behind the assignment operator at i; -1 where none is. */
 static int32_t after_assignment(const reading *r, int32_t i) {
     if (is(r, i, "=")) return is(r, i + 1, "=") && touches(r, i) ? -1 : i + 1;
-    bool shift = (is(r, i, "<") && is(r, i + 1, "<")) || (is(r, i, ">") && is(r, i + 1, ">"));
-    if (shift) return touches(r, i) && touches(r, i + 1) && is(r, i + 2, "=") ? i + 3 : -1;
-    static const char *const marks[] = { "+", "-", "*", "/", "%", "&", "|", "^" };
-    for (size_t k = 0; k < sizeof marks / sizeof *marks; k++)
-        if (is(r, i, marks[k])) return touches(r, i) && is(r, i + 1, "=") ? i + 2 : -1;
-    return -1;
+    if (is_any(r, i, "<>")) /* <<= and >>= */
+        return touches(r, i) && touches(r, i + 1) && invar_token_same(r->file, i, r->file, i + 1) && is(r, i + 2, "=") ? i + 3 : -1;
+    return is_any(r, i, "+-*/%&|^") && touches(r, i) && is(r, i + 1, "=") ? i + 2 : -1;
 }
 
 static bool ends_operand(const reading *r, int32_t i) {
-    return i >= 0 && (names(r, i) || r->file->tokens[i].kind == INVAR_TOKEN_NUMBER || is(r, i, ")") || is(r, i, "]"));
+    return i >= 0 && (names(r, i) || r->file->tokens[i].kind == INVAR_TOKEN_NUMBER || is_any(r, i, ")]"));
 }
 
 /* A mark that changes nothing where it stands. */
 static bool is_plain_mark(const reading *r, int32_t i) {
     if (is(r, i, "=")) { /* only as the end of == != <= >= */
-        bool compares = is(r, i - 1, "=") || is(r, i - 1, "!") || is(r, i - 1, "<") || is(r, i - 1, ">");
-        return (compares && touches(r, i - 1)) || (is(r, i + 1, "=") && touches(r, i));
+        return (is_any(r, i - 1, "=!<>") && touches(r, i - 1)) || (is(r, i + 1, "=") && touches(r, i));
     }
     bool twice = invar_token_same(r->file, i, r->file, i + 1) && touches(r, i);
-    if (is(r, i, "+") || is(r, i, "-")) return !twice && after_assignment(r, i) < 0;
+    if (is_any(r, i, "+-")) return !twice && after_assignment(r, i) < 0;
     if (is(r, i, "&")) return (is(r, i + 1, "&") && touches(r, i)) || (is(r, i - 1, "&") && touches(r, i - 1));
     if (is(r, i, "[")) return ends_operand(r, i - 1);
-    if (is(r, i, "*") || is(r, i, "/") || is(r, i, "%") || is(r, i, "|") || is(r, i, "^")) return after_assignment(r, i) < 0;
-    return !is(r, i, "{") && !is(r, i, "}") && !is(r, i, ";") && !is(r, i, "->") && !is(r, i, "#") && !is(r, i, "##");
+    if (is_any(r, i, "*/%|^")) return after_assignment(r, i) < 0;
+    return !is_any(r, i, "{};#") && !is(r, i, "->") && !is(r, i, "##");
 }
 
 /* True when the tokens begin … end - 1 do nothing but give a value. */
@@ -184,8 +177,7 @@ static bool is_value(reading *r, int32_t begin, int32_t end) {
 static int32_t find_end(const reading *r, int32_t i, int32_t limit, bool comma) {
     for (; i < limit; i++) {
         if (is(r, i, ";") || (comma && is(r, i, ","))) return i;
-        bool opens = is(r, i, "(") || is(r, i, "[") || is(r, i, "{");
-        if (opens && r->file->tokens[i].partner > i) i = r->file->tokens[i].partner;
+        if (is_any(r, i, "([{") && r->file->tokens[i].partner > i) i = r->file->tokens[i].partner;
     }
     return -1;
 }
@@ -220,7 +212,7 @@ static int32_t assignment(reading *r, int32_t i, int32_t limit) {
         at = close + 1;
     }
     for (; is(r, at, ".") && names(r, at + 1); at += 2) continue;
-    bool counts = (is(r, at, "+") || is(r, at, "-")) && invar_token_same(r->file, at, r->file, at + 1) && at + 2 == end;
+    bool counts = is_any(r, at, "+-") && invar_token_same(r->file, at, r->file, at + 1) && at + 2 == end;
     int32_t value = after_assignment(r, at);
     if (!counts && (value < 0 || !is_value(r, value, end))) return -1;
     return element || add_varied(r, name) ? end + 1 : -1;
@@ -254,7 +246,7 @@ static int32_t statement(reading *r, int32_t i, int32_t limit, int depth) {
 static bool is_sum(const reading *r, int32_t begin, int32_t end) {
     for (int32_t i = begin; i < end; i++) {
         bool operand = names(r, i) || r->file->tokens[i].kind == INVAR_TOKEN_NUMBER;
-        if (!operand && !is_term_mark(r, i)) return false;
+        if (!operand && !is_any(r, i, "+-*().")) return false;
         if (!names(r, i) || is(r, i - 1, ".")) continue;
         for (int32_t k = 0; k < r->loop.inner_count; k++)
             if (invar_token_same(r->file, r->loop.inner[k], r->file, i)) return false;
@@ -268,12 +260,11 @@ static bool is_sum(const reading *r, int32_t begin, int32_t end) {
 static bool add_subscript(reading *r, int32_t i) {
     invar_lane_loop *loop = &r->loop;
     int32_t open = i - 1;
-    for (; open > loop->body - 1 && !is(r, open, "[") && !is(r, open, "("); open--) {
-        bool closes = is(r, open, "]") || is(r, open, ")");
-        if (closes && r->file->tokens[open].partner >= 0) open = r->file->tokens[open].partner;
+    for (; open > loop->body - 1 && !is_any(r, open, "[("); open--) {
+        if (is_any(r, open, "])") && r->file->tokens[open].partner >= 0) open = r->file->tokens[open].partner;
     }
     int32_t close = is(r, open, "[") ? r->file->tokens[open].partner : -1;
-    bool term = (is(r, i - 1, "[") || is(r, i - 1, "+")) && (is(r, i + 1, "]") || is(r, i + 1, "+") || is(r, i + 1, "-"));
+    bool term = is_any(r, i - 1, "[+") && is_any(r, i + 1, "]+-");
     if (close < i || !term || !is_sum(r, open + 1, close)) return false;
     if (loop->subscript_count && loop->subscripts[loop->subscript_count - 1] == open) return false; /* there twice */
     if (loop->subscript_count == INVAR_MAX_SUBSCRIPTS) return false;

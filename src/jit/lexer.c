@@ -187,7 +187,6 @@ static int pair_brackets(invar_file *file, invar_lex_failure *failure) {
     for (int32_t i = 0; i < file->count; i++) {
         invar_token *token = &file->tokens[i];
         if (token->directive != directive) {
-            if (directive < 0) outer = top;
             if (directive >= 0) /* what a macro leaves open stays without a partner */
                 while (top >= 0 && top != outer) {
                     int32_t below = file->tokens[top].partner;
@@ -265,6 +264,11 @@ bool invar_token_is_one_of(const invar_file *file, int32_t i, const char *const 
     for (; *words; words++)
         if (invar_token_is(file, i, *words)) return true;
     return false;
+}
+
+bool invar_token_is_any(const invar_file *file, int32_t i, const char *marks) {
+    return i >= 0 && i < file->count && file->tokens[i].kind == INVAR_TOKEN_MARK && file->tokens[i].length == 1 &&
+           strchr(marks, file->text[file->tokens[i].start]);
 }
 
 bool invar_token_is_member(const invar_file *file, int32_t i) {

@@ -68,6 +68,8 @@ void invar_file_free(invar_file *file);
 bool invar_token_is(const invar_file *file, int32_t i, const char *word);
 /* True when token i is there and reads as one of the words, which NULL ends. */
 bool invar_token_is_one_of(const invar_file *file, int32_t i, const char *const *words);
+/* True when token i is there and is one of these characters of punctuation. */
+bool invar_token_is_any(const invar_file *file, int32_t i, const char *marks);
 /* True when token i stands behind a `.` or `->`. */
 bool invar_token_is_member(const invar_file *file, int32_t i);
 /* True when two tokens read alike. */

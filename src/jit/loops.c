@@ -16,8 +16,7 @@ static int32_t simple_end(const invar_file *file, int32_t i) {
         if (file->tokens[i].directive >= 0) continue;
         if (invar_token_is(file, i, ";")) return i + 1;
         if (invar_token_is(file, i, "}")) return i;
-        bool opens = invar_token_is(file, i, "(") || invar_token_is(file, i, "[") || invar_token_is(file, i, "{");
-        if (opens && file->tokens[i].partner > i) i = file->tokens[i].partner;
+        if (invar_token_is_any(file, i, "([{") && file->tokens[i].partner > i) i = file->tokens[i].partner;
     }
     return file->count;
 }
@@ -59,10 +58,9 @@ static bool is_counted(const invar_file *file, int32_t i) {
     if (counter < 0 || first >= file->count || !invar_token_names(file, counter) ||
         !invar_token_same(file, counter, file, first))
         return false;
-    if (!invar_token_is(file, compare, "<") && !invar_token_is(file, compare, ">") && !invar_token_is(file, compare, "!"))
-        return false;
+    if (!invar_token_is_any(file, compare, "<>!")) return false;
     for (int32_t k = compare; k < close && !invar_token_is(file, k, ";"); k++)
-        if (invar_token_is(file, k, "*") || invar_token_is(file, k, "&") || invar_token_is(file, k, "[")) return false;
+        if (invar_token_is_any(file, k, "*&[")) return false;
     return true;
 }
 
@@ -79,8 +77,7 @@ static bool is_constexpr(const invar_source *source, const invar_token *token) {
 static void mark_turn(const invar_source *source, invar_file *file, int32_t i) {
     int32_t at = invar_token_is(file, i, "goto") ? i : invar_token_is(file, i, "do") ? i + 1 : after_parenthesis(file, i + 1);
     if (at < 0 || at >= file->count || is_constexpr(source, &file->tokens[i])) return;
-    bool marked = at == i || invar_token_is(file, at, "{") || invar_token_is(file, at, ";") ||
-                  invar_token_is(file, at, "continue");
+    bool marked = at == i || invar_token_is_any(file, at, "{;") || invar_token_is(file, at, "continue");
     if (marked && file->tokens[at].rule == INVAR_RULE_KEEP) file->tokens[at].rule = INVAR_RULE_TURN;
 }
 

@@ -11,8 +11,7 @@ static bool is_discarded(const invar_file *file, const invar_item *item) {
     if (item->of >= 0) return false; /* in a macro, who knows */
     int32_t close = file->tokens[item->open].partner, i = item->token;
     while (invar_token_is(file, i - 1, "::")) i -= invar_token_names(file, i - 2) ? 2 : 1;
-    bool starts = i == 0 || invar_token_is(file, i - 1, ";") || invar_token_is(file, i - 1, "{") ||
-                  invar_token_is(file, i - 1, "}") || invar_token_is(file, i - 1, ")") || invar_token_is(file, i - 1, "else");
+    bool starts = i == 0 || invar_token_is_any(file, i - 1, ";{})") || invar_token_is(file, i - 1, "else");
     return starts && close > 0 && invar_token_is(file, close + 1, ";");
 }
 

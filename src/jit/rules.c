@@ -126,7 +126,7 @@ static uint8_t literal_rule(const char *text, uint32_t length) {
 
 static bool ends_statement(const invar_file *file, int32_t i) {
     if (i < 0 || (i < file->count && file->tokens[i].directive >= 0)) return true;
-    return invar_token_is(file, i, ";") || invar_token_is(file, i, "{") || invar_token_is(file, i, "}");
+    return invar_token_is_any(file, i, ";{}");
 }
 
 /* `constant` outside code: a table, unless it qualifies what a pointer points to. */
@@ -138,9 +138,8 @@ static uint8_t constant_rule(invar_file *file, int32_t i) {
     for (int32_t k = i + 1; k < file->count && k < i + FARTHEST; k++) {
         if (invar_token_is(file, k, "constexpr")) return INVAR_RULE_DROP;
         if (invar_token_is(file, k, "static")) token->value = 1;
-        if (invar_token_is(file, k, "*") || invar_token_is(file, k, "&") || invar_token_is(file, k, "("))
-            return INVAR_RULE_DROP;
-        if (ends_statement(file, k) || invar_token_is(file, k, "=") || invar_token_is(file, k, "[")) break;
+        if (invar_token_is_any(file, k, "*&(")) return INVAR_RULE_DROP;
+        if (ends_statement(file, k) || invar_token_is_any(file, k, "=[")) break;
     }
     int32_t before = invar_token_is(file, i - 1, "const") ? i - 2 : i - 1;
     bool behind = invar_token_is(file, before, ")") && file->tokens[before].directive < 0; /* float get() const constant */
@@ -154,7 +153,7 @@ static uint8_t constant_rule(invar_file *file, int32_t i) {
 /* CUDA's __constant__ with a value is a constant; without one the host would fill it, and here nobody does. */
 static bool has_initialiser(const invar_file *file, int32_t i) {
     for (; i < file->count && !invar_token_is(file, i, ";"); i++)
-        if (invar_token_is(file, i, "=") || invar_token_is(file, i, "{")) return true;
+        if (invar_token_is_any(file, i, "={")) return true;
     return false;
 }
 
@@ -221,11 +220,6 @@ static int axis_of(const invar_file *file, int32_t i, const char *name) {
     return -1;
 }
 
-static bool is_any(const invar_file *file, int32_t i, const char *marks) {
-    return i >= 0 && i < file->count && file->tokens[i].kind == INVAR_TOKEN_MARK && file->tokens[i].length == 1 &&
-           strchr(marks, file->text[file->tokens[i].start]);
-}
-
 /* Types that hold every position. */
 static bool is_wide(const invar_file *file, int32_t i) {
     static const char *const wide[] = { "size_t", "int64_t", "uint64_t", "long", "unsigned", "uint", "uint32_t" };
@@ -238,9 +232,9 @@ static bool is_wide(const invar_file *file, int32_t i) {
  * a cast before it is to a wide type. */
 static bool stands_alone(const invar_file *file, int32_t begin, int32_t end) {
     int32_t before = begin - 1;
-    if (is_any(file, end, "*/%.[(") || invar_token_is(file, end, "->")) return false;
-    if (is_any(file, before, ")") && file->tokens[before].partner == before - 2) return is_wide(file, before - 1);
-    return before < 0 || is_any(file, before, "=([,{;+<?:") || invar_token_is(file, before, "return");
+    if (invar_token_is_any(file, end, "*/%.[(") || invar_token_is(file, end, "->")) return false;
+    if (invar_token_is(file, before, ")") && file->tokens[before].partner == before - 2) return is_wide(file, before - 1);
+    return before < 0 || invar_token_is_any(file, before, "=([,{;+<?:") || invar_token_is(file, before, "return");
 }
 
 static void set_grid_rule(invar_source *source, invar_file *file, int32_t i, int axis) {
@@ -254,17 +248,18 @@ static void set_grid_rule(invar_source *source, invar_file *file, int32_t i, int
 static int32_t cast_begin(const invar_file *file, int32_t i) {
     int32_t k = i - 1;
     if (is_wide(file, k)) return k;
-    if (!is_any(file, k--, ">")) return -1;
+    if (!invar_token_is(file, k--, ">")) return -1;
     while (is_wide(file, k)) k--;
-    return is_any(file, k, "<") && invar_token_is(file, k - 1, "static_cast") ? k - 1 : -1;
+    return invar_token_is(file, k, "<") && invar_token_is(file, k - 1, "static_cast") ? k - 1 : -1;
 }
 
 /* static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x */
 static void read_cast_position(invar_source *source, invar_file *file, int32_t i) {
     enum { CLOSE = 3, END = 12 };
     int d = axis_of(file, i, "blockIdx");
-    if (d < 0 || !is_any(file, i + CLOSE, ")") || file->tokens[i + CLOSE].partner != i - 1 || !is_any(file, i + 4, "*") ||
-        axis_of(file, i + 5, "blockDim") != d || !is_any(file, i + 8, "+") || axis_of(file, i + 9, "threadIdx") != d)
+    if (d < 0 || !invar_token_is(file, i + CLOSE, ")") || file->tokens[i + CLOSE].partner != i - 1 ||
+        !invar_token_is(file, i + 4, "*") || axis_of(file, i + 5, "blockDim") != d || !invar_token_is(file, i + 8, "+") ||
+        axis_of(file, i + 9, "threadIdx") != d)
         return;
     int32_t begin = cast_begin(file, i - 1);
     if (begin < 0 || !stands_alone(file, begin, i + END)) return;

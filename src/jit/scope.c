@@ -74,7 +74,7 @@ static int32_t struct_name(const walk *w, int32_t i) {
 static bool is_member_initialiser(const walk *w, int32_t i) {
     int32_t close = w->file->tokens[i].partner;
     return w->now.colon && invar_token_names(w->file, i - 1) && close >= 0 &&
-           (invar_token_is(w->file, close + 1, ",") || invar_token_is(w->file, close + 1, "{"));
+           invar_token_is_any(w->file, close + 1, ",{");
 }
 
 static invar_status push(walk *w, int32_t i) {
@@ -168,7 +168,7 @@ invar_status invar_read_scopes(invar_source *source, int32_t which) {
         } else if (invar_token_is(w.file, i, "}")) {
             pop(&w);
         } else if (top->scope == INVAR_SCOPE_CODE) {
-            if (invar_token_is(w.file, i, "=") || invar_token_is(w.file, i, "(")) w.now.equals = true;
+            if (invar_token_is_any(w.file, i, "=(")) w.now.equals = true;
             if (invar_token_is(w.file, i, ";")) w.now = FRESH;
         } else if (top->scope != INVAR_SCOPE_LIST) {
             INVAR_TRY(read_declaration(&w, &i));

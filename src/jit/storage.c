@@ -26,15 +26,8 @@ static int32_t declaration_begin(const invar_file *file, int32_t i) {
         else if (is_qualifier(file, before)) begin = before;
         else break;
     }
-    if (begin == 0 || invar_token_is(file, begin - 1, ";") || invar_token_is(file, begin - 1, "{") ||
-        invar_token_is(file, begin - 1, "}") || invar_token_is(file, begin - 1, ":"))
-        return begin;
+    if (begin == 0 || invar_token_is_any(file, begin - 1, ";{}:")) return begin;
     return file->tokens[begin - 1].directive >= 0 && file->tokens[begin].directive < 0 ? begin : -1;
-}
-
-static bool ends_declarator(const invar_file *file, int32_t i) {
-    return invar_token_is(file, i, ";") || invar_token_is(file, i, ",") || invar_token_is(file, i, "=") ||
-           invar_token_is(file, i, "[");
 }
 
 /* Reads the type that begins at token i; *name is the first declarator's name. False: it is not a declaration of arrays
@@ -53,7 +46,7 @@ static bool read_type(const invar_source *source, const invar_file *file, int32_
             i++;
         } else if (!invar_token_names(file, i)) {
             return false;
-        } else if (ends_declarator(file, i + 1) && i > storage->type) {
+        } else if (invar_token_is_any(file, i + 1, ";,=[") && i > storage->type) {
             storage->type_end = i;
             storage->name = i;
             return true;
@@ -128,7 +121,7 @@ invar_status invar_read_storage(invar_source *source, int32_t which) {
     invar_file *file = &source->files[which];
     for (int32_t i = 0; i < file->count; i++) {
         if (!is_storage_word(source, file, i)) continue;
-        bool pointer = invar_token_is(file, i + 2, "*") || invar_token_is(file, i + 2, "&");
+        bool pointer = invar_token_is_any(file, i + 2, "*&");
         if (file->tokens[i].directive >= 0 && !pointer)
             return invar_source_fail(source, which, file->tokens[i].line, "%.*s in a macro cannot be translated: declare the "
                                      "array where it is used", (int)file->tokens[i].length,
