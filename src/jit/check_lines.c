@@ -230,7 +230,8 @@ static bool add_row(invar_lines *lines, const unit *u, machine *m, bool end) {
     }
     uint32_t text = !end && m->file < u->file_count ? u->texts[m->file] : INVAR_TEXT_OTHER;
     if (m->line > 0 && m->line < 1 << 30) m->last_line = (uint32_t)m->line;
-    lines->rows[lines->count++] = (invar_line_row){ m->address, end ? 0 : m->last_line, text & 3 };
+    lines->rows[lines->count] = (invar_line_row){ m->address, end ? 0 : m->last_line, text & 3, (uint32_t)lines->count };
+    lines->count++;
     return true;
 }
 
@@ -289,28 +290,12 @@ static bool run_program(invar_lines *lines, unit *u) {
 
 /* ---- the table ------------------------------------------------------------------------------------------- */
 
-/* By address, and of those at one address as they came: the last one holds. */
+/* By address, and of those at one address as they came: the last one holds, and an end of a sequence comes before the start of
+ * the next. */
 static int by_address(const void *a, const void *b) {
     const invar_line_row *x = a, *y = b;
-    return x->address < y->address ? -1 : x->address > y->address;
-}
-
-static bool sort_rows(invar_lines *lines) {
-    /* An end of a sequence must come before the start of the next at its address, which a stable sort keeps. */
-    invar_line_row *spare = lines->count ? malloc(lines->count * sizeof *spare) : NULL;
-    if (lines->count && !spare) return false;
-    for (size_t width = 1; width < lines->count; width *= 2) {
-        for (size_t begin = 0; begin < lines->count; begin += 2 * width) {
-            size_t middle = begin + width < lines->count ? begin + width : lines->count;
-            size_t end = middle + width < lines->count ? middle + width : lines->count, i = begin, j = middle;
-            for (size_t k = begin; k < end; k++)
-                spare[k] = j == end || (i < middle && by_address(&lines->rows[i], &lines->rows[j]) <= 0) ? lines->rows[i++]
-                                                                                                     : lines->rows[j++];
-        }
-        memcpy(lines->rows, spare, lines->count * sizeof *spare);
-    }
-    free(spare);
-    return true;
+    if (x->address != y->address) return x->address < y->address ? -1 : 1;
+    return x->order < y->order ? -1 : 1;
 }
 
 static bool read_units(invar_lines *lines, const uint8_t *file, uint64_t size, const char *body, const char *header) {
@@ -324,7 +309,8 @@ static bool read_units(invar_lines *lines, const uint8_t *file, uint64_t size, c
         if (u.version >= 2 && u.version <= 5) good = run_program(lines, &u);
         free(u.texts);
     }
-    return good && sort_rows(lines);
+    if (lines->count) qsort(lines->rows, lines->count, sizeof *lines->rows, by_address);
+    return good;
 }
 
 int invar_lines_read(invar_lines *lines, const char *object, const char *body, const char *header) {

@@ -12,6 +12,7 @@ typedef struct invar_line_row {
     uint64_t address;
     uint32_t line : 30;
     uint32_t text : 2; /* INVAR_TEXT_... */
+    uint32_t order;    /* which row of the table it is */
 } invar_line_row;
 
 typedef struct invar_lines {
