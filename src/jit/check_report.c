@@ -2,10 +2,9 @@
 #define _GNU_SOURCE
 #include "jit/check_state.h"
 
+#include "jit/text.h"
+
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- where ------------------------------------------------------------------------------------------------ */
@@ -129,80 +128,68 @@ static const char *const kind_names[] = {
     [INVAR_KIND_STACK] = "stack overflow",
 };
 
-typedef struct sentence {
-    char *text;
-    size_t used, capacity;
-} sentence;
-
-__attribute__((format(printf, 2, 3))) static void say(sentence *s, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(s->text + s->used, s->capacity - s->used, format, arguments);
-    va_end(arguments);
-    if (length > 0) s->used += (size_t)length < s->capacity - s->used ? (size_t)length : s->capacity - s->used - 1;
-}
+#define SAY(...) invar_text_format(text, __VA_ARGS__)
 
 static const char *file_of(const invar_checker *checker, invar_place place) {
     bool header = place.text == INVAR_TEXT_HEADER && checker->check->header;
     return header ? checker->check->header : checker->check->body;
 }
 
-static void say_thread(sentence *s, const int64_t thread[3], const int64_t group[3]) {
-    say(s, "thread (%" PRId64 ", %" PRId64 ", %" PRId64 ") of group (%" PRId64 ", %" PRId64 ", %" PRId64 ")", thread[0],
+static void say_thread(invar_text *text, const int64_t thread[3], const int64_t group[3]) {
+    SAY("thread (%" PRId64 ", %" PRId64 ", %" PRId64 ") of group (%" PRId64 ", %" PRId64 ", %" PRId64 ")", thread[0],
         thread[1], thread[2], group[0], group[1], group[2]);
 }
 
-static void say_element(sentence *s, const invar_finding *finding) {
-    say(s, "%s[%" PRId64 "]", finding->region->name, finding->index);
+static void say_element(invar_text *text, const invar_finding *finding) {
+    SAY("%s[%" PRId64 "]", finding->region->name, finding->index);
 }
 
-static void say_race(const invar_checker *checker, sentence *s, const invar_finding *finding) {
-    say(s, "%s of ", finding->did);
-    say_element(s, finding);
-    say(s, " by ");
-    say_thread(s, finding->thread, finding->group);
-    say(s, ", and %s of it by ", finding->other_did);
-    say_thread(s, finding->other_thread, finding->other_group);
-    say(s, " at %s:%u, with nothing between that orders them", file_of(checker, finding->other_place),
-        finding->other_place.line);
+static void say_race(const invar_checker *checker, invar_text *text, const invar_finding *finding) {
+    SAY("%s of ", finding->did);
+    say_element(text, finding);
+    SAY(" by ");
+    say_thread(text, finding->thread, finding->group);
+    SAY(", and %s of it by ", finding->other_did);
+    say_thread(text, finding->other_thread, finding->other_group);
+    SAY(" at %s:%u, with nothing between that orders them", file_of(checker, finding->other_place), finding->other_place.line);
 }
 
-static void say_extent(sentence *s, const invar_region *region) {
+static void say_extent(invar_text *text, const invar_region *region) {
     if (!region->bytes) {
-        say(s, region->array ? ", which has no elements," : ", where shared_memory=0 gives no bytes,");
+        SAY(region->array ? ", which has no elements," : ", where shared_memory=0 gives no bytes,");
         return;
     }
     if (!region->element_bytes) { /* dynamic shared memory: the index counted elements of what was read or written there */
-        say(s, ", where only %zu bytes exist,", region->bytes);
+        SAY(", where only %zu bytes exist,", region->bytes);
         return;
     }
     const int64_t first = region->array ? region->array->begin : 0;
     const size_t count = (region->bytes + region->element_bytes - 1) / region->element_bytes;
-    say(s, ", where only %s[%" PRId64 "] to [%" PRId64 "] exist,", region->name, first, first + (int64_t)count - 1);
+    SAY(", where only %s[%" PRId64 "] to [%" PRId64 "] exist,", region->name, first, first + (int64_t)count - 1);
 }
 
-static void say_finding(const invar_checker *checker, sentence *s, const invar_finding *finding) {
-    say(s, "%s:", file_of(checker, finding->place));
-    if (finding->place.line) say(s, "%u:", finding->place.line); /* what no thread writes has no line */
-    say(s, " %s: ", kind_names[finding->kind]);
+static void say_finding(const invar_checker *checker, invar_text *text, const invar_finding *finding) {
+    SAY("%s:", file_of(checker, finding->place));
+    if (finding->place.line) SAY("%u:", finding->place.line); /* what no thread writes has no line */
+    SAY(" %s: ", kind_names[finding->kind]);
     switch (finding->region ? finding->kind : INVAR_KIND_TRAP) {
-    case INVAR_KIND_RACE: say_race(checker, s, finding); break;
+    case INVAR_KIND_RACE: say_race(checker, text, finding); break;
     case INVAR_KIND_READ_OUTSIDE:
     case INVAR_KIND_WRITE_OUTSIDE:
     case INVAR_KIND_INPUT_WRITTEN:
     case INVAR_KIND_UNINITIALISED:
-        say_element(s, finding);
+        say_element(text, finding);
         if (finding->kind <= INVAR_KIND_WRITE_OUTSIDE) {
-            say_extent(s, finding->region);
+            say_extent(text, finding->region);
         } else if (finding->kind == INVAR_KIND_UNINITIALISED) {
-            say(s, ", which nobody has written yet,");
+            SAY(", which nobody has written yet,");
         }
-        say(s, " by ");
-        say_thread(s, finding->thread, finding->group);
+        SAY(" by ");
+        say_thread(text, finding->thread, finding->group);
         break;
-    default: say(s, "%s", finding->detail);
+    default: SAY("%s", finding->detail);
     }
-    if (finding->count > 1 && finding->kind != INVAR_KIND_UNWRITTEN) say(s, "; %" PRId64 " more like it", finding->count - 1);
+    if (finding->count > 1 && finding->kind != INVAR_KIND_UNWRITTEN) SAY("; %" PRId64 " more like it", finding->count - 1);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------------ */
@@ -235,21 +222,18 @@ static void call_back(const invar_checker *checker, const invar_finding *finding
 }
 
 invar_status invar_check_conclude(invar_checker *checker) {
-    enum { ONE = 1024 };
-    size_t capacity = (size_t)ONE * INVAR_MAX_FINDINGS;
-    sentence all = { malloc(capacity), 0, capacity };
-    char one[ONE];
+    invar_text text = { 0 };
     drop_consequences(checker);
     for (int i = 0; i < checker->finding_count; i++) {
-        sentence s = { one, 0, sizeof one };
         if (checker->findings[i].dropped) continue;
-        say_finding(checker, &s, &checker->findings[i]);
-        if (checker->check->report) call_back(checker, &checker->findings[i], one);
-        if (all.text) say(&all, "%s%s", all.used ? "\n" : "", one);
+        if (text.length) invar_text_string(&text, "\n");
+        size_t begin = text.length;
+        say_finding(checker, &text, &checker->findings[i]);
+        if (checker->check->report) call_back(checker, &checker->findings[i], text.data ? text.data + begin : "");
     }
-    invar_status status = !checker->finding_count ? INVAR_OK
-                          : all.text ? invar_fail(INVAR_ERROR_KERNEL_CHECK, "%s", all.text)
-                                     : invar_fail(INVAR_ERROR_KERNEL_CHECK, "%s", one);
-    free(all.text);
+    invar_status status = INVAR_OK;
+    if (checker->finding_count)
+        status = invar_fail(INVAR_ERROR_KERNEL_CHECK, "%s", text.data ? text.data : "defects, and no memory to name them");
+    invar_text_free(&text);
     return status;
 }
