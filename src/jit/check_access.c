@@ -142,8 +142,7 @@ static void follow_null(invar_lane *lane, bool write, uint32_t where) {
 enum { READS = 1, WRITES = 2 };
 
 /* Goes through the cells of an access that is inside its region. */
-static void touch(invar_checker *checker, invar_region *region, char *address, size_t bytes, int does, bool float_add,
-                  invar_access *now) {
+static void touch(invar_checker *checker, invar_region *region, char *address, size_t bytes, int does, invar_access *now) {
     size_t begin = (size_t)(address - region->low), end = begin + bytes, width = (size_t)1 << region->cell_bits;
     size_t unknown = 0;
     char *first = NULL;
@@ -160,7 +159,6 @@ static void touch(invar_checker *checker, invar_region *region, char *address, s
             read_cell(checker, region, cell, place, part, now);
         }
         if (does & WRITES) write_cell(checker, region, cell, place, part, now);
-        cell->float_add |= float_add;
     }
     /* Less than half may be the padding of a struct that was written member by member. */
     if (unknown && unknown * 2 >= bytes)
@@ -180,7 +178,7 @@ void invar_check_access(invar_lane *lane, void *place, size_t bytes, uint32_t wr
         return;
     }
     if (region->cells)
-        touch(checker, region, address, bytes, write ? WRITES : READS, false, &now);
+        touch(checker, region, address, bytes, write ? WRITES : READS, &now);
     else if (write)
         find_access(checker, INVAR_KIND_INPUT_WRITTEN, region, invar_check_index(region, address, bytes), &now);
 }
@@ -210,8 +208,7 @@ void invar_check_atomic(invar_lane *lane, void *place, uint32_t bytes, uint32_t 
             find_access(checker, INVAR_KIND_INPUT_WRITTEN, region, invar_check_index(region, address, bytes), &now);
         return;
     }
-    bool float_add = operation == INVAR_ATOMIC_FLOAT_ADD;
-    checker->float_adds |= float_add;
-    touch(checker, region, address, bytes, (reads ? READS : 0) | (writes ? WRITES : 0), float_add, &now);
+    checker->float_adds |= operation == INVAR_ATOMIC_FLOAT_ADD;
+    touch(checker, region, address, bytes, (reads ? READS : 0) | (writes ? WRITES : 0), &now);
     invar_order_atomic(checker, index, address, reads, writes);
 }

@@ -22,7 +22,6 @@ typedef struct invar_cell {
     invar_access reads[2]; /* since then, of different threads */
     uint32_t stamp;        /* what the rest is of: a run (outputs) or a group (threadgroup arrays); other cells are blank */
     uint8_t written;       /* bytes that hold a value */
-    uint8_t float_add;     /* it was a target of floating-point atomic addition */
 } invar_cell;
 
 /* A copy of an array, alone in a range of addresses so wide that any 32-bit index from it leads into its own range. */
