@@ -133,10 +133,6 @@ static invar_access access_of(const invar_checker *checker, const invar_region *
 /* A null pointer, or an element near it. Other memory that is no array of the kernel's is a thread's own. */
 static bool is_null(const char *address) { return (uintptr_t)address < 1 << 16; }
 
-static void follow_null(invar_lane *lane, bool write, uint32_t where) {
-    invar_check_stop(lane, write ? INVAR_KIND_WRITE_OUTSIDE : INVAR_KIND_READ_OUTSIDE, -1, "through a null pointer", where);
-}
-
 /* ---- hooks ------------------------------------------------------------------------------------------------ */
 
 enum { READS = 1, WRITES = 2 };
@@ -165,50 +161,41 @@ static void touch(invar_checker *checker, invar_region *region, char *address, s
         find_access(checker, INVAR_KIND_UNINITIALISED, region, invar_check_index(region, first, bytes), now);
 }
 
-void invar_check_access(invar_lane *lane, void *place, size_t bytes, uint32_t write, void *pc, void *frame) {
-    invar_checker *checker = invar_checker_of(lane);
-    char *address = place;
-    if (checker->pending_count) invar_check_settle(checker);
+/* Looks at an access. False where it touched no cell. */
+static bool look_at(invar_checker *checker, invar_lane *lane, char *address, size_t bytes, int does, bool atomic, void *pc,
+                    void *frame) {
+    const bool writes = does & WRITES;
     invar_region *region = invar_check_region(checker, address);
-    if (is_null(address) && bytes) follow_null(lane, write, invar_check_where(checker, pc, frame));
-    if (!region || !bytes) return;
-    invar_access now = access_of(checker, region, lane, false, invar_check_where(checker, pc, frame));
-    if (address < region->low || bytes > region->bytes || address > region->low + (region->bytes - bytes)) {
-        outside(checker, region, lane, address, bytes, write, &now);
-        return;
-    }
-    if (region->cells)
-        touch(checker, region, address, bytes, write ? WRITES : READS, &now);
-    else if (write)
+    if (!bytes || (!region && !is_null(address))) return false;
+    uint32_t where = invar_check_where(checker, pc, frame);
+    if (is_null(address))
+        invar_check_stop(lane, writes ? INVAR_KIND_WRITE_OUTSIDE : INVAR_KIND_READ_OUTSIDE, -1, "through a null pointer", where);
+    invar_access now = access_of(checker, region, lane, atomic, where);
+    if (address < region->low || bytes > region->bytes || address > region->low + (region->bytes - bytes))
+        outside(checker, region, lane, address, bytes, writes, &now);
+    else if (region->cells)
+        return touch(checker, region, address, bytes, does, &now), true;
+    else if (writes)
         find_access(checker, INVAR_KIND_INPUT_WRITTEN, region, invar_check_index(region, address, bytes), &now);
+    return false;
 }
 
-void invar_check_atomic(invar_lane *lane, void *place, uint32_t bytes, uint32_t operation) {
+void invar_check_access(invar_lane *lane, void *address, size_t bytes, uint32_t write, void *pc, void *frame) {
     invar_checker *checker = invar_checker_of(lane);
-    void *frame = __builtin_frame_address(0), *pc = __builtin_return_address(0);
-    char *address = place;
+    if (checker->pending_count) invar_check_settle(checker);
+    look_at(checker, lane, address, bytes, write ? WRITES : READS, false, pc, frame);
+}
+
+void invar_check_atomic(invar_lane *lane, void *address, uint32_t bytes, uint32_t operation) {
+    invar_checker *checker = invar_checker_of(lane);
+    const int does = (operation != INVAR_ATOMIC_STORE ? READS : 0) | (operation != INVAR_ATOMIC_LOAD ? WRITES : 0);
     uint32_t index = lane->position.index;
     if (checker->pending_count) invar_check_settle(checker);
     if (operation == INVAR_ATOMIC_FENCE) {
         invar_order_fence(checker, index);
         return;
     }
-    bool reads = operation != INVAR_ATOMIC_STORE, writes = operation != INVAR_ATOMIC_LOAD;
-    invar_region *region = invar_check_region(checker, address);
-    uint32_t where = invar_check_where(checker, pc, frame);
-    if (is_null(address)) follow_null(lane, writes, where);
-    if (!region || !bytes) return;
-    invar_access now = access_of(checker, region, lane, true, where);
-    if (address < region->low || bytes > region->bytes || address > region->low + (region->bytes - bytes)) {
-        outside(checker, region, lane, address, bytes, writes, &now);
-        return;
-    }
-    if (!region->cells) {
-        if (writes)
-            find_access(checker, INVAR_KIND_INPUT_WRITTEN, region, invar_check_index(region, address, bytes), &now);
-        return;
-    }
+    if (!look_at(checker, lane, address, bytes, does, true, __builtin_return_address(0), __builtin_frame_address(0))) return;
     checker->float_adds |= operation == INVAR_ATOMIC_FLOAT_ADD;
-    touch(checker, region, address, bytes, (reads ? READS : 0) | (writes ? WRITES : 0), &now);
-    invar_order_atomic(checker, index, address, reads, writes);
+    invar_order_atomic(checker, index, address, does & READS, does & WRITES);
 }
