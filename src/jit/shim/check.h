@@ -98,8 +98,9 @@ INVAR_HOOK void __ubsan_handle_out_of_bounds(invar_ubsan_index *data, size_t val
  * would become calls of themselves. The names are given in assembler, since g++ knows them and refuses to hide them. */
 #define INVAR_ALIAS(alias, name) \
     ".globl " #alias "\n.hidden " #alias "\n.type " #alias ", %function\n.set " #alias ", invar_check_" #name "\n"
-#define INVAR_REPLACE(name) __asm__(INVAR_ALIAS(name, name) INVAR_ALIAS(__tsan_##name, name));
-INVAR_REPLACE(memmove)
+#define INVAR_REPLACE(name, by) __asm__(INVAR_ALIAS(name, by) INVAR_ALIAS(__tsan_##name, by));
+INVAR_REPLACE(memmove, memmove)
+INVAR_REPLACE(memcpy, memmove)
 INVAR_HOOK void *invar_check_memmove(void *to, const void *from, size_t bytes) {
     INVAR_TELL((void *)from, bytes, 0)
     INVAR_TELL(to, bytes, 1)
@@ -112,17 +113,7 @@ INVAR_HOOK void *invar_check_memmove(void *to, const void *from, size_t bytes) {
     return to;
 }
 
-INVAR_REPLACE(memcpy)
-INVAR_HOOK void *invar_check_memcpy(void *to, const void *from, size_t bytes) {
-    INVAR_TELL((void *)from, bytes, 0)
-    INVAR_TELL(to, bytes, 1)
-    volatile char *target = (volatile char *)to;
-    const volatile char *source = (const volatile char *)from;
-    for (size_t i = 0; i < bytes; i++) target[i] = source[i];
-    return to;
-}
-
-INVAR_REPLACE(memset)
+INVAR_REPLACE(memset, memset)
 INVAR_HOOK void *invar_check_memset(void *to, int value, size_t bytes) {
     INVAR_TELL(to, bytes, 1)
     volatile char *target = (volatile char *)to;
