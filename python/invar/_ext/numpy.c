@@ -35,37 +35,35 @@ static bool know_bfloat16(void) {
     return bfloat16_type != NULL;
 }
 
+/* NumPy's own types, by their numbers. */
+static const invar_dtype numbered[] = {
+    [NPY_BOOL] = { INVAR_BOOL, 8, 1 },
+    [NPY_BYTE] = { INVAR_INT, 8, 1 },
+    [NPY_UBYTE] = { INVAR_UINT, 8, 1 },
+    [NPY_SHORT] = { INVAR_INT, 16, 1 },
+    [NPY_USHORT] = { INVAR_UINT, 16, 1 },
+    [NPY_INT] = { INVAR_INT, 32, 1 },
+    [NPY_UINT] = { INVAR_UINT, 32, 1 },
+    [NPY_LONG] = { INVAR_INT, NPY_BITSOF_LONG, 1 },
+    [NPY_ULONG] = { INVAR_UINT, NPY_BITSOF_LONG, 1 },
+    [NPY_LONGLONG] = { INVAR_INT, 64, 1 },
+    [NPY_ULONGLONG] = { INVAR_UINT, 64, 1 },
+    [NPY_FLOAT] = { INVAR_FLOAT, 32, 1 },
+    [NPY_DOUBLE] = { INVAR_FLOAT, 64, 1 },
+    [NPY_CFLOAT] = { INVAR_COMPLEX, 64, 1 },
+    [NPY_CDOUBLE] = { INVAR_COMPLEX, 128, 1 },
+    [NPY_HALF] = { INVAR_FLOAT, 16, 1 },
+};
+enum { NUMBERED = sizeof numbered / sizeof *numbered };
+
 static bool dtype_of(invar_dtype *dtype, const PyArray_Descr *descr) {
-    static const struct {
-        uint8_t code, bits;
-    } table[] = {
-        [NPY_BOOL] = { INVAR_BOOL, 8 },
-        [NPY_BYTE] = { INVAR_INT, 8 },
-        [NPY_UBYTE] = { INVAR_UINT, 8 },
-        [NPY_SHORT] = { INVAR_INT, 16 },
-        [NPY_USHORT] = { INVAR_UINT, 16 },
-        [NPY_INT] = { INVAR_INT, 32 },
-        [NPY_UINT] = { INVAR_UINT, 32 },
-        [NPY_LONG] = { INVAR_INT, NPY_BITSOF_LONG },
-        [NPY_ULONG] = { INVAR_UINT, NPY_BITSOF_LONG },
-        [NPY_LONGLONG] = { INVAR_INT, 64 },
-        [NPY_ULONGLONG] = { INVAR_UINT, 64 },
-        [NPY_FLOAT] = { INVAR_FLOAT, 32 },
-        [NPY_DOUBLE] = { INVAR_FLOAT, 64 },
-        [NPY_CFLOAT] = { INVAR_COMPLEX, 64 },
-        [NPY_CDOUBLE] = { INVAR_COMPLEX, 128 },
-        [NPY_HALF] = { INVAR_FLOAT, 16 },
-    };
     int number = descr->type_num;
-    dtype->lanes = 1;
-    if (number >= 0 && number < (int)(sizeof table / sizeof *table) && table[number].bits) {
-        dtype->code = table[number].code;
-        dtype->bits = table[number].bits;
+    if (number >= 0 && number < NUMBERED && numbered[number].bits) {
+        *dtype = numbered[number];
         return descr->byteorder != '>'; /* '=' is what every native type says, on a little-endian machine */
     }
     if (number < NPY_USERDEF || !know_bfloat16() || number != bfloat16_number) return false;
-    dtype->code = INVAR_BFLOAT;
-    dtype->bits = 16;
+    *dtype = (invar_dtype){ INVAR_BFLOAT, 16, 1 };
     return true;
 }
 
@@ -122,23 +120,8 @@ bool numpy_view(array *a, PyObject *object, const char *operation, const char *a
 }
 
 static PyArray_Descr *descr_of(invar_dtype dtype) {
-    switch (dtype.code << 8 | dtype.bits) {
-    case INVAR_FLOAT << 8 | 32: return PyArray_DescrFromType(NPY_FLOAT32);
-    case INVAR_FLOAT << 8 | 16: return PyArray_DescrFromType(NPY_FLOAT16);
-    case INVAR_FLOAT << 8 | 64: return PyArray_DescrFromType(NPY_FLOAT64);
-    case INVAR_COMPLEX << 8 | 64: return PyArray_DescrFromType(NPY_COMPLEX64);
-    case INVAR_COMPLEX << 8 | 128: return PyArray_DescrFromType(NPY_COMPLEX128);
-    case INVAR_INT << 8 | 8: return PyArray_DescrFromType(NPY_INT8);
-    case INVAR_INT << 8 | 16: return PyArray_DescrFromType(NPY_INT16);
-    case INVAR_INT << 8 | 32: return PyArray_DescrFromType(NPY_INT32);
-    case INVAR_INT << 8 | 64: return PyArray_DescrFromType(NPY_INT64);
-    case INVAR_UINT << 8 | 8: return PyArray_DescrFromType(NPY_UINT8);
-    case INVAR_UINT << 8 | 16: return PyArray_DescrFromType(NPY_UINT16);
-    case INVAR_UINT << 8 | 32: return PyArray_DescrFromType(NPY_UINT32);
-    case INVAR_UINT << 8 | 64: return PyArray_DescrFromType(NPY_UINT64);
-    case INVAR_BOOL << 8 | 8: return PyArray_DescrFromType(NPY_BOOL);
-    default: break;
-    }
+    for (int number = 0; number < NUMBERED; number++)
+        if (dtype.code == numbered[number].code && dtype.bits == numbered[number].bits) return PyArray_DescrFromType(number);
     if (dtype.code == INVAR_BFLOAT && know_bfloat16()) return PyArray_DescrFromType(bfloat16_number);
     PyErr_SetString(PyExc_ValueError, "NumPy has no type for this result; bfloat16 needs the package ml_dtypes");
     return NULL;
