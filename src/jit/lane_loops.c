@@ -9,8 +9,6 @@
  * left as it is. */
 #include "jit/source.h"
 
-#include <string.h>
-
 enum { DEEPEST = 16 };
 
 typedef struct reading {
@@ -22,17 +20,6 @@ typedef struct reading {
 static bool is(const reading *r, int32_t i, const char *word) { return invar_token_is(r->file, i, word); }
 static bool is_any(const reading *r, int32_t i, const char *marks) { return invar_token_is_any(r->file, i, marks); }
 static bool names(const reading *r, int32_t i) { return invar_token_names(r->file, i); }
-
-static bool is_word_of(const reading *r, int32_t i, const char *list) {
-    if (!names(r, i)) return false;
-    const invar_token *token = &r->file->tokens[i];
-    while (*list) {
-        size_t length = strcspn(list, " ");
-        if (length == token->length && !memcmp(list, r->file->text + token->start, length)) return true;
-        list += length + (list[length] == ' ');
-    }
-    return false;
-}
 
 /* No blank between the tokens i and i + 1. */
 static bool touches(const reading *r, int32_t i) {
@@ -77,11 +64,13 @@ static bool is_reference(const reading *r, int32_t i) {
 /* A name that may stand for more than a value: a function or macro of the user's, a statement. */
 static bool is_more_than_value(const reading *r, int32_t i) {
     const invar_source *source = r->source;
-    if (is_word_of(r, i, "return break continue goto for while do switch case default asm new delete throw this sizeof "
-                         "static struct class union enum using typedef operator template constexpr volatile extern decltype "
-                         "modf frexp sincos sincosf __sincosf sincospif modff frexpf remquof atomic printf assert"))
-        return true;
-    if (is_reference(r, i)) return true;
+    static const char *const words[] = {
+        "return", "break", "continue", "goto", "for", "while", "do", "switch", "case", "default", "asm", "new", "delete", "throw",
+        "this", "sizeof", "static", "struct", "class", "union", "enum", "using", "typedef", "operator", "template", "constexpr",
+        "volatile", "extern", "decltype", "modf", "frexp", "sincos", "sincosf", "__sincosf", "sincospif", "modff", "frexpf",
+        "remquof", "atomic", "printf", "assert", NULL,
+    };
+    if (invar_token_is_one_of(r->file, i, words) || is_reference(r, i)) return true;
     for (int32_t k = 0; k < source->function_count; k++)
         if (source->functions[k].name >= 0 &&
             invar_token_same(&source->files[source->functions[k].file], source->functions[k].name, r->file, i))
@@ -98,12 +87,13 @@ static bool is_more_than_value(const reading *r, int32_t i) {
 
 /* Token i stands in a statement, outside its parentheses, that begins as `T x` does. */
 static bool is_in_declaration(const reading *r, int32_t i) {
+    static const char *const no_types[] = { "return", "else", "case", "goto", "const", "static", "constexpr", NULL };
     for (i--; i >= 0 && !is_any(r, i, ";{}"); i--) {
         bool closes = is_any(r, i, ")]");
         if (is_any(r, i, "([") || (closes && r->file->tokens[i].partner < 0)) return false;
         if (closes) i = r->file->tokens[i].partner;
     }
-    return names(r, i + 1) && names(r, i + 2) && !is_word_of(r, i + 1, "return else case goto const static constexpr");
+    return names(r, i + 1) && names(r, i + 2) && !invar_token_is_one_of(r->file, i + 1, no_types);
 }
 
 /* The body declares this name as a local before the loop. */

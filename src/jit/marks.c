@@ -161,12 +161,10 @@ static invar_status use_macro(reading *r, int32_t m, const invar_item *use, int 
 
 /* In a macro's text, a name behind a type is a function that the macro defines: it cannot be told to take a number. */
 static bool is_defined_by_macro(const invar_file *file, int32_t i) {
-    static const char *const keywords[] = { "return", "else", "do", "case", "typename", "template", "and", "or", "not" };
+    static const char *const keywords[] = { "return", "else", "do", "case", "typename", "template", "and", "or", "not", NULL };
     int32_t directive = file->tokens[i].directive;
-    if (directive < 0 || i - 1 <= directive + 2 || !invar_token_names(file, i - 1)) return false;
-    for (size_t k = 0; k < sizeof keywords / sizeof *keywords; k++)
-        if (invar_token_is(file, i - 1, keywords[k])) return false;
-    return true;
+    return directive >= 0 && i - 1 > directive + 2 && invar_token_names(file, i - 1) &&
+           !invar_token_is_one_of(file, i - 1, keywords);
 }
 
 /* The token is a name that is no declaration: adds the item that it is. */

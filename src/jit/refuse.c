@@ -124,12 +124,8 @@ static const refusal REFUSALS[] = {
     { "co_yield", INVAR_SHIM_ANY, STATEMENT, "kernels have no coroutines" },
 };
 
-static bool is_keyword_before(const invar_file *file, int32_t i) {
-    return invar_token_is(file, i, "return") || invar_token_is(file, i, "else") || invar_token_is(file, i, "do") ||
-           invar_token_is(file, i, "case");
-}
-
 static bool stands_as(const invar_file *file, int32_t i, int when) {
+    static const char *const before_calls[] = { "return", "else", "do", "case", NULL };
     bool name_follows = invar_token_names(file, i + 1), angle = invar_token_is(file, i + 1, "<");
     switch (when) {
     case ALWAYS: return true;
@@ -140,7 +136,7 @@ static bool stands_as(const invar_file *file, int32_t i, int when) {
                (invar_token_is(file, i - 1, "::") && !invar_token_is(file, i + 1, "("));
     case CALL:
         if (invar_token_is_member(file, i)) return false;
-        if (invar_token_names(file, i - 1) && !is_keyword_before(file, i - 1)) return false;
+        if (invar_token_names(file, i - 1) && !invar_token_is_one_of(file, i - 1, before_calls)) return false;
         return invar_token_is(file, i + 1, "(") || (angle && invar_after_angles(file, i + 1) > 0);
     case SCOPE: return invar_token_is(file, i + 1, "::") && !invar_token_is_member(file, i);
     default:
@@ -183,16 +179,14 @@ static bool is_grid_sync(const invar_file *file, int32_t i) {
 
 invar_status invar_read_refusals(const invar_source *source, int32_t which) {
     const invar_file *file = &source->files[which];
+    static const char *const no_code[] = { "include", "pragma", "error", NULL };
     uint32_t dialect = invar_dialect_bit(source);
     for (int32_t i = 0; i < file->count; i++) {
         const invar_token *token = &file->tokens[i];
         if (invar_token_is(file, i, "<") && invar_token_is(file, i + 1, "<") && invar_token_is(file, i + 2, "<"))
             return invar_source_fail(source, which, token->line, "<<< cannot be translated: %s", LAUNCHES);
         if (token->kind != INVAR_TOKEN_NAME) continue;
-        bool include = token->directive >= 0 && (invar_token_is(file, token->directive + 1, "include") ||
-                                                 invar_token_is(file, token->directive + 1, "pragma") ||
-                                                 invar_token_is(file, token->directive + 1, "error"));
-        if (include) continue;
+        if (token->directive >= 0 && invar_token_is_one_of(file, token->directive + 1, no_code)) continue;
         if (dialect == INVAR_SHIM_CUDA && is_grid_sync(file, i))
             return invar_source_fail(source, which, token->line, "grid-wide sync cannot be translated: %s", GRIDS);
         for (size_t k = 0; k < sizeof REFUSALS / sizeof *REFUSALS; k++) {

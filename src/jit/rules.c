@@ -222,10 +222,8 @@ static int axis_of(const invar_file *file, int32_t i, const char *name) {
 
 /* Types that hold every position. */
 static bool is_wide(const invar_file *file, int32_t i) {
-    static const char *const wide[] = { "size_t", "int64_t", "uint64_t", "long", "unsigned", "uint", "uint32_t" };
-    for (size_t k = 0; k < sizeof wide / sizeof *wide; k++)
-        if (invar_token_is(file, i, wide[k])) return true;
-    return false;
+    static const char *const wide[] = { "size_t", "int64_t", "uint64_t", "long", "unsigned", "uint", "uint32_t", NULL };
+    return invar_token_is_one_of(file, i, wide);
 }
 
 /* Whether a sum that begins at `begin` and ends before `end` is an operand by itself: nothing beside it binds tighter, and

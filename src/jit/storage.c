@@ -9,10 +9,9 @@ static bool is_storage_word(const invar_source *source, const invar_file *file, 
 
 /* Words and alignments that may stand before or behind the storage word. */
 static bool is_qualifier(const invar_file *file, int32_t i) {
-    return invar_token_is(file, i, "static") || invar_token_is(file, i, "extern") || invar_token_is(file, i, "const") ||
-           invar_token_is(file, i, "volatile") || invar_token_is(file, i, "alignas") ||
-           invar_token_is(file, i, "__align__") || invar_token_is(file, i, "__builtin_align__") ||
-           invar_token_is(file, i, "__attribute__");
+    static const char *const words[] = { "static", "extern", "const", "volatile", "alignas", "__align__", "__builtin_align__",
+                                         "__attribute__", NULL };
+    return invar_token_is_one_of(file, i, words);
 }
 
 /* The first token of the declaration whose storage word is token i, or -1 where no declaration begins there. */
