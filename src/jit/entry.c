@@ -46,8 +46,7 @@ void invar_put_call(const invar_generator *g) {
 static void put_row_arrays(const invar_generator *g, bool parameter) {
     for (int32_t k = 0; k < g->source->array_count; k++) {
         put(g, k ? ", " : "");
-        if (parameter && invar_is_scalar(g, k)) PUT("const %s ", invar_array_type(g, k));
-        else if (parameter) invar_put_array_type(g, k);
+        if (parameter) invar_put_array_type(g, k);
         PUT("invar_array_%d", (int)k);
     }
 }

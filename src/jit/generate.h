@@ -44,9 +44,6 @@ typedef struct invar_source invar_source;
 invar_status invar_source_read(invar_source **source, const invar_kernel_description *description);
 void invar_source_free(invar_source *source);
 
-/* INVAR_MODE_...: how the kernel's threads are run outside check mode. */
-uint32_t invar_source_mode(const invar_source *source);
-
 /* Bytes on which arrays must begin for the text to run: 1 where it reads them by their own element types alone. */
 int32_t invar_source_alignment(const invar_source *source);
 

@@ -139,5 +139,3 @@ void invar_source_free(invar_source *source) {
     free(source->strings);
     free(source);
 }
-
-uint32_t invar_source_mode(const invar_source *source) { return source->mode; }

@@ -77,7 +77,7 @@ static void expect_mode(int dialect, const char *header, const char *body, uint3
     const invar_kernel_description description = describe(dialect, header, body);
     invar_source *source;
     if (!CHECK_OK(invar_source_read(&source, &description))) return;
-    CHECK(invar_source_mode(source) == mode, "expected mode %u, got %u for: %s", mode, invar_source_mode(source), body);
+    CHECK(source->mode == mode, "expected mode %u, got %u for: %s", mode, source->mode, body);
     invar_source_free(source);
 }
 
