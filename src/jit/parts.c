@@ -1,43 +1,25 @@
 /* The shim: which of its parts a program needs, and its functions that a header's own must not hide. */
-#include "jit/position.h"
 #include "jit/program.h"
 
 #include <string.h>
 
-static void add_word(uint64_t *words, const char *word, size_t length) {
-    uint32_t bit = invar_word_hash(word, length) % INVAR_WORD_BITS;
-    words[bit / 64] |= (uint64_t)1 << bit % 64;
+static void add_word(uint64_t *words, const char *word) {
+    if (word) invar_words_add(words, word, strlen(word));
 }
 
 static bool has_word(const uint64_t *words, const char *list) {
-    while (*list) {
-        size_t length = strcspn(list, " ");
-        uint32_t bit = invar_word_hash(list, length) % INVAR_WORD_BITS;
-        if (length && words[bit / 64] >> bit % 64 & 1) return true;
-        list += length + (list[length] == ' ');
-    }
+    for (size_t length; *(list += strspn(list, " ")); list += length)
+        if (invar_words_have(words, list, length = strcspn(list, " "))) return true;
     return false;
 }
 
 /* Words of the text and those that the generated program writes itself. */
 static void collect_words(const invar_source *source, const invar_program_key *key, uint64_t *words) {
     memcpy(words, source->words, sizeof source->words);
-    for (int32_t k = 0; k < source->array_count; k++) {
-        const char *type = invar_type_name(source, key->arrays[k].dtype);
-        if (type) add_word(words, type, strlen(type));
-    }
-    for (int32_t k = 0; k < key->template_count; k++) {
-        const char *type = invar_type_name(source, key->template_arguments[k].dtype);
-        if (type) add_word(words, type, strlen(type));
-    }
-    for (int32_t k = 0; k < invar_position_count; k++)
-        if (source->positions & 1u << k) add_word(words, invar_position_names[k].type, strlen(invar_position_names[k].type));
-    if (source->atomic_outputs) add_word(words, "atomic", strlen("atomic"));
-    if (source->lane_loop_count) add_word(words, "invar_lane_loop", strlen("invar_lane_loop"));
-    for (int32_t k = 0; k < source->array_count; k++) {
-        if (source->uses[k] & INVAR_USES_SHAPE) add_word(words, "Shape", strlen("Shape"));
-        if (source->uses[k] & INVAR_USES_STRIDES) add_word(words, "Strides", strlen("Strides"));
-    }
+    for (int32_t k = 0; k < source->array_count; k++) add_word(words, invar_type_name(source, key->arrays[k].dtype));
+    for (int32_t k = 0; k < key->template_count; k++)
+        add_word(words, invar_type_name(source, key->template_arguments[k].dtype));
+    if (source->lane_loop_count) add_word(words, "invar_lane_loop");
 }
 
 /* Whether the part is needed on some target. */

@@ -139,7 +139,7 @@ struct invar_source {
     bool uses_size, uses_grid;
     uint32_t positions; /* attributes in use, a bit each (jit/position.h) */
     uint32_t mode;
-    uint64_t words[INVAR_WORD_BITS / 64];           /* a bit for the hash of each name in the text */
+    uint64_t words[INVAR_WORD_BITS / 64];           /* the names in the text */
     bool members[INVAR_SWIZZLE_CODES];              /* by invar_swizzle_code: a struct of the user's has a member like xy */
     invar_file files[INVAR_FILES];
     invar_function *functions;
@@ -193,8 +193,10 @@ static inline uint32_t invar_dialect_bit(const invar_source *source) {
     return invar_is_metal(source) ? INVAR_SHIM_METAL : INVAR_SHIM_CUDA;
 }
 
-/* The hash of a name, for source->words. */
 uint32_t invar_word_hash(const char *word, size_t length);
+/* Sets of words, a bit for the hash of each: one that is not in it may seem to be. */
+void invar_words_add(uint64_t words[INVAR_WORD_BITS / 64], const char *word, size_t length);
+bool invar_words_have(const uint64_t words[INVAR_WORD_BITS / 64], const char *word, size_t length);
 
 /* "xzy" and "rbg" read as places of a vector: a code below INVAR_SWIZZLE_CODES, places[0..*count); -1 where the token is no
  * swizzle of two letters or more. */

@@ -10,6 +10,16 @@ uint32_t invar_word_hash(const char *word, size_t length) {
     return hash;
 }
 
+void invar_words_add(uint64_t words[INVAR_WORD_BITS / 64], const char *word, size_t length) {
+    uint32_t bit = invar_word_hash(word, length) % INVAR_WORD_BITS;
+    words[bit / 64] |= (uint64_t)1 << bit % 64;
+}
+
+bool invar_words_have(const uint64_t words[INVAR_WORD_BITS / 64], const char *word, size_t length) {
+    uint32_t bit = invar_word_hash(word, length) % INVAR_WORD_BITS;
+    return words[bit / 64] >> bit % 64 & 1;
+}
+
 int32_t invar_swizzle_code(const invar_file *file, int32_t i, int places[4], int *count) {
     static const char *const alphabets[] = { "xyzw", "rgba" };
     const invar_token *token = &file->tokens[i];
@@ -29,11 +39,9 @@ int32_t invar_swizzle_code(const invar_file *file, int32_t i, int places[4], int
 
 void invar_read_words(invar_source *source, int32_t which) {
     const invar_file *file = &source->files[which];
-    for (int32_t i = 0; i < file->count; i++) {
-        if (file->tokens[i].kind != INVAR_TOKEN_NAME) continue;
-        uint32_t bit = invar_word_hash(file->text + file->tokens[i].start, file->tokens[i].length) % INVAR_WORD_BITS;
-        source->words[bit / 64] |= (uint64_t)1 << bit % 64;
-    }
+    for (int32_t i = 0; i < file->count; i++)
+        if (file->tokens[i].kind == INVAR_TOKEN_NAME)
+            invar_words_add(source->words, file->text + file->tokens[i].start, file->tokens[i].length);
 }
 
 /* A type of the user's own that has a member called xy: then .xy is that member everywhere. A variable of that name is none. */
