@@ -1,6 +1,8 @@
 /* The tokenizer: one pass over the text, no table, and every byte is part of a token or of the gap before one. */
 #include "jit/lexer.h"
 
+#include "jit/text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,17 +162,6 @@ static uint8_t lex_token(const lexer *l, size_t *length, bool *ends) {
     return INVAR_TOKEN_MARK;
 }
 
-static invar_token *add_token(invar_file *file) {
-    if (file->count == file->capacity) {
-        int32_t capacity = file->capacity ? file->capacity * 2 : 256;
-        invar_token *tokens = realloc(file->tokens, sizeof *tokens * (size_t)capacity);
-        if (!tokens) return NULL;
-        file->tokens = tokens;
-        file->capacity = capacity;
-    }
-    return &file->tokens[file->count++];
-}
-
 static bool opens_conditional(const invar_file *file, int32_t i) {
     return invar_token_is(file, i, "if") || invar_token_is(file, i, "ifdef") || invar_token_is(file, i, "ifndef");
 }
@@ -234,12 +225,11 @@ int invar_lex(invar_file *file, invar_lex_failure *failure) {
         bool ends;
         uint8_t kind = lex_token(&l, &length, &ends);
         if (!ends) return INVAR_LEX_COMMENT;
-        invar_token *token = add_token(file);
-        if (!token) return INVAR_LEX_MEMORY;
-        int32_t index = file->count - 1;
+        if (!invar_grow(&file->tokens, file->count, &file->capacity, sizeof *file->tokens)) return INVAR_LEX_MEMORY;
+        int32_t index = file->count++;
         if (l.line_start && kind == INVAR_TOKEN_MARK && length == 1 && peek(&l, 0) == '#') l.directive = index;
-        *token = (invar_token){ .start = (uint32_t)l.at, .length = (uint32_t)length, .line = l.line, .partner = -1,
-                                .directive = l.directive, .function = -1, .kind = kind };
+        file->tokens[index] = (invar_token){ .start = (uint32_t)l.at, .length = (uint32_t)length, .line = l.line, .partner = -1,
+                                            .directive = l.directive, .function = -1, .kind = kind };
         if (l.directive == index - 1 && l.directive >= 0 && opens_conditional(file, index)) file->conditional = true;
         for (size_t i = 0; i < length; i++) l.line += file->text[l.at + i] == '\n';
         l.at += length;

@@ -6,19 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size) {
-    enum { FIRST = 16 };
-    if (count < *capacity) return true;
-    int32_t wanted = *capacity ? *capacity * 2 : FIRST;
-    void *old, *grown;
-    memcpy(&old, array, sizeof old);
-    grown = realloc(old, size * (size_t)wanted);
-    if (!grown) return false;
-    memcpy(array, &grown, sizeof grown);
-    *capacity = wanted;
-    return true;
-}
-
 const char *invar_source_operation(const invar_source *source) {
     return invar_is_metal(source) ? "metal_kernel" : "cuda_kernel";
 }

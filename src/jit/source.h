@@ -169,9 +169,6 @@ invar_status invar_source_memory(const invar_source *source);
 const char *invar_source_operation(const invar_source *source);
 const char *invar_source_suffix(const invar_source *source, int32_t file); /* "metal", "cu", "header" */
 
-/* Room for one more element behind count. */
-bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size);
-
 /* The passes, in order. Each may refuse the text. */
 invar_status invar_read_scopes(invar_source *source, int32_t file);
 invar_status invar_read_refusals(const invar_source *source, int32_t file);

@@ -1,8 +1,7 @@
-/* Text that grows by doubling. */
+/* Text and arrays that grow by doubling. */
 #include "jit/text.h"
 
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,4 +49,17 @@ void invar_text_format(invar_text *text, const char *format, ...) {
 void invar_text_free(invar_text *text) {
     free(text->data);
     *text = (invar_text){ 0 };
+}
+
+bool invar_grow(void *array, int32_t count, int32_t *capacity, size_t size) {
+    enum { FIRST = 16 };
+    if (count < *capacity) return true;
+    int32_t wanted = *capacity ? *capacity * 2 : FIRST;
+    void *old, *grown;
+    memcpy(&old, array, sizeof old);
+    grown = realloc(old, size * (size_t)wanted);
+    if (!grown) return false;
+    memcpy(array, &grown, sizeof grown);
+    *capacity = wanted;
+    return true;
 }
