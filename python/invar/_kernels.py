@@ -286,14 +286,13 @@ def precompiled_cuda_kernel(
     Returns the outputs. Raises DeviceError where the inputs are not on a GPU, and where the driver refuses the code.
     """
     operation = "precompiled_cuda_kernel"
-    _expect(isinstance(name, str), operation, "name", "a string", name)
+    _text(operation, "name", name)
     _expect(isinstance(compiled_source, (str, bytes)), operation, "compiled_source", "PTX text or a cubin's bytes",
             compiled_source)
     for argument, given in (("inputs", inputs), ("output_shapes", output_shapes), ("scalars", scalars)):
         _expect(isinstance(given, (list, tuple)), operation, argument, "a list", given)
-    _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
-    _text(operation, "name", name)
-    handle = _precompiled(name, compiled_source, len(inputs), len(output_shapes), bool(ensure_row_contiguous), int(shared_memory))
+    handle = _precompiled(name, compiled_source, len(inputs), len(output_shapes), bool(ensure_row_contiguous),
+                          _bytes(operation, shared_memory))
     return _ext.kernel_launch(handle, inputs, output_shapes, output_dtypes, grid, threadgroup, None, init_value, False, stream,
                               scalars)
 
@@ -343,19 +342,23 @@ def _text(operation: str, argument: str, text: Any) -> None:
         raise ValueError(f"{operation}: {argument}: expected text without {what}, got one at {found.start()}")
 
 
+def _bytes(operation: str, shared_memory: Any) -> int:
+    _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
+    if not -(2**63) <= shared_memory < 2**63:
+        raise ValueError(f"{operation}: shared_memory: expected an integer of 64 bits, got {shared_memory}")
+    return int(shared_memory)
+
+
 def _create(operation: str, dialect: int, name: str, input_names: Any, output_names: Any, source: str, header: str,
             contiguous: bool, atomic: bool, math_mode: int, shared_memory: int, vjp: Any) -> Kernel:
     for argument, text in (("name", name), ("source", source), ("header", header)):
         _text(operation, argument, text)
     for argument, flag in (("ensure_row_contiguous", contiguous), ("atomic_outputs", atomic)):
         _expect(isinstance(flag, (bool, np.bool_)), operation, argument, "True or False", flag)
-    _expect(isinstance(shared_memory, (int, np.integer)), operation, "shared_memory", "an integer", shared_memory)
-    if not -(2**63) <= shared_memory < 2**63:
-        raise ValueError(f"{operation}: shared_memory: expected an integer of 64 bits, got {shared_memory}")
     inputs, outputs = _names(operation, "input_names", input_names), _names(operation, "output_names", output_names)
     _offer_fallback_compiler()
     handle = _ext.kernel_create(dialect, name, inputs, outputs, source, header, bool(contiguous), bool(atomic), math_mode,
-                                int(shared_memory), None)
+                                _bytes(operation, shared_memory), None)
     return Kernel(operation, handle, name, inputs, outputs, vjp)
 
 
