@@ -27,9 +27,7 @@ typedef struct kernel_call {
     const kernel_handle *handle;
     array inputs[KERNEL_MAX_ARRAYS];
     int64_t numbers[KERNEL_MAX_ARRAYS]; /* the bytes of Python numbers given as inputs */
-    void *expanded[KERNEL_MAX_ARRAYS];  /* memory of inputs that were expanded here */
-    size_t expanded_size[KERNEL_MAX_ARRAYS];
-    output copies[KERNEL_MAX_ARRAYS]; /* the same on a GPU */
+    output copies[KERNEL_MAX_ARRAYS];   /* of inputs that were expanded here */
     output outputs[KERNEL_MAX_ARRAYS];
     const invar_tensor *input_tensors[KERNEL_MAX_ARRAYS], *output_tensors[KERNEL_MAX_ARRAYS];
     invar_template_argument templates[KERNEL_MAX_TEMPLATES];

@@ -2,7 +2,6 @@
 #include "kernels.h"
 
 #include "arguments.h"
-#include "memory.h"
 #include "operations.h"
 
 #include <string.h>
@@ -188,9 +187,10 @@ bool kernel_scalars_in(kernel_call *call, PyObject *scalars) {
 
 /* ---- outputs ------------------------------------------------------------------------------------------ */
 
+static const array numpy = { .kind = ARRAY_NUMPY };
+
 /* The array whose kind and device the outputs take: the first on a GPU, else the first input that is no Python number. */
 static const array *like_of(const kernel_call *call) {
-    static const array numpy = { .kind = ARRAY_NUMPY };
     const array *first = NULL;
     for (int32_t i = 0; i < call->handle->input_count; i++) {
         const array *input = &call->inputs[i];
@@ -343,41 +343,32 @@ static invar_status copy_on_gpu(const invar_tensor *to, const invar_tensor *from
     return status;
 }
 
-static bool materialise_on_gpu(kernel_call *call, int32_t i, int64_t count) {
-    const kernel_handle *handle = call->handle;
-    const invar_tensor *tensor = &call->inputs[i].tensor;
-    void *stream = call->options.execution.stream;
-    output *copy = &call->copies[i];
-    bool ok;
-    if (!output_begin(copy, NULL, like_of(call), tensor->ndim, tensor->shape, tensor->dtype, stream, handle->operation,
-                      handle->names[i]))
-        return false;
-    INVAR_COMPUTE(ok, copy_on_gpu(&copy->array.tensor, tensor, count, stream));
-    call->input_tensors[i] = &copy->array.tensor;
-    return ok;
-}
-
-/* Copies an expanded input to memory of its own, element by element in row-major order. */
-static bool materialise(kernel_call *call, int32_t i, int64_t count) {
-    array *input = &call->inputs[i];
-    invar_tensor *tensor = &input->tensor;
-    size_t item = tensor->dtype.bits / 8u;
+/* The same in the CPU's memory, element by element in row-major order. */
+static void copy_on_cpu(char *to, const invar_tensor *from, int64_t count) {
+    const size_t item = from->dtype.bits / 8u;
+    const char *first = (const char *)from->data + from->byte_offset;
     int64_t index[ARRAY_MAX_DIMS] = { 0 };
-    if (kernel_on_gpu(call)) return materialise_on_gpu(call, i, count);
-    call->expanded[i] = memory_take((size_t)count * item, &call->expanded_size[i]);
-    if (!call->expanded[i]) return PyErr_NoMemory(), false;
-    const char *from = (const char *)tensor->data + tensor->byte_offset;
-    char *to = call->expanded[i];
     for (int64_t done = 0; done < count; done++, to += item) {
         int64_t offset = 0;
-        for (int d = 0; d < tensor->ndim; d++) offset += index[d] * tensor->strides[d];
-        memcpy(to, from + offset * (int64_t)item, item);
-        for (int d = tensor->ndim - 1; d >= 0 && ++index[d] == tensor->shape[d]; d--) index[d] = 0;
+        for (int d = 0; d < from->ndim; d++) offset += index[d] * from->strides[d];
+        memcpy(to, first + offset * (int64_t)item, item);
+        for (int d = from->ndim - 1; d >= 0 && ++index[d] == from->shape[d]; d--) index[d] = 0;
     }
-    tensor->data = call->expanded[i];
-    tensor->byte_offset = 0;
-    tensor->strides = NULL;
-    return true;
+}
+
+/* Copies an expanded input to memory of its own. */
+static bool materialise(kernel_call *call, int32_t i, int64_t count) {
+    const kernel_handle *handle = call->handle;
+    const invar_tensor *from = &call->inputs[i].tensor;
+    const bool on_gpu = kernel_on_gpu(call);
+    void *stream = call->options.execution.stream;
+    invar_tensor *to = &call->copies[i].array.tensor;
+    bool ok = output_begin(&call->copies[i], NULL, on_gpu ? like_of(call) : &numpy, from->ndim, from->shape, from->dtype, stream,
+                           handle->operation, handle->names[i]);
+    call->input_tensors[i] = to;
+    if (ok && on_gpu) INVAR_COMPUTE(ok, copy_on_gpu(to, from, count, stream));
+    else if (ok) copy_on_cpu(to->data, from, count);
+    return ok;
 }
 
 bool kernel_broadcast(kernel_call *call, int64_t *threads) {
@@ -416,7 +407,6 @@ void kernel_call_begin(kernel_call *call, const kernel_handle *handle) {
     for (int32_t i = 0; i < handle->input_count; i++) {
         call->inputs[i] = (array)ARRAY_EMPTY;
         call->numbers[i] = 0;
-        call->expanded[i] = NULL;
         call->copies[i] = (output)OUTPUT_EMPTY;
     }
     for (int32_t i = 0; i < handle->output_count; i++) call->outputs[i] = (output)OUTPUT_EMPTY;
@@ -425,7 +415,6 @@ void kernel_call_begin(kernel_call *call, const kernel_handle *handle) {
 void kernel_call_release(kernel_call *call) {
     for (int32_t i = 0; i < call->handle->input_count; i++) {
         array_release(&call->inputs[i]);
-        if (call->expanded[i]) memory_give(call->expanded[i], call->expanded_size[i]);
         output_release(&call->copies[i]);
     }
     for (int32_t i = 0; i < call->handle->output_count; i++) output_release(&call->outputs[i]);
