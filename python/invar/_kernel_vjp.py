@@ -76,7 +76,8 @@ def run_jax(inputs: Sequence[Any], run: Run, gradients: Gradients, shapes: Seque
     import jax
     import jax.numpy as jnp
 
-    results = tuple(jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in zip(shapes, dtypes, strict=True))
+    known = [jax.dtypes.canonicalize_dtype(dtype) for dtype in dtypes]  # JAX has 64 bits only where it is told so
+    results = tuple(jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in zip(shapes, known, strict=True))
     traced = [i for i, x in enumerate(inputs) if isinstance(x, (jax.Array, np.ndarray))]
 
     def complete(arrays: Sequence[Any]) -> list[Any]:
@@ -86,7 +87,8 @@ def run_jax(inputs: Sequence[Any], run: Run, gradients: Gradients, shapes: Seque
         return values
 
     def on_host(*arrays: Any) -> tuple[Any, ...]:
-        return tuple(np.asarray(y) for y in run(complete([np.asarray(x) for x in arrays])))
+        outputs = run(complete([np.asarray(x) for x in arrays]))
+        return tuple(np.asarray(y, dtype) for y, dtype in zip(outputs, known, strict=True))
 
     def forward(*arrays: Any) -> Any:
         outputs = jax.pure_callback(on_host, results, *arrays, vmap_method="sequential")

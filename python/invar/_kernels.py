@@ -89,7 +89,7 @@ class Kernel:
         kernel(a, b)
     """
 
-    __slots__ = ("_handle", "_operation", "_vjp", "input_names", "name", "output_names")
+    __slots__ = ("__weakref__", "_handle", "_operation", "_vjp", "input_names", "name", "output_names")
 
     def __init__(self, operation: str, handle: Any, name: str, inputs: tuple[str, ...], outputs: tuple[str, ...],
                  vjp: Callable[..., Any] | None) -> None:
@@ -166,10 +166,10 @@ class Kernel:
     def _run_transformed(self, library: str, inputs: Sequence[Any], run: Any, shapes: Any, dtypes: Any) -> list[Any]:
         if library == "torch":
             return run_torch(inputs, run, self.gradients, self._vjp is not None, f"{self._operation}: {self.name}")
-        if shapes is None:  # the short form
-            arrays = [x for x in inputs if not isinstance(x, (bool, int, float))]
-            shapes = [np.broadcast_shapes(*(x.shape for x in arrays))] * len(self.output_names)
-            dtypes = [np.result_type(*(x.dtype for x in arrays))] * len(self.output_names)
+        if shapes is None:  # the short form, which without elements gives empty outputs of the promoted type
+            empty = [np.empty(0, x.dtype) if hasattr(x, "shape") else x for x in inputs]
+            dtypes = [y.dtype for y in _ext.kernel_elementwise(self._handle, empty, None, None, False, None)]
+            shapes = [np.broadcast_shapes(*(x.shape for x in inputs if hasattr(x, "shape")))] * len(dtypes)
         return run_jax(inputs, run, self.gradients, shapes, [as_numpy_dtype(dtype) for dtype in dtypes])
 
     def generate(self, *arrays: Any, inputs: Sequence[Any] | None = None, output_shapes: Any = None, output_dtypes: Any = None,

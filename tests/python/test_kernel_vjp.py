@@ -79,6 +79,18 @@ def test_jax():
             assert np.array_equal(one, wanted)
 
 
+def test_jax_promotes_alike_where_it_traces():
+    """The short form's outputs have the type that they have outside jit, also of types that NumPy promotes otherwise."""
+    jax = pytest.importorskip("jax")
+    kernel = fast.metal_kernel(name="add", input_names=["a", "b"], output_names=["out"],
+                               source="uint i = thread_position_in_grid.x;\nout[i] = a[i] + b[i];")
+    for left, right in (("int32", "float32"), ("int32", "float16"), ("float16", "bfloat16"), ("int32", "uint32")):
+        a, b = jax.numpy.ones(4, left), jax.numpy.arange(4).astype(right)
+        traced = jax.jit(kernel)(a, b)
+        assert traced.dtype == kernel(a, b).dtype and np.array_equal(traced, [1, 2, 3, 4]), (left, right)
+    assert jax.jit(lambda a: kernel(a, 2))(jax.numpy.ones(4, "float16")).dtype == "float16"
+
+
 def test_jax_without_a_vjp():
     jax = pytest.importorskip("jax")
     kernel, a, b = make(vjp=False), jax.numpy.asarray(A), jax.numpy.asarray(B)
