@@ -1,5 +1,5 @@
-/* The line table of a shared object. The format is that of the DWARF Debugging Information Format, version 4 and 5,
- * section 6.2; only what gives address, file and line is looked at. */
+/* The line table of a shared object. The format is that of the DWARF Debugging Information Format, version 4, section 6.2; only
+ * what gives address, file and line is looked at. */
 #define _GNU_SOURCE
 #include "jit/check_lines.h"
 
@@ -89,13 +89,10 @@ static reader section_of(const uint8_t *file, uint64_t size, const char *wanted)
 
 /* ---- one unit's header -------------------------------------------------------------------------------- */
 
-enum { MAX_FORMS = 16 };
-
 typedef struct unit {
     reader program;                                /* what is left of the unit */
-    reader strings, line_strings;                  /* .debug_str and .debug_line_str */
     const char *body, *header;                     /* names of the user's texts */
-    int offset_bytes, version;
+    int version;
     uint8_t step, line_range, opcode_base;
     int8_t line_base;
     uint8_t lengths[256];                          /* operands of each standard opcode */
@@ -123,8 +120,8 @@ static bool add_file(unit *u, uint64_t index, const char *name) {
     return true;
 }
 
-/* Version 2 to 4: folders, then files counted from 1. */
-static void read_files_4(unit *u) {
+/* Folders, then files counted from 1. */
+static void read_files(unit *u) {
     reader *r = &u->program;
     while (!r->bad && *string(r)) {}
     for (uint64_t index = 1; !r->bad; index++) {
@@ -135,65 +132,17 @@ static void read_files_4(unit *u) {
     }
 }
 
-/* A value of version 5's tables; its text when it has one. */
-static const char *read_form(unit *u, uint64_t form) {
-    enum { DATA2 = 5, DATA4, DATA8, STRING, BLOCK, DATA1 = 0xb, STRP = 0xe, UDATA = 0xf, DATA16 = 0x1e, LINE_STRP = 0x1f };
-    reader *r = &u->program, *from = form == STRP ? &u->strings : &u->line_strings, text;
-    switch (form) {
-    case STRING: return string(r);
-    case STRP:
-    case LINE_STRP:
-        text = *from;
-        take(&text, fixed(r, u->offset_bytes));
-        return string(&text);
-    case DATA1: take(r, 1); break;
-    case DATA2: take(r, 2); break;
-    case DATA4: take(r, 4); break;
-    case DATA8: take(r, 8); break;
-    case DATA16: take(r, 16); break;
-    case UDATA: leb(r, false); break;
-    case BLOCK: take(r, leb(r, false)); break;
-    default: r->bad = true;
-    }
-    return "";
-}
-
-/* Version 5: two tables (folders, then files counted from 0), each with a list of what its entries hold. */
-static void read_files_5(unit *u) {
-    reader *r = &u->program;
-    for (int table = 0; table < 2 && !r->bad; table++) {
-        uint64_t kinds[MAX_FORMS], forms[MAX_FORMS];
-        int format_count = (int)fixed(r, 1);
-        if (format_count > MAX_FORMS) r->bad = true;
-        for (int i = 0; i < format_count && !r->bad; i++) {
-            kinds[i] = leb(r, false);
-            forms[i] = leb(r, false);
-        }
-        uint64_t count = leb(r, false);
-        for (uint64_t index = 0; index < count && format_count && !r->bad; index++)
-            for (int i = 0; i < format_count && !r->bad; i++) {
-                const uint64_t path = 1;
-                const char *name = read_form(u, forms[i]);
-                if (table && kinds[i] == path && !add_file(u, index, name)) r->bad = true;
-            }
-    }
-}
-
 static bool read_header(unit *u, reader *section) {
     uint64_t length = fixed(section, 4);
-    u->offset_bytes = 4;
-    if (length == 0xffffffff) {
-        length = fixed(section, 8);
-        u->offset_bytes = 8;
-    }
+    const int offset_bytes = length == 0xffffffff ? 8 : 4;
+    if (offset_bytes == 8) length = fixed(section, 8);
     const uint8_t *start = take(section, length);
     if (!start) return false;
     reader *r = &u->program;
     *r = (reader){ start, start + length, false };
     u->version = (int)fixed(r, 2);
-    if (u->version < 2 || u->version > 5) return true; /* the next unit may be known */
-    if (u->version == 5) take(r, 2); /* sizes of an address and of a segment */
-    uint64_t header_length = fixed(r, u->offset_bytes);
+    if (u->version < 2 || u->version > 4) return true; /* the next unit may be known */
+    uint64_t header_length = fixed(r, offset_bytes);
     reader program = *r;
     take(&program, header_length);
     u->step = (uint8_t)fixed(r, 1);
@@ -203,10 +152,7 @@ static bool read_header(unit *u, reader *section) {
     u->line_range = (uint8_t)fixed(r, 1);
     u->opcode_base = (uint8_t)fixed(r, 1);
     for (int i = 1; i < u->opcode_base; i++) u->lengths[i] = (uint8_t)fixed(r, 1);
-    if (u->version == 5)
-        read_files_5(u);
-    else
-        read_files_4(u);
+    read_files(u);
     program.bad |= r->bad || !u->line_range || !u->opcode_base;
     *r = program;
     return true;
@@ -302,11 +248,9 @@ static bool read_units(invar_lines *lines, const uint8_t *file, uint64_t size, c
     reader section = section_of(file, size, ".debug_line");
     bool good = true;
     while (good && !section.bad && section.at < section.end) {
-        unit u = { .strings = section_of(file, size, ".debug_str"), .line_strings = section_of(file, size, ".debug_line_str") };
-        u.body = body;
-        u.header = header;
+        unit u = { .body = body, .header = header };
         if (!read_header(&u, &section)) break;
-        if (u.version >= 2 && u.version <= 5) good = run_program(lines, &u);
+        if (u.version >= 2 && u.version <= 4) good = run_program(lines, &u);
         free(u.texts);
     }
     if (lines->count) qsort(lines->rows, lines->count, sizeof *lines->rows, by_address);

@@ -1,4 +1,4 @@
-/* From a program counter to the user's line, by the shared object's line table (DWARF 2 to 5, 64-bit ELF). */
+/* From a program counter to the user's line, by the shared object's line table (DWARF 2 to 4, 64-bit ELF: check builds ask for 4). */
 #ifndef INVAR_JIT_CHECK_LINES_H
 #define INVAR_JIT_CHECK_LINES_H
 
