@@ -302,11 +302,11 @@ static void compare(invar_checker *checker, const invar_region *region, const ch
     }
 }
 
-static char *keep_outputs(const invar_checker *checker, size_t *total) {
-    *total = 0;
+static char *keep_outputs(const invar_checker *checker) {
+    size_t total = 0;
     for (int i = 0; i < checker->check->array_count; i++)
-        if (checker->regions[i].cells) *total += checker->regions[i].bytes;
-    char *kept = malloc(*total ? *total : 1), *next = kept;
+        if (checker->regions[i].cells) total += checker->regions[i].bytes;
+    char *kept = malloc(total ? total : 1), *next = kept;
     for (int i = 0; kept && i < checker->check->array_count; i++) {
         const invar_region *region = &checker->regions[i];
         if (!region->cells) continue;
@@ -334,8 +334,7 @@ static void run_all(invar_checker *checker) {
         if (region->array && region->cells && !region->array->initialised) find_unwritten(checker, region);
     }
     bool whole = !checker->incomplete;
-    size_t total;
-    char *kept = keep_outputs(checker, &total);
+    char *kept = keep_outputs(checker);
     int count = module->mode < INVAR_MODE_SIMD ? 2 : 3; /* without collectives the third is the first */
     for (int s = 1; s < count && whole && kept && !checker->out_of_memory; s++) {
         run_schedule(checker, schedules[s]);

@@ -169,32 +169,29 @@ invar_status invar_compiler_version(invar_compiler *compiler, const char *operat
     return INVAR_OK;
 }
 
-/* The instruction sets, named one by one: -march=native would tie an entry of the cache to a processor that its key does
- * not name. */
-static int cpu_flags(const char **flags, const char *cpu) {
-    static const char *const avx2[] = { "-mavx2", "-mfma", "-mf16c" };
-    static const char *const avx512[] = { "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl" };
-    int count = 0;
-    bool wide = !strncmp(cpu, "avx512", 6) || !strcmp(cpu, "amx");
-    if (!wide && strcmp(cpu, "avx2")) return 0;
-    for (size_t i = 0; i < sizeof avx2 / sizeof avx2[0]; i++) flags[count++] = avx2[i];
-    for (size_t i = 0; wide && i < sizeof avx512 / sizeof avx512[0]; i++) flags[count++] = avx512[i];
+/* Appends flags, which NULL ends, to the count there are. */
+static int append(const char **flags, int count, const char *const *more) {
+    while (*more) flags[count++] = *more++;
     return count;
 }
 
+/* The instruction sets, named one by one: -march=native would tie an entry of the cache to a processor that its key does
+ * not name. */
+static int cpu_flags(const char **flags, int count, const char *cpu) {
+    static const char *const avx2[] = { "-mavx2", "-mfma", "-mf16c", NULL };
+    static const char *const avx512[] = { "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", NULL };
+    bool wide = !strncmp(cpu, "avx512", 6) || !strcmp(cpu, "amx");
+    if (wide || !strcmp(cpu, "avx2")) count = append(flags, count, avx2);
+    return wide ? append(flags, count, avx512) : count;
+}
+
 /* Not -ffast-math: with -shared, gcc 12 then links code that makes the loading thread flush denormals. */
-static int math_flags(const char **flags, int32_t math_mode) {
-    static const char *const relaxed[] = { "-ffp-contract=fast", "-fassociative-math", "-fno-signed-zeros" };
-    static const char *const fast[] = { "-ffinite-math-only", "-freciprocal-math", "-U__FAST_MATH__", "-D__FAST_MATH__=1" };
-    int count = 0;
-    if (math_mode == INVAR_MATH_SAFE) {
-        flags[count++] = "-ffp-contract=off";
-        return count;
-    }
-    for (size_t i = 0; i < sizeof relaxed / sizeof relaxed[0]; i++) flags[count++] = relaxed[i];
-    if (math_mode != INVAR_MATH_FAST) return count;
-    for (size_t i = 0; i < sizeof fast / sizeof fast[0]; i++) flags[count++] = fast[i];
-    return count;
+static int math_flags(const char **flags, int count, int32_t math_mode) {
+    static const char *const safe[] = { "-ffp-contract=off", NULL };
+    static const char *const relaxed[] = { "-ffp-contract=fast", "-fassociative-math", "-fno-signed-zeros", NULL };
+    static const char *const fast[] = { "-ffinite-math-only", "-freciprocal-math", "-U__FAST_MATH__", "-D__FAST_MATH__=1", NULL };
+    count = append(flags, count, math_mode == INVAR_MATH_SAFE ? safe : relaxed);
+    return math_mode == INVAR_MATH_FAST ? append(flags, count, fast) : count;
 }
 
 int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler *compiler,
@@ -204,19 +201,18 @@ int invar_compile_flags(const char *flags[INVAR_MAX_FLAGS], const invar_compiler
         "-fno-strict-aliasing", "-fno-math-errno",
         "-fno-trapping-math", /* exceptions are masked; without it g++ leaves loops over half scalar */
         "-fsigned-char",      /* Metal's char, on every processor */
+        NULL,
     };
     static const char *const fast[] = { "-O3", NULL };
     const bool clang = strstr(compiler->version, "clang") != NULL;
-    const char *const *level = options->check ? invar_check_flags(clang) : fast;
-    int count = 0;
-    for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) flags[count++] = always[i];
+    int count = append(flags, 0, always);
     /* Other warnings stay in the log, of which errors alone are told: -w would silence this error too. */
     flags[count++] = clang ? "-Wframe-larger-than=" INVAR_FRAME_LIMIT : "-Werror=frame-larger-than=" INVAR_FRAME_LIMIT;
     if (clang) flags[count++] = "-Werror=frame-larger-than=";
     if (clang) flags[count++] = "-fno-strict-return"; /* no value where one is promised: some number, as on a GPU */
-    count += math_flags(flags + count, options->math_mode);
-    count += cpu_flags(flags + count, options->cpu);
-    while (*level) flags[count++] = *level++;
+    count = math_flags(flags, count, options->math_mode);
+    count = cpu_flags(flags, count, options->cpu);
+    count = append(flags, count, options->check ? invar_check_flags(clang) : fast);
     flags[count] = NULL;
     return count;
 }
