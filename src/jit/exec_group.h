@@ -42,7 +42,7 @@ typedef enum invar_group_end {
     INVAR_GROUP_DONE,
     INVAR_GROUP_DEADLOCK, /* lanes wait for lanes that do not come */
     INVAR_GROUP_SPIN,     /* lanes do atomic operations that change nothing, and nothing else happens */
-    INVAR_GROUP_ENDLESS,  /* more turns than `limit` */
+    INVAR_GROUP_ENDLESS,  /* more turns than turn_limit */
     INVAR_GROUP_MEMORY,   /* no stack */
     INVAR_GROUP_STOPPED   /* by check mode, which has said why */
 } invar_group_end;

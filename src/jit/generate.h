@@ -24,7 +24,8 @@
  *     CUDA                     uint3, dim3 and their members; Shape and Strides, arrays of MAX_NDIM (int32_t, int64_t) with
  *                              operator[] and data(); threadIdx, blockIdx, blockDim, gridDim found by the fibre, for functions
  *                              of the header (in the body, parameters of these names hide them); __half, __nv_bfloat16
- * For NVRTC the same names less the first six; of marked calls only those of Metal carry a marker there. */
+ * For NVRTC the same names less invar_here_at, the arrays' and the loops'; of marked calls only those of Metal carry a marker
+ * there. */
 #ifndef INVAR_JIT_GENERATE_H
 #define INVAR_JIT_GENERATE_H
 

@@ -87,7 +87,7 @@ static size_t number_length(const lexer *l) {
     }
 }
 
-/* Length of a quoted token whose quote is at distance `ahead`; 1 byte of punctuation where it does not end on its line. */
+/* Length of a quoted token whose quote is at distance `ahead`; 0 where it does not end on its line. */
 static size_t quoted_length(const lexer *l, size_t ahead) {
     char quote = peek(l, ahead);
     for (size_t n = ahead + 1;;) {

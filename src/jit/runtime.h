@@ -3,7 +3,7 @@
  *
  * A generated program for the CPU, in order:
  *
- *     #define INVAR_SHIM_...                      switches, and the swizzles in use (shim/vector.h)
+ *     #define INVAR_SHIM_...                      switches (jit/shim.h)
  *     runtime.h, then the parts of the shim that the kernel needs (jit/shim.h): all in `namespace invar_shim`
  *     namespace invar_shim { namespace user {     Metal: `using namespace metal;` follows
  *     the user's header and body, as one function that takes arrays and positions as parameters
@@ -13,7 +13,7 @@
  * The translator marks each collective and each atomic operation, and each cooperative_groups query, by a first
  * argument `invar_here(7)`, where 7 is the call's number in source order: `simd_sum(x)` becomes
  * `simd_sum(invar_here(7), x)`. At namespace scope invar_here is a type that finds its thread by the fibre it runs on. In
- * the body of a LOOP or FLAT kernel, which has no fibre, a parameter `const invar_position invar_here` hides it. */
+ * the body of a LOOP or FLAT kernel, which has no fibre, a parameter `const invar_here_at invar_here` hides it. */
 #ifndef INVAR_JIT_RUNTIME_H
 #define INVAR_JIT_RUNTIME_H
 

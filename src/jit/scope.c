@@ -127,7 +127,7 @@ static void note_name(walk *w, int32_t i) {
     else if (invar_token_is(w->file, i, "operator")) w->now.operator_ = i;
 }
 
-/* Reads token i outside code; returns the last token that was read. */
+/* Reads what begins at token *at, outside code; *at becomes the last token that was read. */
 static invar_status read_declaration(walk *w, int32_t *at) {
     int32_t i = *at, close = w->file->tokens[i].partner;
     if (invar_token_is(w->file, i, "template") && invar_token_is(w->file, i + 1, "<")) {

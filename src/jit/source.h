@@ -5,6 +5,7 @@
  *     words.c    names in use
  *     refuse.c   what cannot be translated
  *     rules.c    how each token is written: address spaces, literals, attributes, directives
+ *     arms.c     Metal's ?:
  *     storage.c  threadgroup arrays
  *     twins.c    functions that differ in nothing but address spaces
  *     loops.c    which loops hold a token

@@ -56,7 +56,7 @@ template <class T, size_t N> struct invar_extents_<T[N]> {
 template <class T> struct invar_as_ { using type = T; };
 template <class T> using invar_as = typename invar_as_<T>::type;
 
-/* Integers, bool not counted; INTEGER_BITS is 0 for everything else. */
+/* Integers, bool not counted; invar_integer_bits is 0 for everything else. */
 template <class T> constexpr int invar_integer_bits = 0;
 template <> constexpr int invar_integer_bits<char> = 8;
 template <> constexpr int invar_integer_bits<signed char> = 8;
