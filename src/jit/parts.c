@@ -33,14 +33,15 @@ static bool declares(const char *text, const char *name, size_t length) {
         const char *line = at;
         if (strncmp(at, name, length) || at[length] != '(' || at == text || !strchr(" *&", at[-1])) continue;
         while (line > text && line[-1] != '\n') line--;
-        if (*line != ' ' && strchr(line, '(') == at + length) return true;
+        if (!strchr(" /#", *line) && strchr(line, '(') == at + length) return true; /* no comment, no directive */
     }
     return false;
 }
 
-/* Parts whose functions are in a namespace of their own, and cannot be hidden. */
+/* Parts whose functions are in a namespace of their own, and cannot be hidden, or are the C library's. */
 static bool is_apart(const invar_shim_part *part) {
-    return strstr(part->text, "\nnamespace cooperative_groups") || strstr(part->text, "\nnamespace std");
+    return strstr(part->text, "\nnamespace cooperative_groups") || strstr(part->text, "\nnamespace std") ||
+           strstr(part->text, "\nextern \"C\"");
 }
 
 /* The part of this program's shim for one of these targets that declares a function of this name; NULL. */

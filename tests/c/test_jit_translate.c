@@ -247,6 +247,9 @@ static void test_overloads(void) {
     EXPECT(METAL, "inline half exp(half x) { return x; }\nfloat own(float x) { return x; }\n", "exp(1.0f);",
            "using metal::int8_t;\nusing metal::exp;\n\n#line 1 \"k.header\"");
     EXPECT(CUDA, "__device__ int fmaxf(int x) { return x; }", "fmaxf(1.f, 2.f);", "using invar_shim::fmaxf;");
+    /* Names that stand in comments and directives of the shim, or are the C library's, are no built-ins'. */
+    EXPECT(METAL, "float f(float x) { return x; }\nfloat vectorize(float x) { return x; }\nfloat acosf(float x) { return x; }\n",
+           "atomic_fetch_add_explicit(out, 1, memory_order_relaxed); f(1);", "using metal::int8_t;\n\n#line 1 \"k.header\"");
     EXPECT_DEVICE(CUDA, "__device__ int fmaxf(int x) { return x; }", "fmaxf(1.f, 2.f);", "using ::fmaxf;");
 }
 
