@@ -413,6 +413,22 @@ def test_a_tensor_with_a_negation_put_off_is_refused():
 
 
 @needs_torch
+def test_torch_without_memory():
+    """Memory that torch could not make a tensor of is torch's to free: freed here as well, it ended the process."""
+    fail = pytest.importorskip("_testcapi")
+    x = torch.ones(2, 8)
+    fast.rms_norm(x)
+    for allocation in range(4):
+        fail.set_nomemory(allocation, allocation + 1)
+        try:
+            fast.rms_norm(x)
+        except (MemoryError, RuntimeError):
+            pass
+        finally:
+            fail.remove_mem_hooks()
+
+
+@needs_torch
 def test_torch_without_the_exchange_table(rng):
     """An older torch has __dlpack__ alone; a subclass whose table is hidden stands for it."""
 

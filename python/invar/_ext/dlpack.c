@@ -141,11 +141,7 @@ PyObject *dlpack_empty(const dlpack_exchange *exchange, invar_tensor *prototype)
     dlpack_versioned *tensor = NULL;
     void *object = NULL;
     if (exchange->allocate(prototype, &tensor, NULL, raise_allocation) < 0) return NULL;
-    if (exchange->import_owned(tensor, &object) < 0) {
-        tensor->deleter(tensor);
-        return NULL;
-    }
-    return object;
+    return exchange->import_owned(tensor, &object) < 0 ? NULL : object;
 }
 
 /* Memory on its way out: one of the two heads goes into a capsule or to an exchange table. */
@@ -195,8 +191,7 @@ static parcel *parcel_new(void *data, size_t size, const invar_tensor *tensor, b
 PyObject *dlpack_wrap_exchange(const dlpack_exchange *exchange, void *data, size_t size, const invar_tensor *tensor) {
     parcel *self = parcel_new(data, size, tensor, true);
     void *result = NULL;
-    if (self && exchange->import_owned(&self->head.versioned, &result) < 0) parcel_free(self);
-    return result;
+    return self && exchange->import_owned(&self->head.versioned, &result) == 0 ? result : NULL;
 }
 
 /* What from_dlpack() is given: an object with __dlpack__ and __dlpack_device__ that hands its parcel over once. */

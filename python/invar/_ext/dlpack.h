@@ -31,7 +31,7 @@ typedef struct dlpack_versioned {
 } dlpack_versioned;
 
 /* In a capsule named "dlpack_exchange_api", an attribute of the array type. Functions return 0, or -1 with a Python
- * exception set; none waits for a stream. */
+ * exception set; none waits for a stream. import_owned owns the tensor whether or not it succeeds. */
 typedef struct dlpack_exchange {
     dlpack_version version;
     struct dlpack_exchange *previous;
