@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ _KINDS = ("out-of-bounds read", "out-of-bounds write", "write to an input", "uni
           "barrier not reached", "schedule-dependent result", "endless loop", "deadlock", "division by zero",
           "division overflow", "out-of-bounds index", "missing return", "trap", "stack overflow")
 _OUTPUT = {"shape", "dtype", "expect", "expect_file", "rtol", "atol"}
+
+# What the values of some keys must be; other values are looked at where they go.
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("dialect", "source_file", "header_file", "file", "expect_file"), (lambda x: isinstance(x, str), "a string")),
+    **dict.fromkeys(("low", "high", "rtol", "atol"), (lambda x: type(x) in (int, float), "a number")),
+    **dict.fromkeys(("grid", "threadgroup", "shape"),
+                    (lambda x: isinstance(x, list) and all(type(size) is int and size >= 0 for size in x), "a list of sizes")),
+    "seed": (lambda x: type(x) is int and x >= 0, "an integer from 0 on"),
+    "random": (lambda x: x in ("normal", "uniform"), "'normal' or 'uniform'"),
+}
 
 
 class KernelFileError(ValueError):
@@ -51,7 +62,6 @@ def load(path: str | Path, seed: int | None = None) -> KernelFile:
     """Read the file, make its kernel and its inputs. Raises KernelFileError, OSError, or what metal_kernel raises."""
     path = Path(path)
     table, source = _read(path)
-    _known(table, _TOP, path, "the file")
     dialect = table.get("dialect", _ENDINGS.get(path.suffix))
     if dialect not in _DIALECTS:
         raise KernelFileError(f"{path}: dialect: expected 'metal' or 'cuda', got {dialect!r}")
@@ -67,6 +77,8 @@ def load(path: str | Path, seed: int | None = None) -> KernelFile:
     except TypeError as error:
         raise KernelFileError(f"{path}: {error}") from None
     random = np.random.default_rng(table.get("seed", 0) if seed is None else seed)
+    for name, entry in outputs.items():
+        _known(entry, _OUTPUT, f"{path}: {name}: ")
     arrays = [_input(path, name, entry, random) for name, entry in inputs.items()]
     shapes = [_shape(path, name, entry) for name, entry in outputs.items()]
     dtypes = [_dtype(path, name, entry) for name, entry in outputs.items()]
@@ -89,16 +101,15 @@ def _allowed(path: Path, kinds: Any) -> tuple[str, ...]:
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """The file's table and the kernel's body."""
     text = path.read_text()
+    opening = _OPENING.match(text) if path.suffix in _ENDINGS else None
+    if path.suffix in _ENDINGS and not opening:
+        raise KernelFileError(f"{path}: expected a comment /* invar ... */ of TOML at its beginning, got none")
     try:
-        if path.suffix in _ENDINGS:
-            opening = _OPENING.match(text)
-            if not opening:
-                raise KernelFileError(f"{path}: expected a comment /* invar ... */ of TOML at its beginning, got none")
-            return tomllib.loads(opening[1]), text
-        table = tomllib.loads(text)
+        table = tomllib.loads(opening[1] if opening else text)
     except tomllib.TOMLDecodeError as error:
         raise KernelFileError(f"{path}: {error}") from None
-    source = _text(table, "source", path)
+    _known(table, _TOP, f"{path}: ")
+    source = text if opening else _text(table, "source", path)
     if source is None:
         raise KernelFileError(f"{path}: expected source or source_file, got neither")
     return table, source
@@ -114,10 +125,13 @@ def _identifier(stem: str) -> str:
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def _known(table: dict[str, Any], keys: set[str], path: Path, where: str) -> None:
-    for key in table:
+def _known(table: dict[str, Any], keys: set[str], place: str) -> None:
+    for key, value in table.items():
         if key not in keys:
-            raise KernelFileError(f"{path}: {where}: expected {', '.join(sorted(keys))}, got {key!r}")
+            raise KernelFileError(f"{place}expected {', '.join(sorted(keys))}, got {key!r}")
+        good, what = _VALUES.get(key, (None, ""))
+        if good and not good(value):
+            raise KernelFileError(f"{place}{key}: expected {what}, got {value!r}")
 
 
 def _section(table: dict[str, Any], name: str, path: Path, plain: bool = False) -> dict[str, Any]:
@@ -128,10 +142,9 @@ def _section(table: dict[str, Any], name: str, path: Path, plain: bool = False) 
 
 
 def _shape(path: Path, name: str, entry: dict[str, Any]) -> tuple[int, ...]:
-    shape = entry.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise KernelFileError(f"{path}: {name}: shape: expected a list of sizes, got {shape!r}")
-    return tuple(shape)
+    if "shape" not in entry:
+        raise KernelFileError(f"{path}: {name}: shape: expected a list of sizes, got none")
+    return tuple(entry["shape"])
 
 
 def _dtype(path: Path, name: str, entry: dict[str, Any]) -> np.dtype:
@@ -143,44 +156,37 @@ def _dtype(path: Path, name: str, entry: dict[str, Any]) -> np.dtype:
 
 def _input(path: Path, name: str, entry: dict[str, Any], random: np.random.Generator) -> Any:
     """An array that is given, read from a .npy file, or random; `value` alone is a number passed as such."""
-    _known(entry, _INPUT, path, name)
+    _known(entry, _INPUT, f"{path}: {name}: ")
     if "value" in entry and "shape" not in entry:
         return np.asarray(entry["value"], _dtype(path, name, entry)) if "dtype" in entry else entry["value"]
     dtype = _dtype(path, name, entry)
+    shape = _shape(path, name, entry) if "shape" in entry or not {"file", "data"} & entry.keys() else None
     try:
         if "file" in entry:
             found = np.load(path.parent / entry["file"])
             return found.astype(dtype) if "dtype" in entry else found
         if "data" in entry:
             array = np.array(entry["data"], dtype)
-            return array.reshape(_shape(path, name, entry)) if "shape" in entry else array
-    except (ValueError, OSError) as error:
+            return array if shape is None else array.reshape(shape)
+        return np.full(shape, entry["value"], dtype) if "value" in entry else _random(entry, shape, dtype, random)
+    except (ValueError, TypeError, OSError) as error:
         raise KernelFileError(f"{path}: {name}: {error}") from None
-    shape = _shape(path, name, entry)
-    if "value" in entry:
-        return np.full(shape, entry["value"], dtype)
-    return _random(path, name, entry, shape, dtype, random)
 
 
-def _random(path: Path, name: str, entry: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype,
-            random: np.random.Generator) -> np.ndarray:
+def _random(entry: dict[str, Any], shape: Any, dtype: np.dtype, random: np.random.Generator) -> np.ndarray:
     """Normal numbers, or with low and high uniform ones; integers from low to high - 1, 0 to 99 unless told."""
-    kind = entry.get("random", "uniform" if "low" in entry or "high" in entry else "normal")
     if dtype == np.bool_:
         return random.random(shape) < 0.5
     if np.issubdtype(dtype, np.integer):
         return random.integers(entry.get("low", 0), entry.get("high", 100), shape).astype(dtype)
-    if kind == "normal":
+    if entry.get("random", "uniform" if "low" in entry or "high" in entry else "normal") == "normal":
         return random.standard_normal(shape).astype(dtype)
-    if kind == "uniform":
-        return random.uniform(entry.get("low", 0.0), entry.get("high", 1.0), shape).astype(dtype)
-    raise KernelFileError(f"{path}: {name}: random: expected 'normal' or 'uniform', got {kind!r}")
+    return random.uniform(entry.get("low", 0.0), entry.get("high", 1.0), shape).astype(dtype)
 
 
 def _expectations(path: Path, outputs: dict[str, Any], dtypes: list[np.dtype]) -> list[tuple[str, np.ndarray, float, float]]:
     expected = []
     for (name, entry), dtype in zip(outputs.items(), dtypes):
-        _known(entry, _OUTPUT, path, name)
         if "expect" not in entry and "expect_file" not in entry:
             continue
         values = np.load(path.parent / entry["expect_file"]) if "expect_file" in entry else np.array(entry["expect"])

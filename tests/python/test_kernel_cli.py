@@ -132,6 +132,15 @@ def test_run_saves_outputs(tmp_path):
     (("data = [1.0, 2.0, 3.0]", "dtype = \"float3\"\nshape = [3]"), "float3"), (("value = 2.0", "value = 2.0\nunit = 1"), "unit"),
     (("source = ", "sauce = "), "source"), (("out[i]", "nonsense[i]"), "nonsense"), (("[outputs.out]", "[outputs.out"), "line"),
     (("[template]", "grid = []\n[template]"), "grid"),
+    (("[template]", "grid = 5\n[template]"), "grid: expected a list of sizes, got 5"),
+    (("[template]", "threadgroup = [\"a\"]\n[template]"), "threadgroup: expected a list of sizes, got ['a']"),
+    (("[template]", "seed = -1\n[template]"), "seed: expected an integer from 0 on, got -1"),
+    (("dialect = \"metal\"", "dialect = [\"metal\"]"), "dialect: expected a string, got ['metal']"),
+    (("dialect = \"metal\"", "dialect = \"metal\"\nheader_file = 3"), "header_file: expected a string, got 3"),
+    (("data = [1.0, 2.0, 3.0]", "shape = [3]\nlow = \"a\""), "a: low: expected a number, got 'a'"),
+    (("data = [1.0, 2.0, 3.0]", "shape = [3]\nvalue = [1, 2]"), "toml: a: could not broadcast"),
+    (("data = [1.0, 2.0, 3.0]", "shape = [3]\ndtype = \"int8\"\nrandom = \"no\""), "a: random: expected 'normal' or 'uniform'"),
+    (("shape = [3]", "shape = [3]\nrtol = \"a\""), "out: rtol: expected a number, got 'a'"),
 ])
 def test_what_is_wrong_with_a_file_is_said(tmp_path, capsys, change, word):
     assert main(["run", write(tmp_path, "k.toml", GOOD.replace(*change))]) == 2
