@@ -39,9 +39,9 @@
  * any number of threads may generate from it. */
 typedef struct invar_source invar_source;
 
-/* Copies what it needs of the description (name, dialect, names of arrays, text, math mode). INVAR_ERROR_VALUE names a
- * construct that cannot be translated as "metal_kernel: softmax.metal:7: texture2d cannot be translated: ...". Checks
- * neither the name nor those of the arrays for being identifiers. */
+/* The description's strings must outlive the source. INVAR_ERROR_VALUE names a construct that cannot be translated as
+ * "metal_kernel: softmax.metal:7: texture2d cannot be translated: ...". Checks neither the name nor those of the arrays for being
+ * identifiers. */
 invar_status invar_source_read(invar_source **source, const invar_kernel_description *description);
 void invar_source_free(invar_source *source);
 

@@ -28,36 +28,20 @@ invar_status invar_source_memory(const invar_source *source) {
     return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory reading %s", invar_source_operation(source), source->name);
 }
 
-static const char *copy_string(char **at, const char *string) {
-    size_t bytes = strlen(string) + 1;
-    char *copy = memcpy(*at, string, bytes);
-    *at += bytes;
-    return copy;
-}
-
-static size_t bytes_of(const char *string) { return string ? strlen(string) + 1 : 1; }
-
-static bool copy_description(invar_source *source, const invar_kernel_description *description) {
-    size_t bytes = bytes_of(description->name) + bytes_of(description->source) + bytes_of(description->header);
-    for (int32_t k = 0; k < description->input_count; k++) bytes += bytes_of(description->input_names[k]);
-    for (int32_t k = 0; k < description->output_count; k++) bytes += bytes_of(description->output_names[k]);
-    char *at = source->strings = malloc(bytes);
-    if (!at) return false;
+static void read_description(invar_source *source, const invar_kernel_description *description) {
+    const char *texts[INVAR_FILES] = { description->header ? description->header : "", description->source };
     source->dialect = description->dialect;
     source->math_mode = description->math_mode;
     source->atomic_outputs = description->atomic_outputs && invar_is_metal(source);
-    source->name = copy_string(&at, description->name);
+    source->name = description->name;
     source->input_count = description->input_count;
-    for (int32_t k = 0; k < description->input_count; k++)
-        source->arrays[source->array_count++] = copy_string(&at, description->input_names[k]);
-    for (int32_t k = 0; k < description->output_count; k++)
-        source->arrays[source->array_count++] = copy_string(&at, description->output_names[k]);
-    const char *texts[INVAR_FILES] = { description->header ? description->header : "", description->source };
+    source->array_count = description->input_count + description->output_count;
+    for (int32_t k = 0; k < source->array_count; k++)
+        source->arrays[k] = k < source->input_count ? description->input_names[k] : description->output_names[k - source->input_count];
     for (int32_t f = 0; f < INVAR_FILES; f++) {
-        source->files[f].text = copy_string(&at, texts[f]);
+        source->files[f].text = texts[f];
         source->files[f].length = strlen(texts[f]);
     }
-    return true;
 }
 
 static invar_status lex_file(invar_source *source, int32_t which) {
@@ -100,11 +84,10 @@ static invar_status read_text(invar_source *source) {
 
 invar_status invar_source_read(invar_source **out, const invar_kernel_description *description) {
     invar_source *source = calloc(1, sizeof *source);
-    if (!source || !copy_description(source, description)) {
-        free(source);
+    if (!source)
         return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory reading %s",
                           description->dialect == INVAR_DIALECT_METAL ? "metal_kernel" : "cuda_kernel", description->name);
-    }
+    read_description(source, description);
     invar_status status = read_text(source);
     if (status != INVAR_OK) {
         invar_source_free(source);
@@ -123,6 +106,5 @@ void invar_source_free(invar_source *source) {
     free(source->macros);
     free(source->groups);
     free(source->places);
-    free(source->strings);
     free(source);
 }

@@ -157,7 +157,6 @@ struct invar_source {
     int32_t lane_loop_count;
     int32_t *places; /* item, by number; 0 is none */
     int32_t place_count, place_capacity;
-    char *strings; /* what name, arrays and texts point into */
 };
 
 /* Whether functions of the group take a base number. */
