@@ -299,8 +299,10 @@ static invar_status run(invar_context *context, const invar_attention_call *call
 
 static invar_status run_on_gpu(invar_context *context, const invar_attention_call *call, invar_device device,
                                const invar_execution *execution) {
-    INVAR_TRY(invar_cuda_attention_run(call, device, execution, context, operation));
-    if (!execution->plan) return INVAR_OK;
+    const invar_float_environment callers = invar_float_environment_set(); /* for the scale, which is rounded there */
+    const invar_status status = invar_cuda_attention_run(call, device, execution, context, operation);
+    invar_float_environment_restore(callers);
+    if (status != INVAR_OK || !execution->plan) return status;
     invar_attention_call unread = *call; /* as if every batch had all keys: its lengths are on the device */
     unread.kv_lengths.data = NULL;
     execution->plan->flops = invar_attention_flops(&unread);

@@ -1,6 +1,7 @@
 /* Checks that the forward and the backward call of scaled_dot_product_attention share: shapes, types, options, and what
  * the kernels need of them. */
 #include "api/attention_check.h"
+#include "core/threads.h"
 
 static int64_t dim_from_end(const invar_view *view, int from_end) {
     return view->ndim >= from_end ? view->shape[view->ndim - from_end] : 1;
@@ -86,9 +87,14 @@ static invar_status check_options(invar_attention_call *call, const invar_attent
                           operation, (long long)options->window_left, (long long)options->window_right);
     if (options->causal != 0 && options->causal != 1)
         return invar_fail(INVAR_ERROR_VALUE, "%s: causal: expected 0 or 1, got %d", operation, (int)options->causal);
-    call->scale = options->scale;
-    if (isnan(call->scale)) call->scale = call->key_dim ? 1 / sqrt((double)call->key_dim) : 1;
     call->softcap = options->softcap;
+    return INVAR_OK;
+}
+
+/* The same numbers whatever rounding the caller has set. */
+static void fill_constants(invar_attention_call *call, double scale) {
+    const invar_float_environment callers = invar_float_environment_set();
+    call->scale = !isnan(scale) ? scale : call->key_dim ? 1 / sqrt((double)call->key_dim) : 1;
     call->causal = options->causal != 0;
     call->window_left = clamp_window(call, options->window_left);
     call->window_right = clamp_window(call, options->window_right);
@@ -97,7 +103,7 @@ static invar_status check_options(invar_attention_call *call, const invar_attent
         call->cap_scale = (float)(call->scale / call->softcap);
         call->cap_height = (float)(call->softcap * INVAR_LOG2E);
     }
-    return INVAR_OK;
+    invar_float_environment_restore(callers);
 }
 
 /* INVAR_MASK_NONE for types that no mask can have. */
@@ -203,6 +209,7 @@ invar_status invar_attention_check(invar_attention_call *call, invar_attention_v
     INVAR_TRY(invar_view_init_float_on(&views->device, &views->q, q, operation, "q"));
     INVAR_TRY(invar_view_init_float_on(&views->device, &views->k, k, operation, "k"));
     INVAR_TRY(invar_view_init_float_on(&views->device, &views->v, v, operation, "v"));
+    fill_constants(call, options->scale);
     INVAR_TRY(check_shapes(views, operation));
     INVAR_TRY(fill_sizes(call, views, operation));
     INVAR_TRY(check_options(call, options, operation));

@@ -187,8 +187,10 @@ static invar_status run(invar_context *context, prepared *x, const invar_attenti
 
 static invar_status run_on_gpu(invar_context *context, const prepared *x, const invar_attention_options *options) {
     const invar_execution *execution = &options->execution;
-    INVAR_TRY(invar_cuda_attention_vjp_run(&x->call, x->views.device, execution, context, operation));
-    if (!execution->plan) return INVAR_OK;
+    const invar_float_environment callers = invar_float_environment_set(); /* for the scale, which is rounded there */
+    const invar_status status = invar_cuda_attention_vjp_run(&x->call, x->views.device, execution, context, operation);
+    invar_float_environment_restore(callers);
+    if (status != INVAR_OK || !execution->plan) return status;
     invar_attention_call unread = x->call.forward; /* as if every batch had all keys: its lengths are on the device */
     unread.kv_lengths.data = NULL;
     describe_work(execution->plan, &unread);

@@ -172,8 +172,10 @@ invar_status invar_norm_run_cuda(invar_norm_call *call, bool centred, bool backw
                                       call->has_bias ? &call->bias : NULL, dweight, dbias, centred, backward };
     call->job.eps = call->options.eps;
     set_rows(call);
-    INVAR_TRY(invar_cuda_norm_run(&of, call->device, execution, call->context));
-    if (!execution->plan) return INVAR_OK;
+    const invar_float_environment callers = invar_float_environment_set(); /* for eps, which is rounded there */
+    const invar_status status = invar_cuda_norm_run(&of, call->device, execution, call->context);
+    invar_float_environment_restore(callers);
+    if (status != INVAR_OK || !execution->plan) return status;
     execution->plan->flops = flops_per_element * (double)call->tensor[INVAR_NORM_X].count;
     execution->plan->bytes = traffic(call);
     return INVAR_OK;
@@ -206,11 +208,13 @@ char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run) {
     char *scratch = run->shared;
     const invar_view *vectors[] = { call->has_weight ? &call->weight : NULL, call->has_bias ? &call->bias : NULL };
     const void **widened[] = { &call->job.weight, &call->job.bias };
+    const invar_float_environment callers = invar_float_environment_set();
     for (int v = 0; v < 2; v++) {
         if (!vectors[v]) continue;
         int64_t step = vectors[v]->stride[0] * (int64_t)invar_view_item_size(vectors[v]);
         *widened[v] = call->kernels->norm_widen(&call->job, scratch, vectors[v]->data, vectors[v]->type, step);
         if (needs_widening(call, vectors[v])) scratch += vector_bytes(call);
     }
+    invar_float_environment_restore(callers);
     return scratch;
 }

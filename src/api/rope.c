@@ -191,7 +191,9 @@ static size_t frequency_bytes(int64_t padded) { return 2 * sizeof(double) * (siz
 
 static void fill_frequencies(rope_call *call, const invar_run *run, int64_t padded) {
     double *high = (double *)(void *)run->shared, *low = high + padded;
+    const invar_float_environment callers = invar_float_environment_set(); /* the same whatever rounding the caller has set */
     invar_rope_frequencies(high, low, call->job.dims, padded, call->job.base, call->job.scale, &call->job.freqs);
+    invar_float_environment_restore(callers);
     call->job.high = high;
     call->job.low = low;
 }

@@ -41,12 +41,26 @@ static long double offset_of(const invar_rope_job *job, int64_t batch) {
     return (long double)parts[0] + parts[1] + parts[2] + parts[3];
 }
 
+/* On x86-64 long double has a rounding of its own, which tasks are not given: returns the caller's. */
+static uint16_t swap_control(uint16_t control) {
+#if defined(__x86_64__)
+    uint16_t callers;
+    __asm__ volatile("fnstcw %0" : "=m"(callers));
+    __asm__ volatile("fldcw %0" : : "m"(control));
+    return callers;
+#else
+    return control;
+#endif
+}
+enum { NEAREST_EXTENDED = 0x37f }; /* with exceptions masked */
+
 invar_rope_kernel invar_reference_rope;
 
 void invar_reference_rope(const invar_rope_job *job, int64_t first_position, int64_t positions, int64_t first_slice,
                           int64_t slices, void *scratch) {
     long double *frequency = scratch;
     double *cosine = (double *)(frequency + job->dims / 2), *sine = cosine + job->dims / 2;
+    const uint16_t callers = swap_control(NEAREST_EXTENDED);
     fill_frequencies(job, frequency);
     for (int64_t p = first_position; p < first_position + positions; p++) {
         int64_t filled = -1; /* the batch that the row is for */
@@ -60,4 +74,5 @@ void invar_reference_rope(const invar_rope_job *job, int64_t first_position, int
             turn(job, job->y.data + y + p * job->y.row, job->x.data + x + p * job->x.row, cosine, sine);
         }
     }
+    swap_control(callers);
 }

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include "core/dtype.h"
+#include "core/threads.h"
 
+#include <fenv.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -253,6 +255,17 @@ bool check_close(const invar_tensor *got, const double *expected, double absolut
         all &= check_report(same, file, line, what, "element %lld: expected %.9g, got %.9g", (long long)i, e, g);
     }
     return all;
+}
+
+void check_odd_environment(bool odd) {
+#if defined(__SSE2__)
+    const invar_float_environment flush = 0x8040;
+#else
+    const invar_float_environment flush = 1 << 24;
+#endif
+    fesetround(odd ? FE_UPWARD : FE_TONEAREST); /* long double's too */
+    const invar_float_environment now = invar_float_environment_set();
+    invar_float_environment_restore(odd ? now | flush : now & ~flush);
 }
 
 bool check_few(void) { return getenv("CHECK_FEW") != NULL; }

@@ -91,6 +91,9 @@ uint64_t check_memory_hash(const check_array *array);
 bool check_close(const invar_tensor *got, const double *expected, double absolute, double relative, const char *what,
                  const char *file, int line);
 
+/* Sets this thread's floating-point environment to one that no result may show, rounding upwards and denormals flushed, or back. */
+void check_odd_environment(bool odd);
+
 /* ---- instruction sets ------------------------------------------------------------------------------ */
 
 /* Whether a test that takes long is to take fewer cases: CHECK_FEW stands in the environment. */

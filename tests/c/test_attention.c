@@ -197,6 +197,31 @@ static void quotients_are_rounded_once(void) {
     }
 }
 
+/* The constants of the logits are formed before the tasks begin. */
+static void callers_environment_does_not_change_bits(void) {
+    const char *cpu;
+    for (int i = 0; (cpu = check_cpu(i)); i++) {
+        invar_context *context = check_context(cpu, 1);
+        for (int t = 0; t < 8; t++) {
+            attention_case c = attention_plain;
+            c.type = types[t % 4];
+            c.queries = c.keys = 20;
+            c.key_dim = t / 4 ? 56 : 104; /* whose constants another rounding changes */
+            c.options.softcap = t / 4 ? 7 : 0;
+            attention_data d;
+            attention_init(&d, &c);
+            attention_run(&d, context);
+            const uint64_t out = check_hash(&d.out.tensor), lse = check_hash(&d.lse.tensor);
+            check_odd_environment(true);
+            attention_run(&d, context);
+            check_odd_environment(false);
+            CHECK(check_hash(&d.out.tensor) == out && check_hash(&d.lse.tensor) == lse, "%s, case %d", cpu, t);
+            attention_free(&d);
+        }
+        invar_context_destroy(context);
+    }
+}
+
 static void empty_dimensions(void) {
     const int64_t sizes[][5] = { { 0, 2, 3, 4, 8 }, { 1, 0, 3, 4, 8 }, { 1, 2, 0, 4, 8 }, { 1, 2, 3, 0, 8 }, { 1, 2, 3, 4, 0 } };
     const char *cpu;
@@ -219,4 +244,5 @@ static void empty_dimensions(void) {
 
 CHECK_MAIN(CHECK_TEST(reference_agrees_with_the_oracle), CHECK_TEST(every_instruction_set_agrees_with_the_oracle),
            CHECK_TEST(every_head_size), CHECK_TEST(every_rank), CHECK_TEST(two_batch_dimensions), CHECK_TEST(types_promote),
-           CHECK_TEST(quotients_are_rounded_once), CHECK_TEST(empty_dimensions))
+           CHECK_TEST(quotients_are_rounded_once), CHECK_TEST(callers_environment_does_not_change_bits),
+           CHECK_TEST(empty_dimensions))

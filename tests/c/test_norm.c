@@ -420,6 +420,28 @@ static void plans_workspaces_and_callers_threads(void) {
     invar_context_destroy(context);
 }
 
+/* Weights are widened before the tasks begin: in floats apart, and in double by the reference. */
+static void callers_environment_does_not_change_bits(void) {
+    const norm_types mixes[] = { ALL_F32, { check_bf16, check_bf16, check_f32, check_f32 }, { check_f64, check_f32, check_f32, check_f16 } };
+    const int64_t apart[8] = { 1, 2 };
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        for (int n = 0; n < 9; n++) {
+            norm_case c;
+            norm_case_init(&c, (norm_op)(n % 3), mixes[n / 3], CHECK_SHAPE(3, 70), apart);
+            for (int i = 0; i < 70; i += 2) check_set(&c.weight.tensor, i, i * 0x1p-140);
+            CHECK_OK(norm_case_run(&c, context));
+            const uint64_t bits = check_hash(&c.y.tensor);
+            check_odd_environment(true);
+            CHECK_OK(norm_case_run(&c, context));
+            check_odd_environment(false);
+            CHECK(check_hash(&c.y.tensor) == bits, "%s, case %d", check_cpu(k), n);
+            norm_case_free(&c);
+        }
+        invar_context_destroy(context);
+    }
+}
+
 /* ---- misuse -------------------------------------------------------------------------------------------- */
 
 typedef struct misuse {
@@ -528,4 +550,5 @@ CHECK_MAIN(CHECK_TEST(every_length_matches_the_definition), CHECK_TEST(every_mix
            CHECK_TEST(variance_about_an_odd_beginning_does_not_cancel),
            CHECK_TEST(nan_stays_in_its_row), CHECK_TEST(more_than_65535_rows), CHECK_TEST(zero_strides_are_read),
            CHECK_TEST(empty_and_extreme_ranks), CHECK_TEST(plans_workspaces_and_callers_threads),
+           CHECK_TEST(callers_environment_does_not_change_bits),
            CHECK_TEST(every_misuse_is_one_sentence), CHECK_TEST(misuse_of_single_arguments))

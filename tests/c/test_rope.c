@@ -131,6 +131,25 @@ static void ranks_and_empty_dimensions(void) {
     }
 }
 
+/* Frequencies are formed before the tasks begin, the reference's angles in long double. */
+static void callers_environment_does_not_change_bits(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 1);
+        for (int t = 0; t < 2; t++) {
+            rope_case c;
+            rope_case_init(&c, t ? check_f64 : check_f32, t, 64, 3, (const int64_t[]){ 2, 300, 64 }, contiguous);
+            CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+            const uint64_t bits = check_hash(&c.y.tensor);
+            check_odd_environment(true);
+            CHECK_OK(turn_in_poison(false, context, &c.y.tensor, &c.x.tensor, NULL, NULL, &c.options));
+            check_odd_environment(false);
+            CHECK(check_hash(&c.y.tensor) == bits, "%s, %d bits", check_cpu(k), c.x.tensor.dtype.bits);
+            rope_case_free(&c);
+        }
+        invar_context_destroy(context);
+    }
+}
+
 /* ---- offsets and freqs -------------------------------------------------------------------------------------- */
 
 static void offsets_of_every_type_and_shape(void) {
@@ -562,7 +581,7 @@ static void every_misuse_is_one_sentence(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(every_shape_and_type_matches_the_definition),
-           CHECK_TEST(ranks_and_empty_dimensions), CHECK_TEST(offsets_of_every_type_and_shape),
+           CHECK_TEST(ranks_and_empty_dimensions), CHECK_TEST(callers_environment_does_not_change_bits), CHECK_TEST(offsets_of_every_type_and_shape),
            CHECK_TEST(large_offsets_are_not_cut), CHECK_TEST(one_position_turns_in_every_batch),
            CHECK_TEST(more_than_65535_batches), CHECK_TEST(freqs_of_every_type), CHECK_TEST(freqs_may_be_infinite_or_zero),
            CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
