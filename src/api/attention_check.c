@@ -48,7 +48,7 @@ static invar_status check_shapes(const invar_attention_views *views, const char 
     return INVAR_OK;
 }
 
-static invar_status fill_sizes(invar_attention_call *call, const invar_attention_views *views, const char *operation) {
+static void fill_sizes(invar_attention_call *call, const invar_attention_views *views) {
     const invar_view *q = &views->q, *k = &views->k, *v = &views->v;
     call->batch_ndim = q->ndim > 3 ? q->ndim - 3 : 0;
     call->batch = 1;
@@ -61,13 +61,10 @@ static invar_status fill_sizes(invar_attention_call *call, const invar_attention
     call->key_dim = dim_from_end(q, 1);
     call->value_dim = dim_from_end(v, 1);
     call->type = invar_promote(invar_promote(q->type, k->type), v->type);
-    if (call->key_dim > INT64_MAX / 1024 || call->value_dim > INT64_MAX / 1024) /* of tensors without rows, where a tile has some */
-        return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected counts of rows and features within 63 bits, got more", operation);
     call->key_block = invar_attention_key_block(call->type, call->key_dim, call->value_dim);
     call->q = invar_attention_operand_of(q);
     call->k = invar_attention_operand_of(k);
     call->v = invar_attention_operand_of(v);
-    return INVAR_OK;
 }
 
 static int64_t clamp_window(const invar_attention_call *call, int64_t window) {
@@ -88,6 +85,9 @@ static invar_status check_options(invar_attention_call *call, const invar_attent
     if (options->causal != 0 && options->causal != 1)
         return invar_fail(INVAR_ERROR_VALUE, "%s: causal: expected 0 or 1, got %d", operation, (int)options->causal);
     call->softcap = options->softcap;
+    call->causal = options->causal != 0;
+    call->window_left = clamp_window(call, options->window_left);
+    call->window_right = clamp_window(call, options->window_right);
     return INVAR_OK;
 }
 
@@ -95,9 +95,6 @@ static invar_status check_options(invar_attention_call *call, const invar_attent
 static void fill_constants(invar_attention_call *call, double scale) {
     const invar_float_environment callers = invar_float_environment_set();
     call->scale = !isnan(scale) ? scale : call->key_dim ? 1 / sqrt((double)call->key_dim) : 1;
-    call->causal = options->causal != 0;
-    call->window_left = clamp_window(call, options->window_left);
-    call->window_right = clamp_window(call, options->window_right);
     call->score_scale = (float)(call->scale * INVAR_LOG2E);
     if (call->softcap > 0) {
         call->cap_scale = (float)(call->scale / call->softcap);
@@ -209,10 +206,10 @@ invar_status invar_attention_check(invar_attention_call *call, invar_attention_v
     INVAR_TRY(invar_view_init_float_on(&views->device, &views->q, q, operation, "q"));
     INVAR_TRY(invar_view_init_float_on(&views->device, &views->k, k, operation, "k"));
     INVAR_TRY(invar_view_init_float_on(&views->device, &views->v, v, operation, "v"));
-    fill_constants(call, options->scale);
     INVAR_TRY(check_shapes(views, operation));
-    INVAR_TRY(fill_sizes(call, views, operation));
+    fill_sizes(call, views);
     INVAR_TRY(check_options(call, options, operation));
+    fill_constants(call, options->scale);
     if (mask) INVAR_TRY(check_mask(call, views, operation));
     if (sinks) INVAR_TRY(check_sinks(call, views, operation));
     if (kv_lengths) INVAR_TRY(check_lengths(call, views, operation));

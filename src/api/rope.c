@@ -227,8 +227,8 @@ static invar_status run(rope_call *call, const char *argument, bool inverse) {
     invar_run run;
     bool planned;
     INVAR_TRY(invar_run_begin(&run, call->context, &call->options.execution, tasks,
-                              reference ? 0 : frequency_bytes(padded), invar_rope_scratch(&call->job, reference),
-                              call->operation, &planned));
+                              tasks && !reference ? frequency_bytes(padded) : 0,
+                              tasks ? invar_rope_scratch(&call->job, reference) : 0, call->operation, &planned));
     if (planned) {
         describe(call);
         return INVAR_OK;

@@ -91,7 +91,7 @@ invar_status invar_context_info(invar_context *context, invar_context_descriptio
     if (!description) return invar_fail(INVAR_ERROR_NULL, "context_info: description: expected a pointer, got NULL");
     size_t size = description->size;
     if (size < sizeof size || size > sizeof *description)
-        return invar_fail(INVAR_ERROR_VALUE, "context_info: description.size: expected at most %zu, got %zu",
+        return invar_fail(INVAR_ERROR_VALUE, "context_info: description.size: expected %zu to %zu, got %zu", sizeof size,
                           sizeof *description, size);
     INVAR_TRY(invar_context_resolve(&context));
     invar_context_description full = context->description;
@@ -106,8 +106,8 @@ invar_status invar_options_read(void *destination, size_t destination_size, cons
     size_t size;
     memcpy(&size, options, sizeof size);
     if (size < sizeof size || size > destination_size)
-        return invar_fail(INVAR_ERROR_VALUE, "%s: options.size: expected at most %zu, got %zu", operation, destination_size,
-                          size);
+        return invar_fail(INVAR_ERROR_VALUE, "%s: options.size: expected %zu to %zu, got %zu", operation, sizeof size,
+                          destination_size, size);
     memcpy(destination, options, size);
     memcpy(destination, &destination_size, sizeof destination_size);
     return INVAR_OK;
@@ -153,7 +153,11 @@ invar_status invar_run_begin(invar_run *run, invar_context *context, const invar
     int threads = invar_run_threads(context, execution);
     if (threads > tasks) threads = tasks > 0 ? (int)tasks : 1;
     *run = (invar_run){ .context = context, .execution = execution, .threads = threads, .slot_bytes = lines(slot_bytes) };
-    size_t bytes = lines(shared_bytes) + run->slot_bytes * (size_t)threads;
+    size_t bytes;
+    if (__builtin_mul_overflow(run->slot_bytes, (size_t)threads, &bytes) ||
+        __builtin_add_overflow(bytes, lines(shared_bytes), &bytes))
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory: scratch for %d threads takes more than there are addresses",
+                          operation, threads);
     *planned = execution->plan != NULL;
     if (*planned) {
         *execution->plan = (invar_plan)INVAR_PLAN_INIT;

@@ -39,10 +39,13 @@ static invar_status check_dtype(invar_dtype dtype, const char *operation, const 
                       operation, argument, dtype.bits, dtype.lanes);
 }
 
-/* Fills shape, strides and count. Nothing may overflow, since every later product is a part of one formed here: those of an empty
- * tensor's other sizes too. */
+/* Elements that a tensor may have, those of zero strides counted and sizes of 0 taken for 1: then no product of sizes that a plan
+ * forms overflows, scratch for padded rows and counts of doubles among them, nor do sums of a few. */
+#define MOST_ELEMENTS ((int64_t)1 << 50)
+
+/* Fills shape, strides and count. False where there are too many elements, or one lies beyond 63 bits of bytes. */
 static bool fill_layout(invar_view *view, const invar_tensor *tensor) {
-    int64_t item = tensor->dtype.bits / 8, contiguous = 1, reach = 0;
+    int64_t item = tensor->dtype.bits / 8, contiguous = 1, reach = 1;
     bool overflow = false, empty = false;
     for (int d = 0; d < tensor->ndim; d++) empty |= !tensor->shape[d];
     for (int d = tensor->ndim - 1; d >= 0; d--) {
@@ -54,7 +57,7 @@ static bool fill_layout(invar_view *view, const invar_tensor *tensor) {
         overflow |= stride == INT64_MIN || __builtin_mul_overflow(n - 1, stride < 0 ? -stride : stride, &span) ||
                     __builtin_add_overflow(reach, span, &reach);
     }
-    overflow |= __builtin_mul_overflow(reach, item, &reach) || __builtin_mul_overflow(contiguous, item, &reach);
+    overflow |= __builtin_mul_overflow(reach, item, &reach) || contiguous > MOST_ELEMENTS;
     view->count = empty ? 0 : contiguous;
     return !overflow;
 }
@@ -72,8 +75,8 @@ invar_status invar_view_init_on(invar_device *device, invar_view *view, const in
     invar_float_type_of(tensor->dtype, &view->type);
     char text[INVAR_SHAPE_TEXT];
     if (!fill_layout(view, tensor))
-        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected a size in bytes within 63 bits, got shape %s", operation,
-                          argument, invar_shape_text(text, tensor->ndim, tensor->shape));
+        return invar_fail(INVAR_ERROR_VALUE, "%s: %s: expected at most 2^50 elements, within 63 bits of bytes, got shape %s",
+                          operation, argument, invar_shape_text(text, tensor->ndim, tensor->shape));
     if (!view->count) return INVAR_OK;
     if (!tensor->data) return invar_fail(INVAR_ERROR_NULL, "%s: %s: expected data, got NULL", operation, argument);
     if (tensor->byte_offset > UINTPTR_MAX - (uintptr_t)tensor->data)

@@ -24,7 +24,7 @@ static void context_options(void) {
     invar_context_options options = INVAR_CONTEXT_OPTIONS_INIT;
     CHECK_FAILS(invar_context_create(NULL, NULL), INVAR_ERROR_NULL, "context");
     options.size = 4;
-    CHECK_FAILS(invar_context_create(&context, &options), INVAR_ERROR_VALUE, "options.size");
+    CHECK_FAILS(invar_context_create(&context, &options), INVAR_ERROR_VALUE, "options.size: expected 8 to");
     options.size = sizeof options;
     options.num_threads = -1;
     CHECK_FAILS(invar_context_create(&context, &options), INVAR_ERROR_VALUE, "num_threads");
@@ -42,6 +42,18 @@ static void context_options(void) {
     CHECK(description.num_threads == 7, "%d", description.num_threads);
     invar_context_destroy(context);
     invar_context_destroy(NULL);
+}
+
+/* So many bytes for each of four threads are 2^64 in all. */
+static void scratch_beyond_all_addresses_is_refused(void) {
+    invar_context *context = check_context(NULL, 4);
+    const invar_execution execution = INVAR_EXECUTION_INIT;
+    invar_run run;
+    bool planned;
+    CHECK_FAILS(invar_run_begin(&run, context, &execution, 4, 0, (size_t)1 << 62, "op", &planned), INVAR_ERROR_MEMORY, "op: out of");
+    CHECK_FAILS(invar_run_begin(&run, context, &execution, 2, (size_t)1 << 63, (size_t)1 << 62, "op", &planned),
+                INVAR_ERROR_MEMORY, "op: out of");
+    invar_context_destroy(context);
 }
 
 static void environment_is_honoured_or_an_error(void) {
@@ -205,12 +217,18 @@ static void bad_tensors_are_refused(void) {
     BAD((t->shape = huge, t->strides = NULL), INVAR_ERROR_VALUE, "63 bits");
     BAD(t->strides = far, INVAR_ERROR_VALUE, "63 bits");
     BAD(t->strides = least, INVAR_ERROR_VALUE, "63 bits");
-    int64_t empty[] = { 0, INT64_MAX / 4 };
+    int64_t two[] = { 2, 1 }, edge[] = { INT64_MAX / 4, 1 };
+    BAD((t->shape = two, t->strides = edge), INVAR_ERROR_VALUE, "63 bits"); /* the last element ends at 2^63 bytes */
+    edge[0]--;
+    *t = good;
+    t->shape = two, t->strides = edge;
+    CHECK_OK(view_status(t));
+    int64_t empty[] = { 0, (int64_t)1 << 50 };
     *t = good;
     t->shape = empty, t->strides = NULL, t->data = NULL;
     CHECK_OK(view_status(t));
     empty[1]++;
-    CHECK_FAILS(view_status(t), INVAR_ERROR_VALUE, "63 bits"); /* other code multiplies the sizes of empty tensors too */
+    CHECK_FAILS(view_status(t), INVAR_ERROR_VALUE, "2^50 elements"); /* other code multiplies the sizes of empty tensors too */
     *t = good;
     check_array_free(&a);
 }
@@ -283,7 +301,8 @@ static void roofs_are_measured(void) {
     CHECK(invar_context_measure(NULL, NULL) == INVAR_ERROR_NULL, "NULL was taken");
 }
 
-CHECK_MAIN(CHECK_TEST(status_names), CHECK_TEST(context_options), CHECK_TEST(environment_is_honoured_or_an_error),
+CHECK_MAIN(CHECK_TEST(status_names), CHECK_TEST(context_options), CHECK_TEST(scratch_beyond_all_addresses_is_refused),
+           CHECK_TEST(environment_is_honoured_or_an_error),
            CHECK_TEST(pool_runs_every_task_once), CHECK_TEST(pool_restores_affinity), CHECK_TEST(pool_survives_fork),
            CHECK_TEST(float_environment_is_set_and_restored), CHECK_TEST(bad_tensors_are_refused), CHECK_TEST(overlaps),
            CHECK_TEST(halves_convert_exactly), CHECK_TEST(threads_count_on_a_part_of_the_last_cache),

@@ -131,6 +131,22 @@ static void ranks_and_empty_dimensions(void) {
     }
 }
 
+/* Of a batch that has none of them; beyond 2^50 elements, as of the rest, no size is taken. */
+static void features_that_no_memory_holds(void) {
+    for (int k = 0; check_cpu(k); k++) {
+        invar_context *context = check_context(check_cpu(k), 2);
+        for (int bits = 40; bits < 63; bits++) {
+            int64_t shape[] = { 0, (int64_t)1 << bits };
+            const invar_tensor x = { NULL, { INVAR_DEVICE_CPU, 0 }, 2, check_f16, shape, NULL, 0 };
+            const invar_rope_options options = turn_options(shape[1], bits % 2, 0);
+            const invar_status status = invar_rope(context, &x, &x, NULL, NULL, &options);
+            if (bits <= 50) CHECK_OK(status);
+            else CHECK_FAILS(status, INVAR_ERROR_VALUE, "rope: x: expected at most 2^50 elements");
+        }
+        invar_context_destroy(context);
+    }
+}
+
 /* Frequencies are formed before the tasks begin, the reference's angles in long double. */
 static void callers_environment_does_not_change_bits(void) {
     for (int k = 0; check_cpu(k); k++) {
@@ -581,7 +597,8 @@ static void every_misuse_is_one_sentence(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(every_shape_and_type_matches_the_definition),
-           CHECK_TEST(ranks_and_empty_dimensions), CHECK_TEST(callers_environment_does_not_change_bits), CHECK_TEST(offsets_of_every_type_and_shape),
+           CHECK_TEST(ranks_and_empty_dimensions), CHECK_TEST(features_that_no_memory_holds),
+           CHECK_TEST(callers_environment_does_not_change_bits), CHECK_TEST(offsets_of_every_type_and_shape),
            CHECK_TEST(large_offsets_are_not_cut), CHECK_TEST(one_position_turns_in_every_batch),
            CHECK_TEST(more_than_65535_batches), CHECK_TEST(freqs_of_every_type), CHECK_TEST(freqs_may_be_infinite_or_zero),
            CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set),
