@@ -97,9 +97,9 @@ static UNUSED void vjp_add(vjp_oracle *o, const vjp_data *x, int g, int64_t b, i
     o->magnitude[g][flat] += magnitude;
 }
 
-/* One pair's score: q·k, the sum of its terms' magnitudes, and the derivative of the logit by q·k. */
+/* One pair's score: q·k, the sum of its terms' magnitudes, and the derivative of the logit by q·k, without softcap and with it. */
 typedef struct vjp_score {
-    double magnitude, slope;
+    double magnitude, scale, slope;
 } vjp_score;
 
 static UNUSED vjp_score vjp_score_of(const attention_data *d, int64_t b, int64_t h, int64_t i, int64_t j) {
@@ -113,7 +113,7 @@ static UNUSED vjp_score vjp_score_of(const attention_data *d, int64_t b, int64_t
         magnitude += fabs(term);
     }
     const double bend = c->options.softcap > 0 ? tanh(score * scale / c->options.softcap) : 0;
-    return (vjp_score){ magnitude * fabs(scale), scale * (1 - bend * bend) };
+    return (vjp_score){ magnitude * fabs(scale), scale, scale * (1 - bend * bend) };
 }
 
 static UNUSED void vjp_pair(vjp_oracle *o, const vjp_data *x, int64_t b, int64_t h, int64_t i, int64_t j, double lse,
@@ -134,10 +134,12 @@ static UNUSED void vjp_pair(vjp_oracle *o, const vjp_data *x, int64_t b, int64_t
         vjp_add(o, x, VJP_DV, b, kv, j, e, p * dout, spread * fabs(p * dout));
     }
     const double logit = p * (dp - delta), magnitude = spread * p * (dp_magnitude + delta_magnitude), slope = score.slope;
+    /* With softcap the slope is a difference of numbers of size 1, which may be far smaller than their roundings' 8. */
+    const double all = magnitude * fabs(slope) + (c->options.softcap > 0 ? 8 * fabs(logit * score.scale) : 0);
     for (int64_t e = 0; e < c->key_dim; e++) {
-        const double q = slope * attention_at(&d->q.tensor, b, h, i, e), k = slope * attention_at(&d->k.tensor, b, kv, j, e);
-        vjp_add(o, x, VJP_DQ, b, h, i, e, logit * k, fabs(magnitude * k));
-        vjp_add(o, x, VJP_DK, b, kv, j, e, logit * q, fabs(magnitude * q));
+        const double q = attention_at(&d->q.tensor, b, h, i, e), k = attention_at(&d->k.tensor, b, kv, j, e);
+        vjp_add(o, x, VJP_DQ, b, h, i, e, logit * slope * k, all * fabs(k));
+        vjp_add(o, x, VJP_DK, b, kv, j, e, logit * slope * q, all * fabs(q));
     }
     if (vjp_float_mask(c)) vjp_add(o, x, VJP_DMASK, b, h, i, j, logit, magnitude);
 }

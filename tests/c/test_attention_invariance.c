@@ -163,11 +163,11 @@ static void waves_change_nothing(void) {
 /* Keys that causal or a mask hides, at the end: with and without them, rows keep their bits. */
 static void trailing_on(const char *cpu, invar_dtype type, bool masked) {
     attention_case c = wide_case(type, true);
-    const int64_t seen[] = { 1, 100, 256, 257, 300, 530 };
+    const int64_t seen[] = { 530, 300, 257, 256, 100, 1 };
     invar_context *context = check_context(cpu, 2);
+    attention_data d;
+    attention_init(&d, &c);
     for (size_t n = 0; n < sizeof seen / sizeof seen[0]; n++) {
-        attention_data d;
-        attention_init(&d, &c);
         for (int64_t i = 0; i < check_count(&d.mask.tensor); i++)
             if (i % c.keys >= seen[n]) check_set(&d.mask.tensor, i, -INFINITY);
         for (int64_t i = 0; masked && i < check_count(&d.v.tensor); i++)
@@ -175,8 +175,8 @@ static void trailing_on(const char *cpu, invar_dtype type, bool masked) {
         attention_run(&d, context);
         CHECK(run_part(&d, context, 0, 3, 0, 131, seen[n]) == part_of_whole(&d, 0, 3, 0, 131), "%s, %d bits: %d keys of %d",
               cpu, type.bits, (int)seen[n], (int)c.keys);
-        attention_free(&d);
     }
+    attention_free(&d);
     invar_context_destroy(context);
 }
 static void trailing_keys_change_nothing(void) { on_fast_cpus(trailing_on); }
@@ -229,6 +229,7 @@ static void instruction_sets_agree(void) {
 /* A mask that heads share, and the same with a copy for each head; holes hide keys that are NaN. */
 static void shared_on(const char *cpu, attention_case c, int holes, int threads) {
     attention_data one, each;
+    c.own_mask = true;
     c.mask_broadcast = 2;
     attention_init(&one, &c);
     c.mask_broadcast = 0;
@@ -292,6 +293,7 @@ static bool pattern_sees(int pattern, int64_t h, int64_t i, int64_t j, int64_t k
 static void booleans_on(const char *cpu, attention_case c, int pattern, int threads) {
     attention_data boolean, additive;
     check_random random = { 3 + (uint64_t)pattern };
+    c.own_mask = true;
     c.mask_type = check_bool;
     attention_init(&boolean, &c);
     c.mask_type = c.type;
@@ -387,7 +389,7 @@ static void known_bits(void) {
     invar_context *context = check_context(cpu, 1);
     attention_run(&d, context);
     const uint64_t hash = check_hash(&d.out.tensor) ^ check_hash(&d.lse.tensor) * 3;
-    CHECK(hash == UINT64_C(0xd8768ef14c591a5b), "%s: hash %llx", cpu, (unsigned long long)hash);
+    CHECK(hash == UINT64_C(0x20dfc2baefe0b678), "%s: hash %llx", cpu, (unsigned long long)hash);
     invar_context_destroy(context);
     attention_free(&d);
 }

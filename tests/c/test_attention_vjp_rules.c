@@ -39,7 +39,8 @@ static void same_hashes(const uint64_t *a, const uint64_t *b, const char *cpu, c
 
 static const invar_dtype types[] = { { INVAR_FLOAT, 32, 1 }, { INVAR_BFLOAT, 16, 1 }, { INVAR_FLOAT, 16, 1 },
                                      { INVAR_FLOAT, 64, 1 } };
-enum { TYPES = 4 };
+/* Types that instruction set i has kernels for: float64 is the reference's on each. */
+static int types_of(int i) { return i == 0 ? 4 : 3; }
 
 static attention_case sized(invar_dtype type, int64_t batch, int64_t heads, int64_t kv_heads, int64_t queries, int64_t keys) {
     attention_case c = attention_plain;
@@ -89,7 +90,7 @@ static void dead_rows(invar_context *context, invar_dtype type, int how, const c
 static void fully_masked_row_gives_zero_gradients(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
-        for (int t = 0; t < TYPES; t++)
+        for (int t = 0; t < types_of(i); t++)
             for (int how = 0; how < 4; how++) dead_rows(context, types[t], how, check_cpu(i));
         invar_context_destroy(context);
     }
@@ -99,7 +100,7 @@ static void fully_masked_row_gives_zero_gradients(void) {
 static void logits_of_minus_infinity(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 1);
-        for (int t = 0; t < TYPES; t++) {
+        for (int t = 0; t < types_of(i); t++) {
             const attention_case c = sized(types[t], 1, 1, 1, 5, 70);
             vjp_data x;
             vjp_init(&x, &c);
@@ -159,7 +160,7 @@ static void poison(invar_context *context, invar_dtype type, int what, double va
 static void nan_behind_a_mask_reaches_nothing(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
-        for (int t = 0; t < TYPES; t++)
+        for (int t = 0; t < types_of(i); t++)
             for (int what = 0; what < 4; what++) {
                 poison(context, types[t], what, NAN, check_cpu(i));
                 poison(context, types[t], what, INFINITY, check_cpu(i));
@@ -171,7 +172,7 @@ static void nan_behind_a_mask_reaches_nothing(void) {
 static void keys_beyond_the_length_are_not_read(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
-        for (int t = 0; t < TYPES; t++) {
+        for (int t = 0; t < types_of(i); t++) {
             attention_case c = sized(types[t], 2, 2, 2, 30, 140);
             c.lengths = true;
             vjp_data x;
@@ -208,7 +209,7 @@ static attention_case rich(invar_dtype type, uint64_t seed) {
 
 static void bits_do_not_depend_on_threads_or_runs(void) {
     for (int i = 0; check_cpu(i); i++)
-        for (int t = 0; t < TYPES; t++) {
+        for (int t = 0; t < types_of(i); t++) {
             const attention_case c = rich(types[t], 11);
             uint64_t first[VJP_GRADIENTS], again[VJP_GRADIENTS];
             vjp_data x;
@@ -249,8 +250,8 @@ static void bits_do_not_depend_on_the_instruction_set(void) {
 
 /* The bits of docs/invariance.md's arithmetic, here and on other machines; out and lse are not the forward's. */
 static void float32_bits_are_these_everywhere(void) {
-    static const uint64_t expected[VJP_GRADIENTS] = { 0xe8e3fdfee8ed44d5, 0x568853b885bbc13b, 0x399eeb736ad392c0,
-                                                      0x188e64f53bc35ad, 0x70b9cdbe9a01eba0 };
+    static const uint64_t expected[VJP_GRADIENTS] = { 0xa3162d387ddaf4ae, 0x1302f7bc03b48db9, 0x6c571434d69316c6,
+                                                      0x4c2c60af02cf53a7, 0xca0bfa344e490a94 };
     const attention_case c = rich(check_f32, 13);
     for (int i = 1; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
@@ -302,7 +303,7 @@ static void place_in_batch(invar_context *context, invar_dtype type, const char 
 static void bits_do_not_depend_on_the_batch(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
-        for (int t = 0; t < TYPES; t++) place_in_batch(context, types[t], check_cpu(i));
+        for (int t = 0; t < types_of(i); t++) place_in_batch(context, types[t], check_cpu(i));
         invar_context_destroy(context);
     }
 }
@@ -332,7 +333,7 @@ static void chunk_of_queries(invar_context *context, invar_dtype type, int64_t f
 static void dq_does_not_depend_on_other_queries_or_unseen_keys(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
-        for (int t = 0; t < TYPES; t++) {
+        for (int t = 0; t < types_of(i); t++) {
             chunk_of_queries(context, types[t], 0, 1, check_cpu(i));
             chunk_of_queries(context, types[t], 99, 1, check_cpu(i));
             chunk_of_queries(context, types[t], 95, 60, check_cpu(i));
@@ -442,7 +443,7 @@ static void empty_dimensions(void) {
     for (int i = 0; check_cpu(i); i++) {
         invar_context *context = check_context(check_cpu(i), 2);
         for (size_t n = 0; n < sizeof sizes / sizeof sizes[0]; n++)
-            for (int t = 0; t < TYPES; t++) {
+            for (int t = 0; t < types_of(i); t++) {
                 attention_case c = sized(types[t], sizes[n][0], sizes[n][1], sizes[n][2], sizes[n][3], sizes[n][4]);
                 c.key_dim = sizes[n][5], c.value_dim = sizes[n][6];
                 c.mask_type = types[t], c.mask_broadcast = 7, c.sinks = true;

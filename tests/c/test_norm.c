@@ -99,10 +99,10 @@ static const struct {
     int64_t features;
     uint64_t hash;
 } fixed_bits[] = {
-    { RMS, 77, 0x76522b227ee0c956 }, { RMS, 4096, 0x187258b1fcea071c },
-    { RMS, 20000, 0x9241c271d3da7e34 }, { ADD_RMS, 77, 0xa159653142700ca2 },
-    { ADD_RMS, 4096, 0xd1b298dcc95b08f7 }, { LAYER, 77, 0x1ff0fac03c3a8c2e },
-    { LAYER, 4096, 0x1944740f9942f738 }, { LAYER, 20000, 0x21ee4f1d0c8b5dda },
+    { RMS, 77, 0x577e0c4bde0ddd06 }, { RMS, 4096, 0xf29bfc75eb00a21d },
+    { RMS, 20000, 0xde701be0442ed705 }, { ADD_RMS, 77, 0x3168f139f3353325 },
+    { ADD_RMS, 4096, 0x80a8166c5936b94e }, { LAYER, 77, 0xe6adb5cf415fad10 },
+    { LAYER, 4096, 0x32ccaea826a3d5c1 }, { LAYER, 20000, 0x2eb07288f74caa5f },
 };
 
 static void float32_bits_are_the_same_on_every_instruction_set(void) {
