@@ -1,17 +1,6 @@
 /* rms_norm, add_rms_norm, layer_norm: check, plan, run. */
 #include "api/norm_call.h"
 
-typedef struct forward {
-    const invar_norm_call *call;
-    invar_norm_kernel *kernel;
-} forward;
-
-static void run_rows(void *argument, int64_t index, void *scratch) {
-    const forward *f = argument;
-    int64_t first = index * f->call->task_rows, left = f->call->job.rows - first;
-    f->kernel(&f->call->job, first, left < f->call->task_rows ? left : f->call->task_rows, scratch);
-}
-
 static invar_status run(invar_norm_call *call, bool centred) {
     const double flops = centred ? 8 : 4; /* an element */
     if (call->device.type == INVAR_DEVICE_CUDA) return invar_norm_run_cuda(call, centred, false, NULL, NULL, flops);
@@ -20,11 +9,7 @@ static invar_status run(invar_norm_call *call, bool centred) {
     bool planned;
     INVAR_TRY(invar_norm_run_begin(call, &run, flops, &planned));
     if (planned) return INVAR_OK;
-    if (call->tasks) {
-        invar_norm_widen_vectors(call, &run);
-        forward f = { call, centred ? call->kernels->layer_norm : call->kernels->rms_norm };
-        invar_run_tasks_apart(&run, call->tasks, run_rows, &f);
-    }
+    invar_norm_run_rows(call, &run, centred ? call->kernels->layer_norm : call->kernels->rms_norm);
     invar_run_end(&run);
     return INVAR_OK;
 }

@@ -204,10 +204,17 @@ invar_status invar_norm_run_begin(const invar_norm_call *call, invar_run *run, d
     return INVAR_OK;
 }
 
-char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run) {
+static void run_rows(void *argument, int64_t index, void *scratch) {
+    const invar_norm_call *call = argument;
+    int64_t first = index * call->task_rows, left = call->job.rows - first;
+    call->kernel(&call->job, first, left < call->task_rows ? left : call->task_rows, scratch);
+}
+
+void invar_norm_run_rows(invar_norm_call *call, invar_run *run, invar_norm_kernel *kernel) {
     char *scratch = run->shared;
     const invar_view *vectors[] = { call->has_weight ? &call->weight : NULL, call->has_bias ? &call->bias : NULL };
     const void **widened[] = { &call->job.weight, &call->job.bias };
+    if (!call->tasks) return;
     const invar_float_environment callers = invar_float_environment_set();
     for (int v = 0; v < 2; v++) {
         if (!vectors[v]) continue;
@@ -216,5 +223,7 @@ char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run) {
         if (needs_widening(call, vectors[v])) scratch += vector_bytes(call);
     }
     invar_float_environment_restore(callers);
-    return scratch;
+    call->job.partial = scratch;
+    call->kernel = kernel;
+    invar_run_tasks_apart(run, call->tasks, run_rows, call);
 }

@@ -14,6 +14,7 @@ typedef struct invar_norm_call {
     invar_view tensor[INVAR_NORM_OPERANDS], weight, bias;
     bool has[INVAR_NORM_OPERANDS], has_weight, has_bias;
     invar_norm_job job;
+    invar_norm_kernel *kernel; /* that runs */
     int64_t task_rows, tasks;
     size_t shared_bytes;
 } invar_norm_call;
@@ -47,7 +48,8 @@ invar_status invar_norm_run_cuda(invar_norm_call *call, bool centred, bool backw
  * is asked for. */
 invar_status invar_norm_run_begin(const invar_norm_call *call, invar_run *run, double flops_per_element, bool *planned);
 
-/* The job's weight and bias, from run->shared on where they must be widened; returns the first byte after them. */
-char *invar_norm_widen_vectors(invar_norm_call *call, const invar_run *run);
+/* Runs the call's tasks, if it has any, by a kernel for rows. The job's weight and bias are in run->shared where they must be
+ * widened, and its partial sums behind them. */
+void invar_norm_run_rows(invar_norm_call *call, invar_run *run, invar_norm_kernel *kernel);
 
 #endif

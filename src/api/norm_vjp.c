@@ -15,16 +15,9 @@ enum {
 
 typedef struct backward {
     invar_norm_call call;
-    invar_norm_vjp_kernel *kernel;
     invar_view dweight, dbias;
     int64_t chunks;
 } backward;
-
-static void run_rows(void *argument, int64_t index, void *scratch) {
-    const backward *b = argument;
-    int64_t first = index * b->call.task_rows, left = b->call.job.rows - first;
-    b->kernel(&b->call.job, first, left < b->call.task_rows ? left : b->call.task_rows, scratch);
-}
 
 static void merge_vector(const backward *b, const invar_view *out, size_t place, int64_t first, int64_t count) {
     const invar_norm_job *job = &b->call.job;
@@ -112,9 +105,7 @@ static invar_status run(backward *b, bool centred) {
     bool planned;
     INVAR_TRY(invar_norm_run_begin(call, &run, flops, &planned));
     if (planned) return INVAR_OK;
-    job->partial = invar_norm_widen_vectors(call, &run);
-    b->kernel = centred ? call->kernels->layer_norm_vjp : call->kernels->rms_norm_vjp;
-    invar_run_tasks_apart(&run, call->tasks, run_rows, b);
+    invar_norm_run_rows(call, &run, centred ? call->kernels->layer_norm_vjp : call->kernels->rms_norm_vjp);
     if (job->want_dweight || job->want_dbias)
         invar_run_tasks(&run, (job->features + MERGE_FEATURES - 1) / MERGE_FEATURES, merge_features, b);
     invar_run_end(&run);
