@@ -119,7 +119,7 @@ static const misuse misuses[] = {
     { "lse shape", lse_shape, INVAR_ERROR_VALUE, "lse: " },
     { "lse rank", lse_rank, INVAR_ERROR_VALUE, "lse: " },
     { "lse half", lse_half, INVAR_ERROR_DTYPE, "lse: " },
-    { "out is q", out_is_q, INVAR_ERROR_VALUE, "out: " },
+    { "out is q", out_is_q, INVAR_ERROR_VALUE, "out: expected memory apart from the other arguments, got" },
     { "out is v", out_is_v, INVAR_ERROR_VALUE, "out: " },
     { "out is mask", out_is_mask, INVAR_ERROR_VALUE, "out: " },
     { "lse is out", lse_is_out, INVAR_ERROR_VALUE, "out: " },

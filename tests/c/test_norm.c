@@ -496,7 +496,7 @@ static const misuse misuses[] = {
     { ": y:", INVAR_ERROR_VALUE, spoil_y_shape },
     { ": y:", INVAR_ERROR_DTYPE, spoil_y_type },
     { ": y:", INVAR_ERROR_VALUE, spoil_y_strides },
-    { ": y:", INVAR_ERROR_VALUE, spoil_y_overlap },
+    { ": y: expected memory apart from the other arguments (exactly x's is allowed), got", INVAR_ERROR_VALUE, spoil_y_overlap },
     { ": y:", INVAR_ERROR_VALUE, spoil_y_weight },
     { ": y:", INVAR_ERROR_NULL, spoil_y_null },
     { "pool_threads", INVAR_ERROR_VALUE, spoil_threads },
