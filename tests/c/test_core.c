@@ -40,6 +40,11 @@ static void context_options(void) {
     CHECK_OK(invar_context_set_num_threads(context, 7));
     CHECK_OK(invar_context_info(context, &description));
     CHECK(description.num_threads == 7, "%d", description.num_threads);
+    for (size_t wrong = 4; wrong; wrong = wrong == 4 ? sizeof description + 8 : 0) {
+        description.size = wrong;
+        CHECK_FAILS(invar_context_info(context, &description), INVAR_ERROR_VALUE, "description.size: expected 8 to");
+    }
+    CHECK_FAILS(invar_context_info(context, NULL), INVAR_ERROR_NULL, "description");
     invar_context_destroy(context);
     invar_context_destroy(NULL);
 }
@@ -61,8 +66,13 @@ static void environment_is_honoured_or_an_error(void) {
     setenv("INVAR_CPU", "pdp11", 1);
     CHECK_FAILS(invar_context_create(&context, NULL), INVAR_ERROR_ENVIRONMENT, "INVAR_CPU");
     setenv("INVAR_CPU", "reference", 1);
-    setenv("INVAR_NUM_THREADS", "3x", 1);
-    CHECK_FAILS(invar_context_create(&context, NULL), INVAR_ERROR_ENVIRONMENT, "INVAR_NUM_THREADS");
+    const char *const wrong[] = { "3x", "0", "-1", "1025" };
+    for (int i = 0; i < 4; i++) {
+        setenv("INVAR_NUM_THREADS", wrong[i], 1);
+        CHECK_FAILS(invar_context_create(&context, NULL), INVAR_ERROR_ENVIRONMENT, "INVAR_NUM_THREADS");
+    }
+    setenv("INVAR_NUM_THREADS", "1024", 1);
+    if (CHECK_OK(invar_context_create(&context, NULL))) invar_context_destroy(context);
     setenv("INVAR_NUM_THREADS", "3", 1);
     if (CHECK_OK(invar_context_create(&context, NULL))) {
         invar_context_description description = INVAR_CONTEXT_DESCRIPTION_INIT;
