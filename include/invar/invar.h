@@ -84,7 +84,7 @@ typedef struct invar_tensor {
     invar_device device;
     int32_t ndim;         /* 0 to 8 */
     invar_dtype dtype;
-    int64_t *shape;       /* [ndim] */
+    int64_t *shape;       /* [ndim]; at most 2^50 elements, zero strides counted */
     int64_t *strides;     /* [ndim], in elements; NULL: row-contiguous */
     uint64_t byte_offset; /* added to data */
 } invar_tensor;

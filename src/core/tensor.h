@@ -20,7 +20,7 @@ typedef struct invar_view {
     int64_t count;                  /* elements */
 } invar_view;
 
-/* Checks pointer, rank, sizes (no negative one, no product or extent that overflows 64 bits), alignment and device, and fills
+/* Checks pointer, rank, sizes (no negative one, at most 2^50 elements within 63 bits of bytes), alignment and device, and fills
  * view. *device: where the call's other tensors are; {0}: it is the first, the CPU or a CUDA device, and decides. operation and
  * argument name the culprit in the sentence. */
 invar_status invar_view_init_on(invar_device *device, invar_view *view, const invar_tensor *tensor, const char *operation,

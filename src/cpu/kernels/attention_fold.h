@@ -56,7 +56,7 @@ static void fold_nothing(const fold_state *f, int64_t block, int64_t row, int ro
     }
 }
 
-/* o ← fma(part, weight, o · shrink) for n floats, which both have room for up to a multiple of VW when whole. */
+/* o ← fma(part, weight, o · shrink) for n floats. */
 VEC_INLINE void fold_row(float *o, const float *part, float shrink, float weight, int64_t n) {
     const vf a = vf_set1(shrink), b = vf_set1(weight);
     int64_t d = 0;
