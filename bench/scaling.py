@@ -1,10 +1,13 @@
-"""How the operations scale with threads: the speed on 1, 2, 4, ... threads over that on one, interleaved in one process.
+"""How the operations scale with threads: the speed on 1, 2, 4, ... threads over that on one, interleaved in one process, and in
+brackets how the rate that bounds the call scales (multiply-adds, products or memory alone): processors of a virtual machine may be
+threads that share cores.
 
-usage: scaling.py [--rounds N] [--json FILE]
+usage: scaling.py [--rounds N] [--calls REGEX] [--json FILE]
 """
 
 import argparse
 import json
+import re
 import statistics
 import time
 
@@ -36,15 +39,13 @@ def attention_calls():
             for dtype in ("f32", "bf16"):
                 q = array((1, heads, queries, width), dtype, 1)
                 k, v = (array((1, kv_heads, keys, width), dtype, seed) for seed in (2, 3))
-                out = np.empty_like(q)
-                yield f"{family} {dtype} {what}", lambda q=q, k=k, v=v, out=out, mask=mask, width=width: (
-                    fast.scaled_dot_product_attention(q, k, v, scale=width**-0.5, mask=mask, out=out))
+                yield (f"{family} {dtype} {what}", fast.scaled_dot_product_attention, (q, k, v),
+                       dict(scale=width**-0.5, mask=mask, out=np.empty_like(q)))
 
 
 def norm_calls():
     x, w = array((65536, 512), "f32", 1), array((512,), "f32", 2)
-    y = np.empty_like(x)
-    yield "rms_norm f32 65536x512", lambda: fast.rms_norm(x, w, 1e-5, out=y)
+    yield "rms_norm f32 65536x512", fast.rms_norm, (x, w, 1e-5), dict(out=np.empty_like(x))
 
 
 def seconds(call):
@@ -56,24 +57,35 @@ def seconds(call):
     return (time.perf_counter() - begin) / turns
 
 
+def measure(operation, arguments, options, counts, rounds):
+    """The median seconds of a call, and of what bounds it, for each number of threads."""
+    times, bounds = {n: [] for n in counts}, {n: [] for n in counts}
+    for _ in range(rounds):
+        for n in counts:
+            invar.set_num_threads(n)
+            times[n].append(seconds(lambda: operation(*arguments, **options)))
+            # the rates are measured anew where the number of threads has changed
+            bounds[n].append(fast.explain(operation, *arguments, **options)["bound_seconds"])
+    return tuple({n: statistics.median(t) for n, t in of.items()} for of in (times, bounds))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", default=".", help="a regular expression over the call's name")
     parser.add_argument("--json")
     options = parser.parse_args()
     most = invar.info()["num_threads"]
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n < most] + [most]
     table = Table("call", "1 thread ms", *(f"{n} threads" for n in counts[1:]))
     rows = []
-    for name, call in (*attention_calls(), *norm_calls()):
-        times = {n: [] for n in counts}
-        for _ in range(options.rounds):
-            for n in counts:
-                invar.set_num_threads(n)
-                times[n].append(seconds(call))
-        median = {n: statistics.median(t) for n, t in times.items()}
-        rows.append(dict(call=name, seconds=median))
-        table.add_row(name, f"{median[1] * 1e3:.4g}", *(f"{median[1] / median[n]:.2f} ×" for n in counts[1:]))
+    for name, *call in (*attention_calls(), *norm_calls()):
+        if not re.search(options.calls, name):
+            continue
+        times, bounds = measure(*call, counts, options.rounds)
+        rows.append(dict(call=name, seconds=times, bound_seconds=bounds))
+        table.add_row(name, f"{times[1] * 1e3:.4g}",
+                      *(f"{times[1] / times[n]:.1f} × ({bounds[1] / bounds[n]:.1f})" for n in counts[1:]))
     Console(width=120).print(table)
     if options.json:
         with open(options.json, "w") as file:
