@@ -52,6 +52,7 @@ static void bits() {
 static void functions() {
     CHECK(same(fmaxf(-0.0f, 0.0f), 0.0) && same(fmaxf(0.0f, -0.0f), 0.0) && same(fminf(0.0f, -0.0f), -0.0), "zeros");
     CHECK(fmaxf(NAN, 1) == 1 && fminf(1, NAN) == 1 && fmax(2.0, NAN) == 2 && max(1, 2) == 2 && min(2.0f, 1) == 1, "NaN");
+    CHECK(labs(-(1l << 40)) == 1l << 40 && llabs(-5) == 5, "labs");
     CHECK(max(-1, 1u) == 0xffffffffu && max(3ll, 2) == 3, "mixed integers as in C++");
     static_assert(invar_same<decltype(exp(1.0f)), float> && invar_same<decltype(exp(1)), double>, "types");
     static_assert(invar_same<decltype(pow(2.0f, 2)), double>, "types");

@@ -189,7 +189,7 @@ template <class X> inline auto abs(X x) {
     if constexpr (invar_is_real<X>) return invar_bits<X>((U)(invar_bits<U>(x) & (U)((U)~(U)0 >> 1)));
     else return x < 0 ? -x : x;
 }
-inline int labs(long x) { return (int)(x < 0 ? -x : x); }
+inline long labs(long x) { return x < 0 ? -x : x; }
 inline long long llabs(long long x) { return x < 0 ? -x : x; }
 
 constexpr float fmaxf(float a, float b) { return invar_fmax(a, b); }
