@@ -151,6 +151,7 @@ class Kernel:
                 error.reports = [KernelReport(*report) for report in error.reports]
                 raise
 
+        library = None
         try:
             if isinstance(inputs, (list, tuple)) and is_mlx(inputs):
                 outputs = run_mlx(inputs, run, self.gradients, self._operation, ": a kernel's author gives a vjp only")
@@ -160,6 +161,7 @@ class Kernel:
             library = transformed(inputs) if isinstance(inputs, (list, tuple)) else None
             if library is None:
                 raise
+        if library:
             outputs = self._run_transformed(library, inputs, run, output_shapes, output_dtypes)
         return outputs[0] if short and len(outputs) == 1 else outputs
 
