@@ -283,10 +283,10 @@ static bool has_race(const invar_checker *checker, const invar_region *region) {
     return false;
 }
 
-/* An output that differs from the first schedule's, which is kept in `kept`. */
-static void compare(invar_checker *checker, const invar_region *region, const char *kept) {
+/* An output that differs from the first schedule's. */
+static void compare(invar_checker *checker, const invar_region *region) {
     for (size_t at = 0; at + region->element_bytes <= region->bytes; at += region->element_bytes) {
-        const char *a = kept + at, *b = region->low + at;
+        const char *a = region->kept + at, *b = region->low + at;
         if (memcmp(a, b, region->element_bytes) == 0 || close_enough(checker, region, a, b)) continue;
         const invar_cell *cell = &region->cells[at >> region->cell_bits];
         invar_finding finding = { .kind = INVAR_KIND_SCHEDULE, .region = region };
@@ -302,27 +302,22 @@ static void compare(invar_checker *checker, const invar_region *region, const ch
     }
 }
 
-static char *keep_outputs(const invar_checker *checker) {
-    size_t total = 0;
-    for (int i = 0; i < checker->check->array_count; i++)
-        if (checker->regions[i].cells) total += checker->regions[i].bytes;
-    char *kept = malloc(total ? total : 1), *next = kept;
-    for (int i = 0; kept && i < checker->check->array_count; i++) {
-        const invar_region *region = &checker->regions[i];
+static bool keep_outputs(const invar_checker *checker) {
+    for (int i = 0; i < checker->check->array_count; i++) {
+        invar_region *region = &checker->regions[i];
         if (!region->cells) continue;
-        memcpy(next, region->low, region->bytes);
-        next += region->bytes;
+        region->kept = malloc(region->bytes + 1);
+        if (!region->kept) return false;
+        memcpy(region->kept, region->low, region->bytes);
     }
-    return kept;
+    return true;
 }
 
 /* The first schedule's results become the launch's: not before the last run, which begins from what they replace. */
-static void give_outputs(const invar_checker *checker, const char *kept) {
+static void give_outputs(const invar_checker *checker) {
     for (int i = 0; i < checker->check->array_count; i++) {
         const invar_region *region = &checker->regions[i];
-        if (!region->cells) continue;
-        if (region->bytes) memcpy(invar_check_original(checker, region), kept, region->bytes);
-        kept += region->bytes;
+        if (region->cells && region->bytes) memcpy(invar_check_original(checker, region), region->kept, region->bytes);
     }
 }
 
@@ -333,22 +328,17 @@ static void run_all(invar_checker *checker) {
         const invar_region *region = &checker->regions[i];
         if (region->array && region->cells && !region->array->initialised) find_unwritten(checker, region);
     }
-    bool whole = !checker->incomplete;
-    char *kept = keep_outputs(checker);
+    const bool whole = !checker->incomplete, kept = keep_outputs(checker);
     int count = module->mode < INVAR_MODE_SIMD ? 2 : 3; /* without collectives the third is the first */
     for (int s = 1; s < count && whole && kept && !checker->out_of_memory; s++) {
         run_schedule(checker, schedules[s]);
-        const char *next = kept;
         for (int i = 0; i < checker->check->array_count && !checker->incomplete; i++) {
             const invar_region *region = &checker->regions[i];
-            if (!region->cells) continue;
-            if (!has_race(checker, region)) compare(checker, region, next);
-            next += region->bytes;
+            if (region->cells && !has_race(checker, region)) compare(checker, region);
         }
     }
-    if (kept) give_outputs(checker, kept);
+    if (kept) give_outputs(checker);
     checker->out_of_memory |= !kept;
-    free(kept);
 }
 
 /* ---- setting up ------------------------------------------------------------------------------------------------------ */

@@ -113,8 +113,10 @@ invar_status invar_check_map(invar_checker *checker) {
 }
 
 void invar_check_unmap(invar_checker *checker) {
-    for (int i = 0; i < checker->region_count; i++)
+    for (int i = 0; i < checker->region_count; i++) {
         if (checker->regions[i].cells) munmap(checker->regions[i].cells, checker->regions[i].cell_count * sizeof(invar_cell));
+        free(checker->regions[i].kept);
+    }
     if (checker->arena) munmap(checker->arena, checker->arena_bytes);
     free(checker->regions);
     free(checker->arrays);

@@ -35,6 +35,7 @@ typedef struct invar_region {
     uint32_t element_bytes;         /* 0: not known, dynamic shared memory */
     uint32_t cell_bits;             /* a cell is 1 << cell_bits bytes */
     invar_cell *cells;              /* NULL: an input, which nobody may write */
+    char *kept;                     /* of an output: the first schedule's results */
     size_t cell_count;
 } invar_region;
 
