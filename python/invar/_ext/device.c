@@ -2,8 +2,6 @@
  * functions has both; invar._cuda calls the Python functions of libraries without one. */
 #include "formats.h"
 
-#include <string.h>
-
 /* invar._cuda, after it has shown the C library where NVRTC lies. NULL with an exception. Borrowed. */
 static PyObject *helper(void) {
     static PyObject *module; /* read and written with the GIL held */
@@ -63,14 +61,7 @@ bool array_stream(const array *a, PyObject *given, void **stream, const char *op
 
 /* The library's words are set, as an exception of whatever type: torch's table says MemoryError of every failure. */
 static bool raise_no_result(const char *operation, const char *argument) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *words = value ? PyObject_Str(value) : NULL;
-    const char *text = words ? PyUnicode_AsUTF8AndSize(words, NULL) : NULL;
-    const bool full = text && strstr(text, "ut of memory"); /* "CUDA out of memory", "Out of memory allocating" */
-    Py_XDECREF(words);
-    PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
+    const bool full = pending_error_says("ut of memory"); /* "CUDA out of memory", "Out of memory allocating" */
     return raise_because(full ? PyExc_MemoryError : device_error, operation, argument,
                          "the library of the arrays cannot make the result on their device");
 }
