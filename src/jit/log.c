@@ -2,6 +2,7 @@
  * NVRTC's: "file(line): kind: message". */
 #include "jit/log.h"
 
+#include "jit/advice.h"
 #include "jit/compile.h"
 
 #include <ctype.h>
@@ -92,7 +93,8 @@ static void append_message(invar_text *out, const char *message) {
     static const char *const noise[] = { "const invar_shim::invar_here_at&, ", "invar_shim::user::", "invar_shim::metal::",
                                          "invar_shim::",
                                          "const invar_here_at&, ", "const invar_here_at &, ",
-                                         "invar_here_at, ", "const invar_position, ", "invar_here, ", "invar_here" };
+                                         "invar_here_at, ", "const invar_position, ", "invar_here, ", "invar_here",
+                                         " __restrict__", " [-fpermissive]" };
     while (*message) {
         const char *after = NULL;
         for (size_t i = 0; !after && i < sizeof noise / sizeof noise[0]; i++) after = skip(message, noise[i]);
@@ -179,12 +181,13 @@ static void tell(reader *reader, place at, const char *kind, const char *message
     if (text) append_line(reader, at);
 }
 
-/* Whether the text that begins at `start` stands before it too: the linker names a missing function at each call. */
+/* Whether the line that begins at `start` stands before it too: the linker names a missing function at each call, and gcc an
+ * unknown name in a template twice. */
 static bool is_repeated(const invar_text *out, size_t start) {
     if (out->failed || !out->data) return false;
-    size_t length = out->length - start;
+    size_t length = strcspn(out->data + start, "\n") + 1;
     for (size_t i = 0; i + length <= start; i++)
-        if (!memcmp(out->data + i, out->data + start, length)) return true;
+        if ((!i || out->data[i - 1] == '\n') && !memcmp(out->data + i, out->data + start, length)) return true;
     return false;
 }
 
@@ -197,19 +200,41 @@ static const char *frame_message(const char *message, char frame[MAX_LINE]) {
     return frame;
 }
 
+/* gcc tells of an unknown function in a template, as a body with template arguments is, by how it would look the name up. */
+static const char *lookup_message(const char *message, char told[MAX_LINE]) {
+    const char *name = skip(message, "there are no arguments to '");
+    int length = name ? (int)strcspn(name, "'") : 0;
+    if (!length || !strstr(name, "that depend on a template parameter")) return message;
+    snprintf(told, MAX_LINE, "'%.*s' was not declared in this scope", length, name);
+    return told;
+}
+
+/* Whether the kernel is in CUDA: in Metal the body's file is <name>.metal. */
+static bool is_cuda(const reader *reader) {
+    for (int i = 0; i < reader->text_count; i++) {
+        const char *ending = strrchr(reader->texts[i].file, '.');
+        if (ending && !strcmp(ending, ".cu")) return true;
+    }
+    return false;
+}
+
 static void tell_error(reader *reader, place at, const char *message) {
-    char frame[MAX_LINE];
+    char frame[MAX_LINE], told[MAX_LINE];
     size_t start = reader->out->length;
-    message = frame_message(message, frame);
+    message = lookup_message(frame_message(message, frame), told);
     reader->last_told = true;
     reader->last_marked = strstr(message, "invar_here") != NULL;
     reader->origin.text = -2;
     if (strstr(message, "<expression error>")) return; /* gcc, of what an error before it left behind */
     if (reader->errors++ >= MAX_ERRORS) return;
     tell(reader, at, "error: ", message);
-    if (!is_repeated(reader->out, start)) return;
-    reader->errors--;
-    reader->out->data[reader->out->length = start] = 0;
+    if (is_repeated(reader->out, start)) {
+        reader->errors--;
+        reader->out->data[reader->out->length = start] = 0;
+        return;
+    }
+    const char *advice = at.text >= 0 ? invar_compile_advice(message, is_cuda(reader)) : NULL;
+    if (advice) invar_text_format(reader->out, "      = %s\n", advice);
 }
 
 /* gcc's "candidate expects 2 arguments, 1 provided" counts a call's marker. */
@@ -218,6 +243,7 @@ static void tell_note(reader *reader, place at, const char *message) {
     int expected, provided;
     while (*message == ' ') message++;
     if (strstr(message, "not derived from 'invar_") || strstr(message, "invar_if")) return; /* how the library chooses */
+    if (strstr(message, "use '-f")) return; /* flags are not the user's */
     if (reader->last_marked && sscanf(message, "candidate expects %d argument%*[s,] %d provided", &expected, &provided) == 2) {
         snprintf(counted, sizeof counted, "candidate expects %d argument%s, %d provided", expected - 1,
                  expected == 2 ? "" : "s", provided - 1);

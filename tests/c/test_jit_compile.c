@@ -183,6 +183,41 @@ static void nvrtc_logs(void) {
     invar_text_free(&out);
 }
 
+/* What to write instead of the other dialect's names, in each compiler's words; flags are no advice to a kernel's author. */
+static void advice_on_errors(void) {
+    static const struct {
+        const char *file, *log, *expected;
+    } cases[] = {
+        { "k.metal", "k.metal:1:5: error: 'blockDim' was not declared in this scope\n",
+          "k.metal:1: error: 'blockDim' was not declared in this scope\n      = threads_per_threadgroup is Metal's blockDim" },
+        { "k.metal", "k.metal:1:5: error: use of undeclared identifier 'blockDim'\n",
+          "k.metal:1: error: use of undeclared identifier 'blockDim'\n      = threads_per_threadgroup is Metal's blockDim" },
+        { "k.cu", "k.cu(1): error: identifier \"thread_position_in_threadgroup\" is undefined\n",
+          "k.cu:1: error: identifier \"thread_position_in_threadgroup\" is undefined\n"
+          "      = threadIdx is CUDA's thread_position_in_threadgroup" },
+        { "k.cu", "k.cu:1:5: error: 'blockDim' was not declared in this scope\n",
+          "k.cu:1: error: 'blockDim' was not declared in this scope" },
+        { "k.metal", "k.metal:1:5: error: 'blockDimension' was not declared in this scope\n",
+          "k.metal:1: error: 'blockDimension' was not declared in this scope" },
+        { "k.metal", "k.metal:1:5: error: invalid types 'const float[int]' for array subscript\n",
+          "k.metal:1: error: invalid types 'const float[int]' for array subscript\n"
+          "      = an input of rank 0 is a value in Metal: x, not x[0]" },
+        { "k.metal", "k.metal:1:5: error: invalid types 'const float* __restrict__[float]' for array subscript\n",
+          "k.metal:1: error: invalid types 'const float*[float]' for array subscript\n      = an index is an integer" },
+        { "k.cu", "k.cu:1:5: error: there are no arguments to 'f' that depend on a template parameter, so a declaration of 'f' "
+                  "must be available [-fpermissive]\nk.cu:1:5: note: (if you use '-fpermissive', G++ will accept your code)\n"
+                  "k.cu:1:6: error: 'f' was not declared in this scope\n",
+          "k.cu:1: error: 'f' was not declared in this scope" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const invar_user_text text = { cases[i].file, "" };
+        invar_text out = { 0 };
+        invar_compiler_log(&out, cases[i].log, NULL, &text, 1);
+        CHECK(!strcmp(out.data, cases[i].expected), "%s", out.data);
+        invar_text_free(&out);
+    }
+}
+
 static void undefined_names(void) {
     for (int c = 0; c < COMPILERS; c++) {
         char *object;
@@ -297,8 +332,8 @@ static void flags(void) {
 }
 
 CHECK_MAIN(CHECK_TEST(compile_and_load), CHECK_TEST(load_checks_nothing_into_a_crash), CHECK_TEST(load_from_noexec),
-           CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(nvrtc_logs), CHECK_TEST(undefined_names),
-           CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(long_log),
+           CHECK_TEST(user_errors), CHECK_TEST(marks_and_noise), CHECK_TEST(nvrtc_logs), CHECK_TEST(advice_on_errors),
+           CHECK_TEST(undefined_names), CHECK_TEST(missing_compiler), CHECK_TEST(broken_compilers), CHECK_TEST(long_log),
            CHECK_TEST(words_and_fallback),
            CHECK_TEST(signals_of_the_caller),
            CHECK_TEST(flags))

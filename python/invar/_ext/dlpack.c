@@ -123,8 +123,8 @@ bool dlpack_view_capsule(array *a, PyObject *object, const char *operation, cons
     }
     if (!tensor && a->kind == ARRAY_MLX)
         return raise_because(PyExc_ValueError, operation, argument, pending_error_says("function transformations")
-                             ? "expected an array that MLX can evaluate here, which inside mx.compile and mx.vmap it cannot "
-                               "(invar.mlx.install(metal=True) and mx.disable_compile() turn mx.compile off)"
+                             ? "expected an array that MLX can evaluate here, which inside mx.compile, vmap and "
+                               "export_function it cannot (invar.mlx.install(metal=True) and mx.disable_compile() turn mx.compile off)"
                              : "expected an array that MLX can evaluate");
     if (!tensor) return raise_no_export(object, operation, argument);
     return array_borrow(a, tensor, operation, argument);

@@ -64,17 +64,17 @@ static bool is_number(const kernel_call *call, PyObject *object) {
 }
 
 static bool expect_length(const kernel_call *call, PyObject *sequence, int32_t length, const char *argument,
-                          const char *what) {
+                          const char *what, const char *items) {
     if (!is_sequence(sequence)) return raise_expected(PyExc_TypeError, call->handle->operation, argument, what, sequence);
     if (length_of(sequence) == length) return true;
-    PyErr_Format(PyExc_ValueError, "%s: %s: expected %d, got %zd", call->handle->operation, argument, (int)length,
+    PyErr_Format(PyExc_ValueError, "%s: %s: expected %d%s, got %zd", call->handle->operation, argument, (int)length, items,
                  length_of(sequence));
     return false;
 }
 
 bool kernel_inputs_in(kernel_call *call, PyObject *inputs) {
     const kernel_handle *handle = call->handle;
-    if (!expect_length(call, inputs, handle->input_count, "inputs", "a list of arrays")) return false;
+    if (!expect_length(call, inputs, handle->input_count, "inputs", "a list of arrays", ", one for each input name")) return false;
     for (int32_t i = 0; i < handle->input_count; i++) {
         PyObject *object = item_of(inputs, i);
         if (!(is_number(call, object) ? number_input(call, i, object)
@@ -88,7 +88,7 @@ bool kernel_inputs_in(kernel_call *call, PyObject *inputs) {
 /* ---- grid, threadgroup, template, init_value, check ----------------------------------------------------- */
 
 static bool sizes_in(const kernel_call *call, int64_t sizes[3], PyObject *object, const char *argument) {
-    if (!expect_length(call, object, 3, argument, "a tuple of three integers")) return false;
+    if (!expect_length(call, object, 3, argument, "a tuple of three integers", " sizes")) return false;
     for (int d = 0; d < 3; d++)
         if (!integer_in(&sizes[d], item_of(object, d), call->handle->operation, argument)) return false;
     return true;
@@ -237,8 +237,8 @@ static bool shape_in(const kernel_call *call, int64_t shape[ARRAY_MAX_DIMS], int
 
 bool kernel_outputs_in(kernel_call *call, PyObject *shapes, PyObject *dtypes) {
     const kernel_handle *handle = call->handle;
-    if (!expect_length(call, shapes, handle->output_count, "output_shapes", "a list of shapes") ||
-        !expect_length(call, dtypes, handle->output_count, "output_dtypes", "a list of dtypes"))
+    if (!expect_length(call, shapes, handle->output_count, "output_shapes", "a list of shapes", ", one for each output name") ||
+        !expect_length(call, dtypes, handle->output_count, "output_dtypes", "a list of dtypes", ", one for each output name"))
         return false;
     for (int32_t i = 0; i < handle->output_count; i++) {
         int64_t shape[ARRAY_MAX_DIMS];
