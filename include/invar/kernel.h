@@ -44,8 +44,9 @@ enum { INVAR_MATH_SAFE = 0, INVAR_MATH_RELAXED = 1, INVAR_MATH_FAST = 2 };
 typedef struct invar_kernel_description {
     size_t size;                     /* sizeof(invar_kernel_description) */
     int32_t dialect;                 /* INVAR_DIALECT_METAL, ...; there is no default */
-    const char *name;                /* an identifier; messages call the kernel's text <name>.metal or <name>.cu. PRECOMPILED: the
-                                        function, whose parameters are pointers to the inputs, the outputs, then the scalars */
+    const char *name;                /* an identifier, which may begin with a digit; messages call the kernel's text <name>.metal or
+                                        <name>.cu. PRECOMPILED: the function, whose parameters are pointers to the inputs, the
+                                        outputs, then the scalars */
     const char *const *input_names;  /* [input_count]; the parameters of the body, in the order of a launch's inputs */
     int32_t input_count;             /* 0 to 64 */
     const char *const *output_names; /* [output_count] */

@@ -228,7 +228,7 @@ def metal_kernel(
 ) -> Kernel:
     """A kernel from the body of a Metal function.
 
-    name: an identifier; messages call the text <name>.metal.
+    name: an identifier, which may begin with a digit; messages call the text <name>.metal.
     input_names, output_names: the names that the body has for its arrays; at least one output.
     source: the body. header: what stands before the function.
     ensure_row_contiguous: inputs that are not row-contiguous are copied before the kernel runs.

@@ -46,6 +46,14 @@ static invar_status check_name(const char *name, const char *operation, const ch
                       "invar_, got '%.200s'", operation, argument, INVAR_KERNEL_MAX_NAME - 1, name);
 }
 
+/* Of a kernel, which may begin with a digit: MLX sets words of its own before it. */
+static invar_status check_kernel_name(const char *name, const char *operation) {
+    const size_t digits = name ? strspn(name, "0123456789") : 0;
+    const bool short_enough = digits && strlen(name) < INVAR_KERNEL_MAX_NAME;
+    if (short_enough && (!name[digits] || invar_is_identifier(name + digits))) return INVAR_OK;
+    return check_name(name, operation, "name");
+}
+
 static invar_status check_array_name(const char *name, int32_t dialect, const char *operation, const char *argument) {
     INVAR_TRY(check_name(name, operation, argument));
     if (!invar_is_taken(name, dialect)) return INVAR_OK;
@@ -86,7 +94,7 @@ static invar_status check_flag(int32_t value, const char *operation, const char 
 static invar_status check_description(const invar_kernel_description *d, const char *operation) {
     const bool precompiled = d->dialect == INVAR_DIALECT_PRECOMPILED;
     if (precompiled) INVAR_TRY(invar_kernel_check_image(d, operation));
-    else INVAR_TRY(check_name(d->name, operation, "name"));
+    else INVAR_TRY(check_kernel_name(d->name, operation));
     INVAR_TRY(check_names(d, operation));
     if (!d->source && !precompiled) return invar_fail(INVAR_ERROR_NULL, "%s: source: expected text, got NULL", operation);
     INVAR_TRY(check_flag(d->ensure_row_contiguous, operation, "ensure_row_contiguous"));

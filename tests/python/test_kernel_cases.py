@@ -217,6 +217,21 @@ def test_same_name_other_source():
         assert kernel(mx.ones(2)).tolist() == [value, value]
 
 
+@pytest.mark.parametrize("dialect", ["metal", "cuda"])
+@pytest.mark.parametrize("name", ["2d", "3", "1_x", "9" * 127])
+def test_a_name_may_begin_with_a_digit(name, dialect):
+    make = fast.metal_kernel if dialect == "metal" else fast.cuda_kernel
+    assert make(name, ["a"], ["out"], "out[0] = a[0] + 1;")(mx.zeros(1)).tolist() == [1]
+    with pytest.raises(invar.CompileError, match=f"{name}.header:2: error: .*nothing"):
+        make(name, ["a"], ["out"], "out[0] = f();", "int f() {\nreturn nothing; }")(mx.zeros(1))
+
+
+@pytest.mark.parametrize("name", ["", "1-d", "1.5", "9" * 128, "1 x", "invar_x", "\u0661"])
+def test_names_that_no_kernel_has(name):
+    with pytest.raises(ValueError, match="metal_kernel: name: expected an identifier"):
+        fast.metal_kernel(name, ["a"], ["out"], "out[0] = a[0];")
+
+
 def test_no_compiler_and_no_folder(tmp_path):
     result = python(PROGRAM.format(value=3), INVAR_CACHE_DIR=tmp_path, INVAR_CXX="/nowhere/c++")
     assert result.returncode and "CompileError" in result.stderr and "INVAR_CXX" in result.stderr
