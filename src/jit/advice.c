@@ -21,6 +21,7 @@ static const char REDUCE[] = "CUDA sums over a warp by __shfl_xor_sync(0xfffffff
 static const char TEMPLATE[] = "names of types and constants are given at the call: template=[(\"T\", dtype)]";
 static const char FUNCTIONS[] = "functions stand in the header";
 static const char RANK_0[] = "an input of rank 0 is a value in Metal: x, not x[0]";
+static const char UNNAMED[] = "g++ takes no half in an unnamed struct: give the struct a name, or have clang++ compile (INVAR_CXX)";
 static const char INDEX[] = "an index is an integer";
 
 /* Names that are not declared in a Metal kernel. */
@@ -79,6 +80,7 @@ static const advice METAL_WORDS[] = {
     { "int]' for array subscript", RANK_0 },
     { "subscripted value is not an array, pointer, or vector", RANK_0 },
     { "of read-only location", "inputs are constant: write to an output" },
+    { "with constructor not allowed in anonymous aggregate", UNNAMED },
     { "'atomic_fetch_", ATOMICS },
     { NULL, NULL },
 };
@@ -90,6 +92,7 @@ static const advice CUDA_WORDS[] = {
     { "array subscript is not an integer", INDEX },
     { "* __restrict__' to binary", "an input is a pointer in CUDA, one of rank 0 too: *x" },
     { "of read-only location", "inputs are constant: write to an output" },
+    { "with constructor not allowed in anonymous aggregate", UNNAMED },
     { "operator\"\"h", "a half is written __float2half(1.0f) in CUDA" },
     { NULL, NULL },
 };

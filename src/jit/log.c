@@ -234,7 +234,8 @@ static void tell_error(reader *reader, place at, const char *message) {
         return;
     }
     const char *advice = at.text >= 0 ? invar_compile_advice(message, is_cuda(reader)) : NULL;
-    if (advice) invar_text_format(reader->out, "      = %s\n", advice);
+    if (advice && !reader->out->failed && !strstr(reader->out->data, advice)) /* once */
+        invar_text_format(reader->out, "      = %s\n", advice);
 }
 
 /* gcc's "candidate expects 2 arguments, 1 provided" counts a call's marker. */

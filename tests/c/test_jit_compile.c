@@ -195,6 +195,9 @@ static void advice_on_errors(void) {
         { "k.cu", "k.cu(1): error: identifier \"thread_position_in_threadgroup\" is undefined\n",
           "k.cu:1: error: identifier \"thread_position_in_threadgroup\" is undefined\n"
           "      = threadIdx is CUDA's thread_position_in_threadgroup" },
+        { "k.metal", "k.metal:1:5: error: use of undeclared identifier 'T'\nk.metal:2:5: error: unknown type name 'T'\n",
+          "k.metal:1: error: use of undeclared identifier 'T'\n      = names of types and constants are given at the call: "
+          "template=[(\"T\", dtype)]\nk.metal:2: error: unknown type name 'T'" },
         { "k.cu", "k.cu:1:5: error: 'blockDim' was not declared in this scope\n",
           "k.cu:1: error: 'blockDim' was not declared in this scope" },
         { "k.metal", "k.metal:1:5: error: 'blockDimension' was not declared in this scope\n",
@@ -204,6 +207,9 @@ static void advice_on_errors(void) {
           "      = an input of rank 0 is a value in Metal: x, not x[0]" },
         { "k.metal", "k.metal:1:5: error: invalid types 'const float* __restrict__[float]' for array subscript\n",
           "k.metal:1: error: invalid types 'const float*[float]' for array subscript\n      = an index is an integer" },
+        { "k.cu", "k.cu:1:5: error: member 'half S::d' with constructor not allowed in anonymous aggregate\n",
+          "k.cu:1: error: member 'half S::d' with constructor not allowed in anonymous aggregate\n"
+          "      = g++ takes no half in an unnamed struct: give the struct a name, or have clang++ compile (INVAR_CXX)" },
         { "k.cu", "k.cu:1:5: error: there are no arguments to 'f' that depend on a template parameter, so a declaration of 'f' "
                   "must be available [-fpermissive]\nk.cu:1:5: note: (if you use '-fpermissive', G++ will accept your code)\n"
                   "k.cu:1:6: error: 'f' was not declared in this scope\n",
