@@ -67,25 +67,44 @@ def decode(dtype, batch, keys):
                peer_attention(q, k, v, False), bytes=size(k, v))
 
 
-def backward(dtype, length, features, causal):
-    q, k, v, dout = (draw(TOKENS // length, WIDTH // features, length, features, dtype=dtype) for _ in range(4))
-    mask = "causal" if causal else None
-    out, lse = fast.scaled_dot_product_attention(q, k, v, mask=mask, return_lse=True)
-    flops = 10 * TOKENS * length * WIDTH / (2 if causal else 1)
-
+def peer_backward(q, k, v, dout, **how):
     def peer(backend):
         leaves = [t.detach().requires_grad_() for t in (q, k, v)]
         with sdpa_kernel(backend):
-            result = torch_fast.scaled_dot_product_attention(*leaves, is_causal=causal)
+            result = torch_fast.scaled_dot_product_attention(*leaves, **how)
         return lambda: torch.autograd.grad(result, leaves, dout, retain_graph=True)
     peers = {}
     for name, backend in BACKENDS.items():
         try:
             peers[name] = peer(backend)
         except RuntimeError:
-            continue  # the backend does not take the type
+            continue  # the backend does not take the type, or no mask
+    return peers
+
+
+def backward(dtype, length, features, causal):
+    q, k, v, dout = (draw(TOKENS // length, WIDTH // features, length, features, dtype=dtype) for _ in range(4))
+    mask = "causal" if causal else None
+    out, lse = fast.scaled_dot_product_attention(q, k, v, mask=mask, return_lse=True)
+    flops = 10 * TOKENS * length * WIDTH / (2 if causal else 1)
     yield Case(f"attention vjp {kind(dtype)} T {length} D {features}{' causal' if causal else ''}",
-               lambda: fast.scaled_dot_product_attention_vjp(dout, q, k, v, out, lse, mask=mask), peers, flops=flops)
+               lambda: fast.scaled_dot_product_attention_vjp(dout, q, k, v, out, lse, mask=mask),
+               peer_backward(q, k, v, dout, is_causal=causal), flops=flops)
+
+
+def masked_backward(length, features, what):
+    """All pairs' operations count, seen or not. PyTorch has no softcap but by flex_attention, which it compiles."""
+    batch, heads = TOKENS // length, WIDTH // features
+    q, k, v, dout = (draw(batch, heads, length, features) for _ in range(4))
+    masks = {"bias": lambda: draw(length, length), "bias per head": lambda: draw(heads, length, length), "softcap": lambda: None,
+             "padding": lambda: (torch.arange(length, device="cuda") < 3 * length // 4).expand(batch, 1, 1, length)}
+    mask = masks[what]()
+    how = {"softcap": 30.0} if mask is None else {"mask": mask}
+    out, lse = fast.scaled_dot_product_attention(q, k, v, return_lse=True, **how)
+    peers = {} if mask is None else peer_backward(q, k, v, dout, attn_mask=mask.expand(batch, heads, length, length))
+    yield Case(f"attention vjp bf16 T {length} D {features} {what}",
+               lambda: fast.scaled_dot_product_attention_vjp(dout, q, k, v, out, lse, **how), peers,
+               flops=10 * TOKENS * length * WIDTH)
 
 
 # ---- norms, rope, a kernel ---------------------------------------------------------------------------------------------
@@ -156,6 +175,9 @@ def cases():
         for causal in (False, True):
             yield lambda d=dtype, f=features, c=causal: backward(d, 4096, f, c)
     yield lambda: backward(bf16, 4096, 512, False)
+    for length, features in ((4096, 64), (4096, 128), (1024, 128)):
+        for what in ("softcap", "bias", "bias per head", "padding"):
+            yield lambda t=length, f=features, w=what: masked_backward(t, f, w)
     for dtype in (bf16, f32):
         for rows, columns in ((16384, 4096), (4096, 32768), (524288, 128)):
             yield lambda d=dtype, r=rows, c=columns: norms(d, r, c)

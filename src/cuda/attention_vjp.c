@@ -7,6 +7,7 @@
 
 #include "core/context.h"
 #include "cuda/attention.h"
+#include "cuda/attention_vjp_wgmma.h"
 #include "cuda/device/attention_vjp_job.h"
 
 #include <stdio.h>
@@ -23,13 +24,11 @@ enum {
     WIDE_THREADS = 256,
     WIDE_DEPTH = 64,         /* features at once, */
     WIDE_CHUNKS = 8,         /* times that of a gradient */
-    WIDE = 128,              /* features beyond which registers hold the sums of one gradient and one strip */
+    WIDE = INVAR_CUDA_VJP_WIDE, /* features beyond which registers hold the sums of one gradient and one strip */
     STATIC_SHARED = 1024,    /* at most, of a half program's block, */
     SHARERS_STATIC = 8192,   /* and of one whose warps share rows */
     WARPS = 8,               /* of such a block */
     HALF_SHIFT = 12,         /* float16's weights are computed as 2^12 times what they are: below 2^-14 it has few digits */
-    WGMMA_CONSUMERS = 2,     /* warpgroups of 64 rows in a block on asynchronous products, beside the one that loads; */
-    WGMMA_STATIC = 1024,     /* bytes that its tiles are aligned to */
     SECTION_BYTES = 16 << 20, /* of far rows: of heads whose tiles, of unlike lengths, take turns; part of the L2 cache */
     SLAB = 256,              /* features that a block forms of a gradient, at most */
     MOST_DIM = 1024,         /* features */
@@ -37,18 +36,11 @@ enum {
     MOST_BLOCKS = 0x7fffffff /* of a grid */
 };
 
-/* One program that holds `rows` queries or keys a block. */
-typedef struct pass {
-    const invar_cuda_source *source;
-    char defines[INVAR_CUDA_DEFINES];
-    int rows, columns, slabs; /* columns: keys of a tile of dmask */
-    unsigned threads, shared; /* bytes of a block */
-} pass;
-
 typedef struct cut {
     char delta_defines[INVAR_CUDA_DEFINES];
-    pass query, keys[2], mask; /* keys[1]: dv, where it has a launch of its own */
+    invar_cuda_vjp_pass query, keys[2], mask; /* keys[1]: dv, where it has a launch of its own */
     int key_passes;
+    const char *against; /* Hopper's asynchronous products, or NULL */
     size_t workspace;
 } cut;
 
@@ -94,27 +86,6 @@ static int most_strips(const half_words *w, int major) {
 static unsigned half_shared(const half_words *w) {
     const int k = w->key_dim + 8, v = w->value_dim + 8, far = columns_of(w) * (w->shares > 1 ? w->shares : 2);
     return 2 * (unsigned)(16 * w->warps * w->strips * (k + (w->first ? v : 0)) + far * (k + v));
-}
-
-typedef struct wgmma_words {
-    int type, key_dim, value_dim, by_keys, copies; /* as attention_vjp_wgmma.cu tells */
-} wgmma_words;
-
-/* Far rows a tile: of features alone, since bits depend on it. Registers hold a strip of them and of both gradients. */
-static int wgmma_columns(const wgmma_words *w) { return w->by_keys && (w->key_dim > 64 || w->value_dim > 64) ? 64 : 128; }
-
-static unsigned wgmma_shared(const wgmma_words *w, int stages) {
-    const int rows = 64 * WGMMA_CONSUMERS + stages * wgmma_columns(w);
-    return WGMMA_STATIC + 2 * (unsigned)(rows * (w->key_dim + w->value_dim));
-}
-
-static int wgmma_stages(const wgmma_words *w) { return !w->by_keys && w->key_dim + w->value_dim > 128 ? 2 : 4; }
-
-static void write_wgmma(char defines[INVAR_CUDA_DEFINES], const wgmma_words *w) {
-    snprintf(defines, INVAR_CUDA_DEFINES,
-             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DBY_KEYS=%d -DFAR=%d -DCONSUMERS=%d -DSTAGES=%d -DCOPIES=%d",
-             w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->by_keys, wgmma_columns(w), WGMMA_CONSUMERS,
-             wgmma_stages(w), w->copies);
 }
 
 typedef struct float_words {
@@ -179,19 +150,6 @@ bool invar_cuda_attention_vjp_half_variant(int i, int major, int minor, char def
     chosen = words[i];
     if (chosen.strips > most_strips(&chosen, major)) chosen.strips = 1;
     write_half(defines, &chosen);
-    return true;
-}
-
-bool invar_cuda_attention_vjp_wgmma_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
-    enum { F16 = INVAR_F16, BF16 = INVAR_BF16 };
-    static const wgmma_words words[] = {
-        { BF16, 128, 128, 0, 1 }, { F16, 128, 128, 1, 1 }, { BF16, 128, 128, 1, 0 }, { F16, 64, 64, 1, 1 }, { F16, 128, 64, 0, 0 },
-        { BF16, 64, 64, 1, 1 },   { F16, 128, 128, 0, 1 },
-    };
-    bool has;
-    if (i >= (int)(sizeof words / sizeof *words) || invar_cuda_find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has)
-        return false;
-    write_wgmma(defines, &words[i]);
     return true;
 }
 
@@ -273,7 +231,7 @@ static bool cut_shared(half_words *w, int slabs, const invar_cuda_device *device
     return slabs > 1 && w->warps * slabs > 2 && (int)half_shared(w) <= device->shared_most - SHARERS_STATIC;
 }
 
-static void cut_half(pass *p, const half_words *like, const invar_cuda_device *device) {
+static void cut_half(invar_cuda_vjp_pass *p, const half_words *like, const invar_cuda_device *device) {
     half_words w = *like;
     const int slabs = slabs_of(w.first ? w.key_dim : w.value_dim);
     const bool shared = cut_shared(&w, slabs, device);
@@ -320,34 +278,16 @@ static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar
     }
 }
 
-static void cut_wgmma(pass *p, const wgmma_words *w) {
-    p->source = &invar_cuda_attention_vjp_wgmma;
-    p->rows = 64 * WGMMA_CONSUMERS;
-    p->slabs = 1;
-    p->threads = THREADS * (1 + WGMMA_CONSUMERS);
-    p->shared = wgmma_shared(w, wgmma_stages(w));
-    write_wgmma(p->defines, w);
-}
-
-/* No stride decides this: either program has bits of its own. */
-static bool suits_wgmma(const invar_attention_call *call) {
-    const int64_t most = call->key_dim > call->value_dim ? call->key_dim : call->value_dim;
-    return call->type != INVAR_F32 && !call->mask.data && call->softcap <= 0 && most > 32 && most <= WIDE && call->query_len > 64 &&
-           call->key_len > 64;
-}
-
 /* dk and dv are formed together, whichever is asked for. */
-static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call) {
-    const invar_attention_call *forward = &call->forward;
-    wgmma_words w = { (int)forward->type, forward->key_dim > 64 ? 128 : 64, forward->value_dim > 64 ? 128 : 64, 0, all_copied(call) };
-    cut_wgmma(&c->query, &w);
-    w.by_keys = 1;
-    cut_wgmma(&c->keys[0], &w);
+static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call, const invar_cuda_attention *of) {
+    const bool copied = all_copied(call);
+    invar_cuda_attention_vjp_cut_wgmma(&c->query, &call->forward, of, copied, false);
+    invar_cuda_attention_vjp_cut_wgmma(&c->keys[0], &call->forward, of, copied, true);
     c->key_passes = call->dk.data || call->dv.data;
 }
 
 /* rows, heads: of what a block holds, in a batch. */
-static void cut_float(pass *p, float_words w, int64_t rows, int64_t heads, const invar_cuda_device *device) {
+static void cut_float(invar_cuda_vjp_pass *p, float_words w, int64_t rows, int64_t heads, const invar_cuda_device *device) {
     choose_float_tile(&w, device->major, device->shared_most);
     while (w.warps > 4 && heads * tiles_of(rows, float_rows(&w)) < LEAST_BLOCKS) w.warps /= 2;
     p->source = &invar_cuda_attention_vjp_float;
@@ -359,7 +299,7 @@ static void cut_float(pass *p, float_words w, int64_t rows, int64_t heads, const
 }
 
 /* features: of the gradient. */
-static void cut_wide(pass *p, const wide_words *like, int64_t features) {
+static void cut_wide(invar_cuda_vjp_pass *p, const wide_words *like, int64_t features) {
     wide_words w = *like;
     const int chunks = features > 0 ? (int)tiles_of(features, WIDE_DEPTH) : 1;
     p->slabs = (chunks + WIDE_CHUNKS - 1) / WIDE_CHUNKS;
@@ -393,7 +333,7 @@ static void cut_floats(cut *c, const invar_attention_vjp_call *call, const invar
 
 /* dmask with an element a query and key goes through matrix units where types are half; what is summed along rows or columns of
  * scores does not. */
-static void cut_mask(pass *p, const invar_attention_vjp_call *call, int dim, bool wide, int mask) {
+static void cut_mask(invar_cuda_vjp_pass *p, const invar_attention_vjp_call *call, int dim, bool wide, int mask) {
     const invar_attention_call *forward = &call->forward;
     const bool softcap = forward->softcap > 0;
     const bool whole = call->mask_queries == forward->query_len && call->mask_keys == forward->key_len;
@@ -465,10 +405,11 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     const int dim = most <= 64 ? 64 : most <= 128 ? 128 : SLAB, mask = forward->mask.data ? job->of.mask.kind : -1;
     const bool wide = most > SLAB;
     bool wgmma = false;
-    if (suits_wgmma(forward)) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, device->major, device->minor, operation));
+    c->against = invar_cuda_attention_vjp_against_wgmma(forward, mask);
+    if (!c->against) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, device->major, device->minor, operation));
     write_delta(c->delta_defines, mask);
     if (forward->type == INVAR_F32) cut_floats(c, call, device, dim, wide, mask); /* promoted: q, k and v may be of any types */
-    else if (wgmma) cut_wgmmas(c, call);
+    else if (wgmma) cut_wgmmas(c, call, &job->of);
     else cut_halves(c, call, device, mask);
     cut_mask(&c->mask, call, dim, wide, mask);
     if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)
@@ -477,13 +418,13 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     return check_size(c, call, operation);
 }
 
-static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_call *call) {
+static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device) {
     const invar_attention_call *forward = &call->forward;
     const bool half = forward->type != INVAR_F32, wgmma = c->query.source == &invar_cuda_attention_vjp_wgmma;
     snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp%s.cuda", wgmma ? "_wgmma" : half ? "_half" : "");
-    snprintf(plan->reason, sizeof plan->reason, "%s%s",
-             "blocks take tiles of queries for dq and of keys for dk and dv, and wait for none",
-             half ? "" : "; float32 has no matrix units");
+    const bool told = c->against && (!half || device->major == 9);
+    snprintf(plan->reason, sizeof plan->reason, "blocks take tiles of queries for dq and of keys for dk and dv, and wait for none%s%s",
+             told ? "; " : "", told ? c->against : "");
     plan->workspace = c->workspace;
     plan->tasks = forward->batch * forward->query_heads * tiles_of(forward->query_len, c->query.rows) * c->query.slabs;
     for (int i = 0; i < c->key_passes; i++)
@@ -502,7 +443,8 @@ typedef struct target {
 } target;
 
 /* One program over all batches, a grid's worth of them at a time; `each`: blocks a batch. */
-static invar_status launch(const target *to, invar_cuda_attention_vjp_job *job, const pass *p, int64_t batches, int64_t each) {
+static invar_status launch(const target *to, invar_cuda_attention_vjp_job *job, const invar_cuda_vjp_pass *p, int64_t batches,
+                           int64_t each) {
     if (!batches || !each) return INVAR_OK;
     for (job->batch_first = 0; job->batch_first < batches; job->batch_first += job->batches) {
         const int64_t left = batches - job->batch_first, most = MOST_BLOCKS / each;
@@ -521,7 +463,7 @@ static int section_of(const invar_cuda_attention *of, double rows) {
 }
 
 static invar_status launch_delta(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
-    pass p = { .source = &invar_cuda_attention_vjp_delta, .slabs = 1, .threads = THREADS };
+    invar_cuda_vjp_pass p = { .source = &invar_cuda_attention_vjp_delta, .slabs = 1, .threads = THREADS };
     memcpy(p.defines, c->delta_defines, sizeof p.defines);
     job->query_tiles = (int)tiles_of(job->of.query_len, DELTA_ROWS);
     return launch(to, job, &p, job->of.batch, job->of.query_heads * job->query_tiles);
@@ -569,7 +511,7 @@ invar_status invar_cuda_attention_vjp_run(const invar_attention_vjp_call *call, 
     bare.workspace = NULL;
     INVAR_TRY(invar_run_begin(&checked, context, &bare, 0, 0, 0, operation, &planned));
     if (planned) {
-        describe(execution->plan, &c, call);
+        describe(execution->plan, &c, call, to.device);
         return INVAR_OK;
     }
     if (scratch && ((uintptr_t)scratch % 64 || execution->workspace_size < c.workspace))

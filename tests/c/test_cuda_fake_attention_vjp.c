@@ -16,7 +16,7 @@ enum { DQ, DK, DV, DSINKS, DMASK, GRADIENTS };
 
 typedef struct call {
     check_array q, k, v, out, dout, lse, mask, sinks, gradient[GRADIENTS];
-    bool wanted[GRADIENTS];
+    bool wanted[GRADIENTS], masked;
     invar_attention_options options;
 } call;
 
@@ -40,6 +40,7 @@ static void begin(call *c, invar_dtype dtype, int64_t batch, const sizes *s) {
     on_device(&c->gradient[DMASK], dtype, 2, mask);
     memset(c->wanted, 0, sizeof c->wanted);
     c->wanted[DQ] = c->wanted[DK] = c->wanted[DV] = true;
+    c->masked = false;
     c->options = (invar_attention_options)INVAR_ATTENTION_OPTIONS_INIT;
     c->options.execution.stream = STREAM;
     fake_cuda_reset();
@@ -51,7 +52,7 @@ static invar_status run(call *c) {
     for (int i = 0; i < GRADIENTS; i++) g[i] = c->wanted[i] ? &c->gradient[i].tensor : NULL;
     return invar_scaled_dot_product_attention_vjp(NULL, g[DQ], g[DK], g[DV], g[DSINKS], g[DMASK], &c->dout.tensor, &c->q.tensor,
                                                   &c->k.tensor, &c->v.tensor, &c->out.tensor, &c->lse.tensor,
-                                                  c->wanted[DMASK] ? &c->mask.tensor : NULL,
+                                                  c->masked || c->wanted[DMASK] ? &c->mask.tensor : NULL,
                                                   c->wanted[DSINKS] ? &c->sinks.tensor : NULL, NULL, NULL, &c->options);
 }
 
@@ -219,8 +220,8 @@ static bool launches(call *c, const char *function, unsigned threads) {
     return good;
 }
 
-/* Hopper's asynchronous products: taken for heads of 33 to 128 features without a mask array, whatever the strides and whatever is asked
- * for, and on that GPU alone. */
+/* Hopper's asynchronous products: taken for heads of 33 to 128 features, whatever the strides and whatever is asked for, and on that
+ * GPU alone. */
 static bool warpgroups(void) {
     static const char *const matrix = "invar_attention_vjp_half", *const wgmma = "invar_attention_vjp_wgmma";
     static const sizes plain = { 4, 2, 65, 65, 128 }, other[] = { { 4, 2, 64, 300, 128 }, { 4, 2, 300, 64, 128 }, { 4, 2, 300, 300, 32 },
@@ -243,7 +244,14 @@ static bool warpgroups(void) {
     }
     call c;
     begin(&c, check_bf16, 2, &plain);
-    c.options.softcap = 30;
+    c.options.softcap = 256;
+    good = launches(&c, wgmma, 384) && good;
+    begin(&c, check_bf16, 2, &plain);
+    c.options.softcap = 257; /* beyond what its tanh is exact enough for */
+    invar_plan plan = { .size = sizeof plan };
+    c.options.execution.plan = &plan;
+    good = CHECK_OK(run(&c)) && CHECK(strstr(plan.reason, "a softcap of at most 256"), "%s", plan.reason) && good;
+    c.options.execution.plan = NULL;
     good = launches(&c, matrix, 128) && good;
     begin(&c, check_f32, 2, &plain);
     good = launches(&c, "invar_attention_vjp_float", 128) && good;
@@ -251,6 +259,43 @@ static bool warpgroups(void) {
     c.wanted[DQ] = c.wanted[DV] = false, c.wanted[DMASK] = true;
     good = CHECK_OK(run(&c)) && CHECK(!strcmp(fake_cuda.launch[1].function, matrix), "%s", fake_cuda.launch[1].function) && good;
     end(&c);
+    return good;
+}
+
+/* Mask arrays of bools and of the call's own type go through them too where keys are a multiple of 8, those of integers do not.
+ * Neither the array's strides nor where
+ * it begins decide how the call is cut, and tiles of the mask fit the block's shared memory. */
+static bool masked_warpgroups(void) {
+    static const sizes with[] = { { 4, 2, 65, 72, 128 }, { 4, 2, 65, 72, 64 }, { 4, 2, 72, 65, 96 } /* half */ };
+    bool good = true;
+    for (size_t i = 0; i < sizeof with / sizeof *with; i++)
+        for (int kind = 0; kind < 6; kind++) {
+            const invar_dtype own = kind % 2 ? check_f16 : check_bf16, dtypes[] = { own, check_bool, check_i32 };
+            unsigned grid[8] = { 0 }, shared[8] = { 0 };
+            const bool taken = kind < 4 && with[i].keys % 8 == 0;
+            for (int turned = 0; turned < 3; turned++) {
+                call c;
+                begin(&c, own, 2, &with[i]);
+                check_array_free(&c.mask);
+                on_device(&c.mask, dtypes[kind / 2], CHECK_SHAPE(with[i].queries, with[i].keys + 1));
+                int64_t shape[] = { with[i].queries, with[i].keys }, strides[] = { with[i].keys, 1 };
+                if (turned == 1) strides[0] = 1, strides[1] = with[i].queries;
+                c.mask.tensor.shape = shape, c.mask.tensor.strides = strides;
+                if (turned == 2) c.mask.tensor.data = (char *)c.mask.tensor.data + 4;
+                c.masked = true;
+                c.options.softcap = i == 1 ? 30 : 0;
+                good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 3, "%d launches", fake_cuda.launches) && good;
+                for (int l = 1; l < fake_cuda.launches; l++) {
+                    const fake_launch *one = &fake_cuda.launch[l];
+                    good = CHECK(!strcmp(one->function, taken ? "invar_attention_vjp_wgmma" : "invar_attention_vjp_half"), "kind %d: %s",
+                                 kind, one->function) && CHECK(one->shared <= 226 * 1024, "%u bytes", one->shared) &&
+                           CHECK(!turned || (one->grid[0] == grid[l] && one->shared == shared[l]), "turned: %u blocks, %u bytes",
+                                 one->grid[0], one->shared) && good;
+                    grid[l] = one->grid[0], shared[l] = one->shared;
+                }
+                end(&c);
+            }
+        }
     return good;
 }
 
@@ -333,6 +378,7 @@ static void all(void) {
     IN_CHILD(slabs_of_warps);
     IN_CHILD(slabs_of_blocks);
     IN_CHILD(warpgroups);
+    IN_CHILD(masked_warpgroups);
     IN_CHILD(no_warpgroups);
     IN_CHILD(programs_of_dmask);
     IN_CHILD(small_memory);

@@ -60,12 +60,32 @@ def forward_masked(t):
     return {"out": out, "lse": lse}
 
 
+def some_hidden(t):
+    """A mask that hides the largest of its numbers and all keys of one query; what attention gives under it."""
+    m = torch.where(t["m"] > 1, float("-inf"), t["m"])
+    m[..., 5, :] = float("-inf")
+    out, lse = fast.scaled_dot_product_attention(t["q"], t["k"], t["v"], mask=m, return_lse=True)
+    return {"m": m, "out": out, "lse": lse}
+
+
+def of_bools(t):
+    m = t["m"] < 1
+    out, lse = fast.scaled_dot_product_attention(t["q"], t["k"], t["v"], mask=m, softcap=20.0, return_lse=True)
+    return {"m": m, "out": out, "lse": lse}
+
+
+def softcapped(t):
+    out, lse = fast.scaled_dot_product_attention(t["q"], t["k"], t["v"], mask="causal", softcap=20.0, return_lse=True)
+    return {"out": out, "lse": lse}
+
+
 def unmasked(t):
     out, lse = fast.scaled_dot_product_attention(t["q"], t["k"], t["v"], return_lse=True)
     return {"out": out, "lse": lse}
 
 
 X, W = (3, 37, 200), (200,)
+MANY_ROWS = {"q": (3, 4, 133, 96), "k": (3, 2, 152, 96), "v": (3, 2, 152, 80), "dout": (3, 4, 133, 80)}
 LONG_X, LONG_W = (3, 5, 20000), (20000,)
 QKV = {"q": (3, 8, 33, 64), "k": (3, 2, 70, 64), "v": (3, 2, 70, 64)}
 attention, attention_vjp = fast.scaled_dot_product_attention, fast.scaled_dot_product_attention_vjp
@@ -100,10 +120,18 @@ CASES = {
                                                                               mask=t["m"], sinks=t["s"], mask_grad=True, **k),
                                                  {**QKV, "dout": QKV["q"], "m": (3, 1, 33, 70), "s": (8,)}, "q k v m dout out lse",
                                                  own=3, made=forward_masked, out="gradients"),
-    "attention_vjp of many rows": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal",
-                                                                    **k),
-                                       {"q": (3, 4, 133, 96), "k": (3, 2, 150, 96), "v": (3, 2, 150, 80), "dout": (3, 4, 133, 80)},
-                                       "q k v dout out lse", own=3, made=forward, out="gradients"),
+    "attention_vjp of many rows": Case(
+        lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal", **k),
+        MANY_ROWS, "q k v dout out lse", own=3, made=forward, out="gradients"),
+    "attention_vjp of many rows, with a mask": Case(
+        lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask=t["m"], **k),
+        {**MANY_ROWS, "m": (3, 1, 133, 152)}, "q k v m dout out lse", own=3, made=some_hidden, out="gradients"),
+    "attention_vjp of many rows, with a mask of bools and a softcap": Case(
+        lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask=t["m"], softcap=20.0, **k),
+        {**MANY_ROWS, "m": (3, 1, 1, 152)}, "q k v m dout out lse", own=3, made=of_bools, out="gradients"),
+    "attention_vjp of many rows, with a softcap": Case(
+        lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal", softcap=20.0, **k),
+        MANY_ROWS, "q k v dout out lse", own=3, made=softcapped, out="gradients"),
     "attention_vjp of wide heads": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], **k),
                                         {"q": (3, 4, 33, 320), "k": (3, 2, 70, 320), "v": (3, 2, 70, 300), "dout": (3, 4, 33, 300)},
                                         "q k v dout out lse", own=3, made=unmasked, out="gradients"),

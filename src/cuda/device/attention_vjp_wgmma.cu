@@ -4,116 +4,14 @@
  *
  * BY_KEYS 0: near are q and dout, far k and v, the sum is dq. BY_KEYS 1: near are k and v, far q and dout, the sums are dk and dv.
  * KDIM, VDIM: Dk and Dv rounded up to a multiple of 64. FAR: far rows a tile. STAGES: tiles of a ring. COPIES: 16-byte copies may take
- * the rows. */
-#define MASK_KIND -1
-#define SOFTCAP 0
-#include "attention_ring.cuh"
-#include "attention_vjp.cuh"
+ * the rows. MASK_KIND: bool's or TYPE's, -1 without a mask array. MASK_COPIES: so may copies of 8 elements the mask's. */
+#include "attention_vjp_ring.cuh"
 
-typedef matrix_unit<TYPE> unit_of;
-enum { THREADS = GROUP * (1 + CONSUMERS), ROWS = 64 * CONSUMERS };
-enum { NEAR_K_BYTES = 2 * ROWS * KDIM, NEAR_V_BYTES = 2 * ROWS * VDIM, K_BYTES = 2 * FAR * KDIM, V_BYTES = 2 * FAR * VDIM };
-/* Registers of a thread: of 65536, at 1 + CONSUMERS warpgroups. */
-enum { FEW_REGISTERS = CONSUMERS == 2 ? 40 : 32, MANY_REGISTERS = CONSUMERS == 2 ? 232 : 160 };
-enum { MEETING = 1 }; /* the barrier of those that compute */
 /* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
  * on their way into the product. */
 #define RANGED (matrix_unit<TYPE>::exponent == 0x7c00u)
+#define EXTENDED (SOFTCAP || MASK_KIND >= 0) /* pairs take more than a product and their position */
 enum { MOST_POWER = 100, TOP = 15, SPARE = 3 }; /* numbers stay below 2^TOP; a power that has to fall falls SPARE further */
-
-/* What the block's threads share besides tiles. */
-struct common {
-    ring k, v;
-    share_near at;
-    span range, own[CONSUMERS]; /* of the block, of each warpgroup that computes */
-    const char *near_k, *near_v; /* rows in device memory */
-    unsigned tiles_at; /* near rows, then rings of far ones */
-    int begins, tiles, steps; /* the first tile's far row; tiles of a head; of all heads that far rows come from */
-    int first[STAGES];        /* a tile's first far row */
-    int bad[STAGES];          /* step + 1: not all near rows see the tile whole, and it has numbers that are not finite; */
-    const char *bad_k[STAGES], *bad_v[STAGES]; /* its rows in device memory */
-    __align__(16) float2 stats[STAGES][FAR];   /* lse and delta of far rows, where they are queries, */
-    float2 near_stats[ROWS];                   /* and of near ones */
-    int power[ROWS];
-};
-
-/* ---- the warpgroup that loads --------------------------------------------------------------------------- */
-
-/* Whether pieces that this thread brought have numbers that are not finite. */
-template <int BYTES> __device__ __forceinline__ bool not_finite(const char *tile) {
-    bool found = false;
-    tile += threadIdx.x % GROUP * 16;
-#pragma unroll 1
-    for (int i = 0; i < BYTES; i += 16 * GROUP) {
-        const uint4 pairs = *(const uint4 *)(tile + i);
-        found |= pair_not_finite<TYPE>(pairs.x) || pair_not_finite<TYPE>(pairs.y) || pair_not_finite<TYPE>(pairs.z) ||
-                 pair_not_finite<TYPE>(pairs.w);
-    }
-    return found;
-}
-
-/* Where the loading warpgroup is: the step's first far row, of the head whose rows begin at k and v. */
-struct source {
-    const char *k, *v;
-    int head, far;
-};
-
-__device__ __forceinline__ void enter_head(source &from, const invar_cuda_attention_vjp_job &job, const common &shared) {
-    const invar_cuda_attention &of = job.of;
-    from.k = head_of(of, FAR_K, shared.at.batch, from.head) + shared.begins * FAR_K.row_stride;
-    from.v = head_of(of, FAR_V, shared.at.batch, from.head) + shared.begins * FAR_V.row_stride;
-    from.far = shared.begins;
-}
-
-template <int DIM>
-__device__ __forceinline__ void bring_near(char *to, const char *from, const share_near &at, const invar_cuda_operand &x,
-                                           int columns) {
-    bring_tile<DIM, ROWS>(to, from, x, (BY_KEYS ? min(at.last, at.length) : at.last) - at.first, columns);
-}
-
-__device__ __forceinline__ void bring_stats(float2 *to, const invar_cuda_attention_vjp_job &job, const common &shared,
-                                            const source &from) {
-    const int row = from.far + (int)threadIdx.x;
-    if (!BY_KEYS || threadIdx.x >= FAR) return;
-    copy_8(to + threadIdx.x, rows_of(job, shared.at.batch, from.head) + row, row < job.of.query_len ? 8 : 0);
-}
-
-__device__ __forceinline__ void load(const invar_cuda_attention_vjp_job &job, common &shared, char *tiles) {
-    const invar_cuda_attention &of = job.of;
-    const int last = BY_KEYS ? of.query_len : shared.at.length;
-    char *const near_v = tiles + NEAR_K_BYTES, *const k_tiles = near_v + NEAR_V_BYTES, *const v_tiles = k_tiles + STAGES * K_BYTES;
-    loader it = { 0 };
-    source from;
-    from.head = BY_KEYS ? shared.at.head * of.group : shared.at.head / of.group;
-    enter_head(from, job, shared);
-    if (shared.steps) bring_near<KDIM>(tiles, shared.near_k, shared.at, NEAR_K, of.key_dim);
-    for (int t = 0, tile = 1; t < shared.steps; t++, tile++) {
-        const int stage = t % STAGES;
-        await_room(it, shared.k, t);
-        if (threadIdx.x == 0) shared.first[stage] = from.far;
-        bring_stats(shared.stats[stage], job, shared, from);
-        bring_tile<KDIM, FAR>(k_tiles + stage * K_BYTES, from.k, FAR_K, last - from.far, of.key_dim);
-        brought(it, shared.k, t);
-        if (t == 0) bring_near<VDIM>(near_v, shared.near_v, shared.at, NEAR_V, of.value_dim);
-        await_room(it, shared.v, t);
-        bring_tile<VDIM, FAR>(v_tiles + stage * V_BYTES, from.v, FAR_V, last - from.far, of.value_dim);
-        brought(it, shared.v, t);
-        if (from.far < shared.range.all_first || from.far + FAR > shared.range.all_last) {
-            copy_wait<0>();
-            named_wait(MEETING + 1, GROUP);
-            if (not_finite<K_BYTES>(k_tiles + stage * K_BYTES) || not_finite<V_BYTES>(v_tiles + stage * V_BYTES))
-                shared.bad[stage] = t + 1, shared.bad_k[stage] = from.k, shared.bad_v[stage] = from.v;
-        }
-        from.k += FAR * FAR_K.row_stride;
-        from.v += FAR * FAR_V.row_stride;
-        from.far += FAR;
-        if (tile < shared.tiles) continue;
-        tile = 0;
-        from.head++;
-        if (t + 1 < shared.steps) enter_head(from, job, shared);
-    }
-    settle(it);
-}
 
 /* ---- the warpgroups that compute ------------------------------------------------------------------------ */
 
@@ -146,6 +44,11 @@ __device__ __forceinline__ unsigned far_k(const common &shared, int t) {
 __device__ __forceinline__ unsigned far_v(const common &shared, int t) {
     return read_again(shared.tiles_at) + (NEAR_K_BYTES + NEAR_V_BYTES + STAGES * K_BYTES) + t % STAGES * V_BYTES;
 }
+#if MASK_KIND >= 0
+__device__ __forceinline__ unsigned mask_tile(const common &shared, int t) {
+    return read_again(shared.tiles_at) + MASKS_AT + t % STAGES * MASK_BYTES;
+}
+#endif
 /* Of the block's rows. */
 __device__ __forceinline__ int near_row() {
     const int thread = thread_again();
@@ -161,6 +64,9 @@ __device__ __forceinline__ void begin(strip &w, const invar_cuda_attention_vjp_j
         if (RANGED) shared.power[row] = MOST_POWER;
         if (!BY_KEYS && threadIdx.x % 4 == 0)
             shared.near_stats[row] = at.first + row < at.last ? rows[at.first + row] : float2{ SEES_NOTHING, 0.0f };
+#if MASK_KIND >= 0
+        if (!BY_KEYS && threadIdx.x % 4 == 0 && !is_finite(shared.near_stats[row])) shared.near_careful = 1; /* of this warp */
+#endif
     }
     __syncwarp();
 #pragma unroll
@@ -198,6 +104,7 @@ __device__ __forceinline__ void pack(factors &to, const float (&from)[FAR / 2]) 
         }
 }
 
+#if !EXTENDED
 /* Scores become weights. far: stats of this thread's first far row. */
 __device__ __forceinline__ void weigh(strip &w, float scale, const float2 *near, const float2 *far) {
     float lse[2] = { 0.0f, 0.0f };
@@ -211,6 +118,8 @@ __device__ __forceinline__ void weigh(strip &w, float scale, const float2 *near,
             w.s[4 * n + i] = exp2_fast(fmaf(w.s[4 * n + i], scale, -(!BY_KEYS ? lse[i / 2] : i % 2 ? rows.z : rows.x)));
     }
 }
+
+#endif
 
 /* d, the gradients of weights, become those of scores. */
 __device__ __forceinline__ void derive(strip &w, const float2 *near, const float2 *far) {
@@ -240,6 +149,71 @@ __device__ __forceinline__ far_range far_range_of(const invar_cuda_attention &of
     return range;
 }
 
+#if EXTENDED
+/* Scores become weights, and with softcap weights by tanh's slope; of pairs that are not seen -0. p: weights
+ * as left factors, where softcap loses them. partly, careful: not all positions are seen, as in struct common. tanh x is 1 - 2r,
+ * r = 1 / (1 + e^2x), its slope 4r (1 - r). */
+__device__ __forceinline__ void weigh_seen(strip &w, factors &p, const invar_cuda_attention &of, const common &shared, int t,
+                                           bool partly, bool careful) {
+    const float2 *near = shared.near_stats + near_row(), *far = shared.stats[t % STAGES] + thread_again() % 4 * 2;
+    float lse[2] = { 0.0f, 0.0f };
+    if (!BY_KEYS) lse[0] = near[0].x, lse[1] = near[8].x;
+#if MASK_KIND >= 0
+    unsigned added[4];
+#endif
+#pragma unroll
+    for (int n = 0; n < FAR / 8; n++) {
+#if SOFTCAP
+        float slope[4];
+#endif
+#if MASK_KIND >= 0
+        if (n % 2 == 0) added_to(added, mask_tile(shared, t), thread_again(), n / 2);
+#endif
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float &s = w.s[4 * n + i];
+            const float low = BY_KEYS ? far[8 * n + i % 2].x : lse[i / 2];
+#if SOFTCAP
+            const float r = reciprocal(1.0f + exp2_fast(s * (2.0f * LOG2E * of.cap_scale)));
+            float exponent = fmaf(-2.0f * of.cap_height, r, of.cap_height - low);
+            slope[i] = fmaf(-4.0f * r, r, 4.0f * r);
+#else
+            float exponent = fmaf(s, of.score_scale, -low);
+#endif
+#if MASK_KIND >= 0
+            exponent = fmaf(added_in(added, n % 2 * 4 + i), LOG2E, exponent);
+#endif
+            s = exp2_fast(exponent);
+        }
+        if (partly || careful) {
+            const int first = (int)read_again(*(const unsigned *)&shared.first[t % STAGES]) + thread_again() % 4 * 2 + 8 * n;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const far_range range = far_range_of(of, shared.at.length, shared.at.first + near_row() + 8 * half);
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    bool seen = first + e >= range.first && first + e < range.last;
+#if MASK_KIND >= 0
+                    seen &= !hides_in(added, n % 2 * 4 + 2 * half + e);
+#endif
+                    if (seen) continue;
+                    w.s[4 * n + 2 * half + e] = -0.0f;
+#if SOFTCAP
+                    slope[2 * half + e] = 1.0f;
+#endif
+                }
+            }
+        }
+#if SOFTCAP
+#pragma unroll
+        for (int half = 0; BY_KEYS && half < 2; half++)
+            p[n / 2][n % 2 * 2 + half] = unit_of::pack(w.s[4 * n + 2 * half], w.s[4 * n + 2 * half + 1]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) w.s[4 * n + i] *= slope[i];
+#endif
+    }
+}
+#else
 /* Weights of pairs that are not seen become -0. first: this thread's first far row. */
 __device__ __forceinline__ void hide(strip &w, const invar_cuda_attention &of, const share_near &at, int first) {
 #pragma unroll
@@ -255,6 +229,8 @@ __device__ __forceinline__ void hide(strip &w, const invar_cuda_attention &of, c
             }
     }
 }
+
+#endif
 
 /* Nor do those have a gradient, whatever it was formed from. */
 __device__ __forceinline__ void hide_gradients(strip &w) {
@@ -341,16 +317,27 @@ __device__ __forceinline__ void add_row(float (&to)[DIM / 2], const char *row, l
 /* What was cleared reaches the rows that see it. Where k or q is not finite, so is the score, and its gradient NaN. */
 __device__ __forceinline__ void add_not_finite(strip &w, const invar_cuda_attention_vjp_job &job, const common &shared, int t) {
     const invar_cuda_attention &of = job.of;
-    const int row = shared.at.first + near_row(), stage = t % STAGES, first = shared.first[stage];
+    int row = shared.at.first + near_row();
+    const int stage = t % STAGES, first = shared.first[stage];
     const int count = (BY_KEYS ? of.query_len : shared.at.length) - first;
 #pragma unroll 1
     for (int i = 0; i < min(count, (int)FAR); i++) {
         bool seen[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
+#if MASK_KIND >= 0
+            asm volatile("ld.volatile.shared.u32 %0, [%1];" : "=r"(row) : "r"(shared_address(&shared.at.first)) : "memory");
+            row += near_row(); /* else ranges would be kept in registers */
+#endif
             const far_range range = far_range_of(of, shared.at.length, row + 8 * half);
             seen[half] = first + i >= range.first && first + i < range.last;
+#if MASK_KIND >= 0
+            if (seen[half]) seen[half] = !hides(mask_tile(shared, t), near_row() + 8 * half, i);
+#endif
         }
+#if MASK_KIND >= 0
+        if (!__any_sync(0xffffffffu, seen[0] || seen[1])) continue;
+#endif
         add_row<KDIM, true>(w.first, shared.bad_k[stage] + i * FAR_K.row_stride, FAR_K.column_stride, of.key_dim, seen);
 #if BY_KEYS
         add_row<VDIM, false>(w.second, shared.bad_v[stage] + i * FAR_V.row_stride, FAR_V.column_stride, of.value_dim, seen);
@@ -360,32 +347,58 @@ __device__ __forceinline__ void add_not_finite(strip &w, const invar_cuda_attent
 
 /* ---- a warpgroup's walk ------------------------------------------------------------------------------------ */
 
+#if MASK_KIND >= 0
+/* Whether a mask hides all of the tile, which then is not looked at. */
+__device__ __forceinline__ bool left_hidden(common &shared, int t) {
+    const int stage = t % STAGES;
+    if (shared.hidden[stage] != t + 1) return false;
+    barrier_wait(&shared.v.full[stage], t / STAGES % 2);
+    leave(&shared.v.empty[stage]);
+    leave(&shared.k.empty[stage]);
+    return true;
+}
+#endif
+
 __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_job &job, common &shared, int t) {
     const int stage = t % STAGES, parity = t / STAGES % 2;
     const float2 *near = shared.near_stats + near_row(), *far = shared.stats[stage] + thread_again() % 4 * 2;
     barrier_wait(&shared.k.full[stage], parity);
+#if MASK_KIND >= 0
+    if (left_hidden(shared, t)) return;
+#endif
     multiply<KDIM>(w.s, describe(near_rows(shared), 16), describe(far_k(shared, t), 16));
     barrier_wait(&shared.v.full[stage], parity);
     multiply<VDIM>(w.d, describe(near_rows(shared) + NEAR_K_BYTES, 16), describe(far_v(shared, t), 16));
     const span &range = shared.own[thread_again() / GROUP];
     const int first = shared.first[stage];
     const bool partly = first < range.all_first || first + FAR > range.all_last, bad = shared.bad[stage] == t + 1;
+#if MASK_KIND >= 0
+    const bool careful = shared.near_careful || shared.careful[stage] == t + 1;
+#else
+    const bool careful = false;
+#endif
     products_wait<1>();
     hold(w.s);
+    factors a;
+#if BY_KEYS || EXTENDED
+    factors p;
+#endif
+#if EXTENDED
+    weigh_seen(w, p, job.of, shared, t, partly, careful);
+#else
     weigh(w, job.of.score_scale, near, far);
     if (partly) hide(w, job.of, shared.at, shared.first[stage] + thread_again() % 4 * 2);
+#endif
     products_wait<0>();
     hold(w.d);
     derive(w, near, far);
-    if (partly) hide_gradients(w);
+    if (partly || careful) hide_gradients(w);
     if (RANGED) fit(w, shared.power + near_row());
     if (bad) clear_tile(shared, t);
-    factors a;
-#if BY_KEYS
-    factors p;
-    pack(p, w.s);
-#else
+#if !BY_KEYS
     leave(&shared.v.empty[stage]);
+#elif !SOFTCAP
+    pack(p, w.s);
 #endif
     pack(a, w.d);
     if (bad) add_not_finite(w, job, shared, t);
@@ -459,7 +472,13 @@ __device__ __forceinline__ void prepare_block(const invar_cuda_attention_vjp_job
             barrier_begin(&shared.k.full[i], GROUP), barrier_begin(&shared.v.full[i], GROUP);
             barrier_begin(&shared.k.empty[i], 4 * CONSUMERS), barrier_begin(&shared.v.empty[i], 4 * CONSUMERS); /* warps */
             shared.bad[i] = 0;
+#if MASK_KIND >= 0
+            shared.hidden[i] = shared.careful[i] = 0;
+#endif
         }
+#if MASK_KIND >= 0
+        shared.near_careful = 0;
+#endif
         shared.tiles_at = tiles;
         return;
     }

@@ -34,12 +34,14 @@ __device__ __forceinline__ descriptor further(descriptor from, unsigned bytes) {
 #define NAME_OF(type) NAME_JOINED(type)
 #define TEN(t) "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9, "
 #define SIXTY TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5)
+#define NAMES_48 TEN() TEN(1) "%20, %21, %22, %23"
 #define NAMES_64 TEN() TEN(1) TEN(2) "%30, %31"
 #define NAMES_128 SIXTY "%60, %61, %62, %63"
 #define NAMES_192 SIXTY TEN(6) TEN(7) TEN(8) "%90, %91, %92, %93, %94, %95"
 #define NAMES_256 SIXTY TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
 #define FOUR_AT(how, i) how(c[i]), how(c[i + 1]), how(c[i + 2]), how(c[i + 3])
 #define SIXTEEN_AT(how, i) FOUR_AT(how, i), FOUR_AT(how, i + 4), FOUR_AT(how, i + 8), FOUR_AT(how, i + 12)
+#define FLOATS_48(how) SIXTEEN_AT(how, 0), FOUR_AT(how, 16), FOUR_AT(how, 20)
 #define FLOATS_64(how) SIXTEEN_AT(how, 0), SIXTEEN_AT(how, 16)
 #define FLOATS_128(how) FLOATS_64(how), SIXTEEN_AT(how, 32), SIXTEEN_AT(how, 48)
 #define FLOATS_192(how) FLOATS_128(how), SIXTEEN_AT(how, 64), SIXTEEN_AT(how, 80)
@@ -68,6 +70,7 @@ template <int N> struct warpgroup_unit;
                          : "memory");                                                                                     \
         }                                                                                                                 \
     };
+WARPGROUP_UNIT(48, "%24", "%25", "%26", "%27", "%28", "%29")
 WARPGROUP_UNIT(64, "%32", "%33", "%34", "%35", "%36", "%37")
 WARPGROUP_UNIT(128, "%64", "%65", "%66", "%67", "%68", "%69")
 WARPGROUP_UNIT(192, "%96", "%97", "%98", "%99", "%100", "%101")
