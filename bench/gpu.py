@@ -167,7 +167,8 @@ def cases():
     for features in (64, 128, 256):
         for causal in (False, True):
             yield lambda f=features, c=causal: prefill(bf16, 4096, f, c)
-    for dtype, length, features in ((bf16, 16384, 64), (bf16, 16384, 128), (f16, 4096, 128), (f32, 4096, 64), (f32, 4096, 128)):
+    for dtype, length, features in ((bf16, 16384, 64), (bf16, 16384, 128), (f16, 4096, 128), (f32, 4096, 64), (f32, 4096, 128),
+                                    (f32, 4096, 256)):
         yield lambda d=dtype, t=length, f=features: prefill(d, t, f, True)
     for batch, keys in ((1, 4096), (1, 131072), (16, 4096), (64, 4096)):
         yield lambda b=batch, k=keys: decode(bf16, b, k)

@@ -17,6 +17,9 @@ enum {
     LEAST_SPLIT = 128,       /* keys */
     SPLIT_ROWS = 64,         /* of the tiles that are counted for that */
     TILE_KEYS = 64,
+    PARTS_MAJOR = 9,         /* of compute capability, where float32 goes through matrix units */
+    LEAST_PARTS_ROWS = 32,   /* of a unit, up to which float32 does without matrix units */
+    PARTS_STATIC = 10 << 10, /* bytes of shared memory that such a block has besides, at most */
     SCRATCH_BUDGET = 64 << 20, /* floats of parts at once, as far as whole batches allow: 256 MiB */
     SECTION_BYTES = 16 << 20,  /* of K and V: of units whose tiles, of unlike lengths, take turns; part of the L2 cache */
     MOST_SIZE = 1 << 30,     /* rows of a unit, queries and keys together, features */
@@ -200,6 +203,85 @@ static void cut_float(cut *c, const invar_attention_call *call, const invar_cuda
     write_float_words(c->defines, &words);
 }
 
+typedef struct parts_words {
+    int warps, strips, keys, resident, key_dim, value_dim, q, k, v, vector, mask, softcap; /* as attention_parts.cu tells */
+} parts_words;
+
+static void write_parts_words(char defines[INVAR_CUDA_DEFINES], const parts_words *w) {
+    snprintf(defines, INVAR_CUDA_DEFINES,
+             "-DWARPS=%d -DSTRIPS=%d -DKEYS=%d -DRESIDENT=%d -DKDIM=%d -DVDIM=%d -DQ_KIND=%d -DK_KIND=%d -DV_KIND=%d -DVECTOR=%d "
+             "-DMASK_KIND=%d -DSOFTCAP=%d", w->warps, w->strips, w->keys, w->resident, w->key_dim, w->value_dim, w->q, w->k, w->v,
+             w->vector, w->mask, w->softcap);
+}
+
+static int parts_rows(const parts_words *w) { return 16 * w->warps * w->strips; }
+
+static unsigned parts_shared(const parts_words *w) {
+    const int wider = w->key_dim > w->value_dim ? w->key_dim : w->value_dim, widest = wider > 64 ? wider : 64;
+    return (unsigned)(parts_rows(w) * (w->key_dim + 8) * 4 + w->keys * (widest * 4 + 3 * 2 * (widest + 8)));
+}
+
+/* KEYS, which moves bits, follows the features alone. Of narrow heads a warp holds two strips of 16 rows, which take each part of K
+ * and V from shared memory half as often, and two blocks a multiprocessor wait in turns; wider ones' registers suffice for one
+ * strip, and shared memory for one block. */
+static void choose_parts_tile(parts_words *w, int64_t unit_rows, int shared_most) {
+    const bool narrow = w->key_dim <= 64 && w->value_dim <= 64, wide = w->key_dim > 128 || w->value_dim > 128;
+    w->keys = wide ? 32 : TILE_KEYS;
+    w->strips = narrow && w->mask < 0 && !w->softcap ? 2 : 1;
+    w->warps = narrow ? 4 : 8;
+    w->resident = narrow ? 2 : 1;
+    while (w->warps > 1 && parts_rows(w) / 2 >= unit_rows) w->warps /= 2;
+    while ((int)parts_shared(w) > shared_most - PARTS_STATIC && w->warps > 1) w->warps /= 2;
+}
+
+/* Whether six products of bfloat16 are faster than one of float32, as on Hopper; few rows wait for memory. */
+static bool suits_parts(const invar_attention_call *call, const invar_cuda_device *gpu) {
+    return gpu->major == PARTS_MAJOR && call->key_dim <= SLAB && call->value_dim <= SLAB &&
+           invar_attention_unit_rows(call) > LEAST_PARTS_ROWS;
+}
+
+/* Each tile with the widest heads it serves, and each branch once. */
+bool invar_cuda_attention_parts_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
+    enum { F32 = INVAR_CUDA_F32, F16 = INVAR_CUDA_F16, BF16 = INVAR_CUDA_BF16, NONE = -1 };
+    static const parts_words samples[] = {
+        { .key_dim = 64, .value_dim = 64, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE },
+        { .key_dim = 128, .value_dim = 128, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE },
+        { .key_dim = 256, .value_dim = 256, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE },
+        { .key_dim = 64, .value_dim = 64, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = F32, .softcap = 1 },
+        { .key_dim = 128, .value_dim = 128, .q = F16, .k = F32, .v = F32, .mask = INVAR_CUDA_BOOL },
+        { .key_dim = 256, .value_dim = 256, .q = BF16, .k = BF16, .v = F16, .mask = BF16, .softcap = 1 },
+        { .key_dim = 64, .value_dim = 64, .q = F32, .k = BF16, .v = F32, .mask = NONE },
+    };
+    parts_words chosen;
+    (void)minor;
+    if (i >= (int)(sizeof samples / sizeof *samples) || major != PARTS_MAJOR) return false;
+    chosen = samples[i];
+    choose_parts_tile(&chosen, 4096, 227 * 1024);
+    write_parts_words(defines, &chosen);
+    return true;
+}
+
+static void cut_parts(cut *c, const invar_attention_call *call, const invar_cuda_device *gpu) {
+    const int64_t unit_rows = invar_attention_unit_rows(call);
+    const bool vector = call->q.type == INVAR_F32 && call->k.type == INVAR_F32 && call->v.type == INVAR_F32 &&
+                        invar_cuda_copies(call, &call->q, call->key_dim) &&
+                        invar_cuda_copies(call, &call->k, call->key_dim) &&
+                        invar_cuda_copies(call, &call->v, call->value_dim);
+    parts_words words = { .key_dim = call->key_dim > 32 ? round_up(call->key_dim, 32) : 32,
+                          .value_dim = call->value_dim > 32 ? round_up(call->value_dim, 32) : 32, .q = kind_of(call->q.dtype),
+                          .k = kind_of(call->k.dtype), .v = kind_of(call->v.dtype), .vector = vector,
+                          .mask = call->mask.data ? kind_of(call->mask.dtype) : -1, .softcap = call->softcap > 0 };
+    choose_parts_tile(&words, unit_rows, gpu->shared_most);
+    while (words.warps > 2 && (unit_rows + parts_rows(&words) - 1) / parts_rows(&words) * call->kv_heads < LEAST_BLOCKS)
+        words.warps /= 2;
+    c->source = &invar_cuda_attention_parts;
+    c->keys = words.keys;
+    c->rows = parts_rows(&words);
+    c->threads = 32 * (unsigned)words.warps;
+    c->shared = parts_shared(&words);
+    write_parts_words(c->defines, &words);
+}
+
 typedef struct half_words {
     int type; /* an invar_float_type */
     int key_dim, value_dim, slabs, warps, strips, keys, copies, mask, softcap, positive; /* as attention_half.cu tells */
@@ -359,7 +441,9 @@ static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_atte
     INVAR_TRY(invar_cuda_attention_fill(&job->of, call, operation));
     bool wgmma = false;
     if (suits_wgmma(call)) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, gpu->major, gpu->minor, operation));
-    if (call->type == INVAR_F32) cut_float(c, call, gpu); /* promoted: q, k and v may be of any types */
+    /* float32 is what is promoted to it, too: q, k and v may be of any types */
+    if (call->type == INVAR_F32 && suits_parts(call, gpu)) cut_parts(c, call, gpu);
+    else if (call->type == INVAR_F32) cut_float(c, call, gpu);
     else if (wgmma) cut_wgmma(c, call);
     else cut_half(c, call, gpu->major);
     cut_keys(c, job, call);
@@ -374,12 +458,14 @@ static invar_status plan(cut *c, invar_cuda_attention_job *job, const invar_atte
 
 static void describe(invar_plan *plan, const cut *c, const invar_cuda_attention_job *job, const invar_attention_call *call) {
     const char *name = c->source == &invar_cuda_attention_float ? "attention" :
+                       c->source == &invar_cuda_attention_parts ? "attention_parts" :
                        c->source == &invar_cuda_attention_wgmma ? "attention_wgmma" : "attention_half";
     snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda", name);
     snprintf(plan->reason, sizeof plan->reason, "%s%s",
              job->splits > 1 ? "keys split: a batch has few tiles of rows, so pieces of keys are computed apart and merged in order"
                              : "rows: a block takes a tile of one kv head's query rows against all the keys they see",
-             c->source == &invar_cuda_attention_float && call->type == INVAR_F32 ? "; float32 has no matrix units" : "");
+             c->source == &invar_cuda_attention_float ? "; float32 by multiply-adds" :
+             c->source == &invar_cuda_attention_parts ? "; float32 on matrix units, each number as three of bfloat16" : "");
     plan->workspace = c->workspace;
     plan->tasks = call->batch * call->kv_heads * job->tiles * job->splits;
     plan->query_tile = c->rows;

@@ -108,9 +108,35 @@ static bool warpgroups(void) {
     c.options.scale = -0.1;
     good = launches(&c, "invar_attention_half", 128) && good;
     begin(&c, check_f32, 2, &many);
-    good = launches(&c, "invar_attention_float", 128) && good;
+    good = launches(&c, "invar_attention_parts", 64) && good;
     return good;
 }
+
+/* float32 as sums of bfloat16: where a kv head has more than 32 rows, of any features, on Hopper. */
+static bool parts_on(int major, bool suit) {
+    static const struct {
+        sizes of;
+        unsigned threads; /* of the program that takes parts; 0: it does not */
+    } calls[] = {
+        { { 64, 64, 300, 300, 64 }, 128 }, { { 64, 64, 300, 300, 65 }, 256 }, { { 8, 2, 9, 300, 64 }, 64 }, { { 8, 2, 8, 300, 64 }, 0 },
+    };
+    bool good = true;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        const bool taken = suit && calls[i].threads;
+        call c;
+        begin(&c, check_f32, 2, &calls[i].of);
+        fake_cuda.major = major;
+        good = CHECK_OK(run(&c)) &&
+               CHECK(!strcmp(fake_cuda.launch[0].function, taken ? "invar_attention_parts" : "invar_attention_float") &&
+                         (!taken || fake_cuda.launch[0].block[0] == calls[i].threads),
+                     "call %zu: %s of %u threads", i, fake_cuda.launch[0].function, fake_cuda.launch[0].block[0]) &&
+               good;
+        end(&c);
+    }
+    return good;
+}
+static bool parts_on_hopper(void) { return parts_on(9, true); }
+static bool no_parts(void) { return parts_on(8, false); }
 
 static bool no_warpgroups(void) {
     static const sizes many = { 16, 16, 300, 300, 128 };
@@ -211,6 +237,8 @@ static void all(void) {
     IN_CHILD(cuts);
     IN_CHILD(warpgroups);
     IN_CHILD(no_warpgroups);
+    IN_CHILD(parts_on_hopper);
+    IN_CHILD(no_parts);
     IN_CHILD(wide_heads);
     IN_CHILD(little_shared_memory);
     IN_CHILD(each_failure);

@@ -112,6 +112,8 @@ CASES = {
     "attention, window and mask": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], 0.2, t["m"], window=(40, 9), sinks=t["s"],
                                                                 softcap=20.0, **k),
                                        {**QKV, "m": (3, 1, 33, 70), "s": (8,)}, "q k v m"),
+    "attention of many rows": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], mask="causal", **k),
+                                   {"q": (3, 4, 170, 200), "k": (3, 2, 190, 200), "v": (3, 2, 190, 100)}, "q k v"),
     "attention of wide heads": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], **k),
                                     {"q": (3, 4, 33, 320), "k": (3, 2, 70, 320), "v": (3, 2, 70, 300)}, "q k v"),
     "attention_vjp": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal", **k),
@@ -357,6 +359,28 @@ def plans():
     return plan["kernel"]
 
 
+def numbers_without_parts():
+    """What is not finite, or has no sum of bfloat16 numbers, goes another way: where the mask hides it no value changes, and where
+    it does not it reaches the same elements as on the CPU."""
+    generator = torch.Generator().manual_seed(11)
+    for features in (20, 64, 128, 200):
+        q, k, v = (torch.randn(1, 2, rows, features, generator=generator) for rows in (100, 170, 170))
+        mask = torch.rand(100, 170, generator=generator) > 0.2
+        mask[:, 5] = mask[:, 100] = False
+        expected = attention(*(x.cuda() for x in (q, k, v)), mask=mask.cuda())
+        for value in (float("nan"), float("inf"), 3.4e38):
+            hidden_k, hidden_v = k.clone(), v.clone()
+            hidden_k[:, :, 5, 3] = hidden_v[:, :, 100, 7] = value
+            found = attention(*(x.cuda() for x in (q, hidden_k, hidden_v)), mask=mask.cuda())
+            assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6), f"{features} features, {value} where nothing is seen"
+            seen_k, seen_v = k.clone(), v.clone()
+            seen_v[:, 0, 50, 3], seen_k[:, 1, 60, 4] = value, 1e30 if value == 3.4e38 else value
+            found = attention(*(x.cuda() for x in (q, seen_k, seen_v))).cpu()
+            on_cpu = attention(q, seen_k, seen_v)
+            assert torch.equal(found.isnan(), on_cpu.isnan()) and torch.equal(found.isinf(), on_cpu.isinf()), f"{features}, {value}"
+            assert torch.allclose(found[:, 0, :, 4:], on_cpu[:, 0, :, 4:], rtol=1e-5, atol=1e-5), f"{features}, {value}"
+
+
 def first_use_in_a_capture():
     """In a process of its own: what the program compiles and loads is no work of the graph's."""
     import subprocess
@@ -418,8 +442,8 @@ def gradients():
     gc.collect()  # what is freed later would be seen by the checks of memory
 
 
-OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, refusals, kernels, first_use_in_a_capture,
-                                  gradients, fork)}
+OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, numbers_without_parts, refusals, kernels,
+                                  first_use_in_a_capture, gradients, fork)}
 
 
 # ---- without pytest ------------------------------------------------------------------------------------------------------

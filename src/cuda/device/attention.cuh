@@ -167,15 +167,24 @@ __device__ inline void copy_8(void *to, const void *from, int bytes) {
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;"); }
 template <int LEFT> __device__ inline void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
+/* This thread's number, which the compiler takes for another one each time: what follows from it is computed again, not held in
+ * registers. */
+__device__ __forceinline__ int thread_reread() {
+    int x;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+    return x;
+}
+
 /* HEIGHT rows by 16-byte copies, one `stride` behind the other, into shared memory, PITCH elements apart; zeros behind the `count`
  * that there are and behind the columns, up to PADDED. A copy of no bytes reads nothing, wherever it points. */
 template <int THREADS, int HEIGHT, int PADDED, int PITCH, typename element>
-__device__ __forceinline__ void copy_tile(element *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
+__device__ __forceinline__ void copy_tile(element *to, const char *from, const invar_cuda_operand &x, int count, int columns,
+                                          unsigned thread = threadIdx.x) {
     enum { SIZE = sizeof(element), EACH = 16 / SIZE, CHUNKS = PADDED / EACH, STEP = THREADS % CHUNKS == 0 ? THREADS / CHUNKS : 1,
            EVEN = THREADS % CHUNKS == 0 && HEIGHT % STEP == 0 };
     if (EVEN) {
-        const int column = threadIdx.x % CHUNKS * EACH;
-        int row = threadIdx.x / CHUNKS;
+        const int column = thread % CHUNKS * EACH;
+        int row = thread / CHUNKS;
         if (column >= columns) count = 0;
         from += row * x.row_stride + column * SIZE;
         to += row * PITCH + column;
@@ -185,7 +194,7 @@ __device__ __forceinline__ void copy_tile(element *to, const char *from, const i
             from += STEP * x.row_stride;
         }
     } else {
-        for (int i = threadIdx.x; i < HEIGHT * CHUNKS; i += THREADS) {
+        for (int i = thread; i < HEIGHT * CHUNKS; i += THREADS) {
             const int row = i / CHUNKS, column = i % CHUNKS * EACH;
             copy_16(to + row * PITCH + column, from + row * x.row_stride + column * SIZE, row < count && column < columns ? 16 : 0);
         }

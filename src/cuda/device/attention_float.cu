@@ -4,49 +4,13 @@
  *
  * WARPS: of a block. ROWS, LANES: as attention_float.cuh tells. KDIM, VDIM: Dk rounded up to a multiple of 32, Dv to one of 64.
  * SLABS: Dk is greater than KDIM, and Q and K come in slabs of KDIM features, again for each tile of keys. RESIDENT: blocks a
- * multiprocessor is to hold. Q_KIND, K_KIND, V_KIND: element types. VECTOR: q, k and v are float32 with rows that 16-byte copies
- * may take. */
+ * multiprocessor is to hold. Q_KIND …, VECTOR: as attention_float_tile.cuh tells. */
 #include "attention_float.cuh"
+#include "attention_float_tile.cuh"
 
 enum { THREADS = 32 * WARPS, BLOCK_ROWS = WARPS * WARP_ROWS, EACH = KEYS / LANES, COLUMNS = VDIM / LANES };
 enum { PITCH = KDIM + 4, P_PITCH = KEYS + 8 };
 #define MASKED 0x80000000u /* the bits of -0, which no p has: a key that the row masks out */
-
-/* KEYS rows of numbers into shared memory as float, APART from each other, zeros behind the `count` that there are and behind the
- * columns. */
-template <int KIND, int PADDED, int APART>
-__device__ __forceinline__ void load_tile(float *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
-#if VECTOR
-    copy_tile<THREADS, KEYS, PADDED, APART>(to, from, x, count, columns);
-    copy_commit();
-#else
-    for (int i = threadIdx.x; i < KEYS * PADDED; i += THREADS) {
-        const int row = i / PADDED, column = i % PADDED;
-        const bool there = row < count && column < columns;
-        to[row * APART + column] = there ? read_number(from + row * x.row_stride + column * x.column_stride, KIND) : 0.0f;
-    }
-#endif
-}
-
-/* The block's rows of q, which lie apart where a group shares them: features from `unit` on. */
-__device__ __forceinline__ void load_queries(float *to, const invar_cuda_attention &of, char *unit, int first, int count,
-                                             int columns) {
-#if VECTOR
-    for (int i = threadIdx.x; i < BLOCK_ROWS * (KDIM / 4); i += THREADS) {
-        const int row = i / (KDIM / 4), column = i % (KDIM / 4) * 4;
-        const bool there = row < count && column < columns;
-        copy_16(to + row * PITCH + column, there ? row_of(of, of.q, unit, first + row) + column * 4 : unit, there ? 16 : 0);
-    }
-    copy_commit();
-#else
-    for (int i = threadIdx.x; i < BLOCK_ROWS * KDIM; i += THREADS) {
-        const int row = i / KDIM, column = i % KDIM;
-        const bool there = row < count && column < columns;
-        to[row * PITCH + column] =
-            there ? read_number(row_of(of, of.q, unit, first + row) + column * of.q.column_stride, Q_KIND) : 0.0f;
-    }
-#endif
-}
 
 /* Whether a value of the tile is NaN or infinite, for all threads. */
 __device__ __forceinline__ bool any_not_finite(const float *v, int keys) {
@@ -186,8 +150,8 @@ invar_attention_float(const __grid_constant__ invar_cuda_attention_job job) {
     p += here * P_PITCH;
     const int begins = range.first / KEYS * KEYS;
     if (!SLABS) {
-        load_tile<K_KIND, KDIM, PITCH>(tile_k, k + begins * of.k.row_stride, of.k, length - begins, of.key_dim);
-        load_queries(q, of, unit, first, last - first, of.key_dim);
+        load_tile<K_KIND, THREADS, KEYS, KDIM, PITCH>(tile_k, k + begins * of.k.row_stride, of.k, length - begins, of.key_dim);
+        load_queries<THREADS, BLOCK_ROWS, KDIM, PITCH>(q, of, unit, first, last - first, of.key_dim);
     }
     for (int key = begins; key < range.last; key += KEYS) {
         const int count = length - key < KEYS ? length - key : KEYS;
@@ -196,20 +160,22 @@ invar_attention_float(const __grid_constant__ invar_cuda_attention_job job) {
         for (int d = 0; d < (SLABS ? of.key_dim : 1); d += KDIM) {
             if (SLABS) {
                 __syncthreads();
-                load_queries(q, of, unit + d * of.q.column_stride, first, last - first, of.key_dim - d);
-                load_tile<K_KIND, KDIM, PITCH>(tile_k, k + key * of.k.row_stride + d * of.k.column_stride, of.k, count,
-                                                 of.key_dim - d);
+                load_queries<THREADS, BLOCK_ROWS, KDIM, PITCH>(q, of, unit + d * of.q.column_stride, first, last - first,
+                                                               of.key_dim - d);
+                load_tile<K_KIND, THREADS, KEYS, KDIM, PITCH>(tile_k, k + key * of.k.row_stride + d * of.k.column_stride, of.k, count,
+                                                              of.key_dim - d);
             }
             copy_wait<0>();
             __syncthreads();
-            if (d == 0) load_tile<V_KIND, VDIM, VDIM>(tile_v, v + key * of.v.row_stride, of.v, count, of.value_dim);
+            if (d == 0) load_tile<V_KIND, THREADS, KEYS, VDIM, VDIM>(tile_v, v + key * of.v.row_stride, of.v, count, of.value_dim);
             multiply<PITCH>(s, q + here * PITCH, tile_k, KDIM);
         }
         weigh_tile(s, state, o, p, of, length, first + here, rows, mask, key, partly);
         copy_wait<0>();
         __syncthreads();
         if (!SLABS && key + KEYS < range.last)
-            load_tile<K_KIND, KDIM, PITCH>(tile_k, k + (key + KEYS) * of.k.row_stride, of.k, length - key - KEYS, of.key_dim);
+            load_tile<K_KIND, THREADS, KEYS, KDIM, PITCH>(tile_k, k + (key + KEYS) * of.k.row_stride, of.k, length - key - KEYS,
+                                                          of.key_dim);
         if (partly && any_not_finite(tile_v, count)) accumulate<true, MASKED, KEYS, P_PITCH, VDIM>(o, p, tile_v);
         else accumulate<false, MASKED, KEYS, P_PITCH, VDIM>(o, p, tile_v);
     }
