@@ -46,10 +46,10 @@ def size(*tensors):
 # ---- attention ---------------------------------------------------------------------------------------------------------
 
 
-def peer_attention(q, k, v, causal):
+def peer_attention(q, k, v, causal, mask=None):
     def call(backend):
         with sdpa_kernel(backend):
-            return torch_fast.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+            return torch_fast.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
     return {name: lambda b=backend: call(b) for name, backend in BACKENDS.items()}
 
 
@@ -59,6 +59,19 @@ def prefill(dtype, length, features, causal):
     yield Case(f"attention {kind(dtype)} T {length} D {features}{' causal' if causal else ''}",
                lambda: fast.scaled_dot_product_attention(q, k, v, mask="causal" if causal else None),
                peer_attention(q, k, v, causal), flops=flops)
+
+
+def masked(dtype, length, features, what):
+    """bias: numbers that all heads share; heads: each its own; padding: a bool mask that hides an eighth of the keys."""
+    batch, heads = TOKENS // length, WIDTH // features
+    q, k, v = (draw(batch, heads, length, features, dtype=dtype) for _ in range(3))
+    if what == "padding":
+        mask = (torch.arange(length, device="cuda") < length - length // 8).expand(batch, 1, 1, length).contiguous()
+    else:
+        mask = draw(1, heads if what == "heads" else 1, length, length, dtype=dtype)
+    yield Case(f"attention {kind(dtype)} T {length} D {features} mask: {what}",
+               lambda: fast.scaled_dot_product_attention(q, k, v, mask=mask), peer_attention(q, k, v, False, mask),
+               flops=4 * TOKENS * length * WIDTH)
 
 
 def decode(dtype, batch, keys):
@@ -170,6 +183,9 @@ def cases():
     for dtype, length, features in ((bf16, 16384, 64), (bf16, 16384, 128), (f16, 4096, 128), (f32, 4096, 64), (f32, 4096, 128),
                                     (f32, 4096, 256)):
         yield lambda d=dtype, t=length, f=features: prefill(d, t, f, True)
+    for features in (64, 128, 256):
+        for what in ("bias", "heads", "padding"):
+            yield lambda f=features, w=what: masked(bf16, 4096, f, w)
     for batch, keys in ((1, 4096), (1, 131072), (16, 4096), (64, 4096)):
         yield lambda b=batch, k=keys: decode(bf16, b, k)
     for dtype, features in ((bf16, 64), (bf16, 128), (f16, 128), (f32, 64)):

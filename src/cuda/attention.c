@@ -99,6 +99,7 @@ typedef struct cut {
     char defines[INVAR_CUDA_DEFINES];
     int rows, keys;           /* of a block; of a tile */
     unsigned threads, shared; /* of a block; bytes */
+    bool apart;               /* the mask's elements are read one by one */
     int64_t batches;          /* of a launch */
     int64_t batch_floats;     /* of scratch, for one batch */
     size_t workspace;
@@ -347,7 +348,7 @@ static void cut_half(cut *c, const invar_attention_call *call, int major) {
 
 typedef struct wgmma_words {
     int type; /* an invar_float_type */
-    int key_dim, value_dim, keys, consumers, copies, softcap; /* as attention_wgmma.cu tells */
+    int key_dim, value_dim, keys, consumers, copies, softcap, mask, mask_pieces; /* as attention_wgmma.cu tells */
 } wgmma_words;
 
 /* Hopper's asynchronous products. */
@@ -355,9 +356,9 @@ enum { STAGES = 2, SHARED_ALIGNMENT = 1024, WARPGROUP_ROWS = 64, WARPGROUP = 128
 
 static void write_wgmma_words(char defines[INVAR_CUDA_DEFINES], const wgmma_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
-             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DKEYS=%d -DCONSUMERS=%d -DSTAGES=%d -DCOPIES=%d -DSOFTCAP=%d",
-             w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->keys, w->consumers, STAGES, w->copies,
-             w->softcap);
+             "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DKEYS=%d -DCONSUMERS=%d -DSTAGES=%d -DCOPIES=%d -DSOFTCAP=%d -DMASK_KIND=%d "
+             "-DMASK_PIECES=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->keys, w->consumers, STAGES,
+             w->copies, w->softcap, w->mask, w->mask_pieces);
 }
 
 invar_status invar_cuda_find_wgmma(bool *has, int major, int minor, const char *operation) {
@@ -371,10 +372,15 @@ invar_status invar_cuda_find_wgmma(bool *has, int major, int minor, const char *
 
 /* Each tile with the widest heads it serves, and each branch once. */
 bool invar_cuda_attention_wgmma_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
-    enum { F16 = INVAR_F16, BF16 = INVAR_BF16 };
+    enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1, BOOL = INVAR_CUDA_BOOL };
     static const wgmma_words words[] = {
-        { BF16, 128, 128, 128, 2, 1, 0 }, { F16, 64, 64, 128, 3, 1, 0 },   { BF16, 256, 256, 64, 2, 1, 0 },
-        { F16, 192, 128, 128, 2, 0, 1 },  { BF16, 64, 64, 128, 3, 0, 0 },  { BF16, 256, 256, 64, 2, 0, 1 },
+        { BF16, 128, 128, 128, 2, 1, 0, NONE, 0 },           { F16, 64, 64, 128, 3, 1, 0, NONE, 0 },
+        { BF16, 256, 256, 64, 2, 1, 0, NONE, 0 },            { F16, 192, 128, 128, 2, 0, 1, NONE, 0 },
+        { BF16, 64, 64, 128, 3, 0, 0, NONE, 0 },             { BF16, 256, 256, 64, 2, 0, 1, NONE, 0 },
+        { BF16, 128, 128, 128, 2, 1, 0, INVAR_CUDA_BF16, 1 }, { F16, 192, 128, 128, 2, 0, 1, INVAR_CUDA_F16, 0 },
+        { BF16, 256, 256, 64, 2, 1, 0, INVAR_CUDA_BF16, 1 }, { F16, 256, 256, 64, 2, 0, 1, INVAR_CUDA_F16, 0 },
+        { BF16, 128, 128, 128, 2, 1, 0, BOOL, 1 },           { F16, 256, 256, 64, 2, 0, 1, BOOL, 0 },
+        { F16, 64, 64, 128, 2, 1, 0, INVAR_CUDA_F16, 1 },
     };
     bool has;
     if (i >= (int)(sizeof words / sizeof *words) || invar_cuda_find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has)
@@ -388,10 +394,20 @@ static int64_t blocks_of(const invar_attention_call *call) {
     return (invar_attention_unit_rows(call) + SPLIT_ROWS - 1) / SPLIT_ROWS * call->kv_heads;
 }
 
+/* Whether eight elements of the mask, from each eighth key on, may be read at once. */
+static bool reads_pieces(const invar_attention_call *call) {
+    const int64_t item = call->mask_kind == INVAR_MASK_BOOL ? 1 : 2;
+    int64_t steps = call->mask.head_stride | call->mask.row_stride | (int64_t)((uintptr_t)call->mask.data & 15);
+    for (int d = 0; d < call->batch_ndim; d++) steps |= call->mask.batch_stride[d];
+    return call->mask.column_stride == item && steps % (8 * item) == 0 && call->key_len % 8 == 0;
+}
+
 /* Whether a batch is to fill the GPU with them, without splits of keys. No stride decides this: either program has bits of its own. */
 static bool suits_wgmma(const invar_attention_call *call) {
     const int64_t most = call->key_dim > call->value_dim ? call->key_dim : call->value_dim;
-    return call->type != INVAR_F32 && !call->mask.data && most > 32 && most <= SLAB &&
+    const invar_attention_mask_kind own = call->type == INVAR_F16 ? INVAR_MASK_F16 : INVAR_MASK_BF16;
+    const bool masked = call->mask.data && call->mask_kind != INVAR_MASK_BOOL && call->mask_kind != own; /* by integers */
+    return call->type != INVAR_F32 && !masked && most > 32 && most <= SLAB &&
            (call->score_scale > 0 || call->softcap > 0) && invar_attention_unit_rows(call) > WARPGROUP_ROWS &&
            blocks_of(call) > FEW_BLOCKS;
 }
@@ -403,8 +419,12 @@ static void cut_wgmma(cut *c, const invar_attention_call *call) {
     const bool copied = invar_cuda_copies(call, &call->q, call->key_dim) &&
                         invar_cuda_copies(call, &call->k, call->key_dim) &&
                         invar_cuda_copies(call, &call->v, call->value_dim);
-    const int consumers = key_dim == 64 && value_dim == 64 && call->softcap <= 0 ? 3 : 2; /* as registers allow; no bits change */
-    const wgmma_words words = { (int)call->type, key_dim, value_dim, keys, consumers, copied, call->softcap > 0 };
+    const bool masked = call->mask.data;
+    const int consumers = key_dim == 64 && value_dim == 64 && call->softcap <= 0 && !masked ? 3 : 2; /* as registers allow; no bits
+                                                                                                      * change */
+    const wgmma_words words = { (int)call->type, key_dim, value_dim, keys, consumers, copied, call->softcap > 0,
+                                masked ? kind_of(call->mask.dtype) : -1, masked && reads_pieces(call) };
+    c->apart = masked && !words.mask_pieces;
     c->source = &invar_cuda_attention_wgmma;
     c->rows = WARPGROUP_ROWS * words.consumers;
     c->keys = keys;
@@ -426,7 +446,8 @@ static void cut_keys(cut *c, invar_cuda_attention_job *job, const invar_attentio
     job->splits = splits > 1 ? (int)splits : 1;
     job->split_keys = (int)keys;
     const double bytes = (double)call->key_len * (double)(call->key_dim + call->value_dim) * (double)invar_float_size(call->k.type);
-    job->section = job->of.window_right < 0 || bytes >= SECTION_BYTES ? 1 : bytes < 1 ? SECTION_BYTES : (int)(SECTION_BYTES / bytes);
+    const bool turns = job->of.window_right >= 0 || call->mask.data;
+    job->section = !turns || bytes >= SECTION_BYTES ? 1 : bytes < 1 ? SECTION_BYTES : (int)(SECTION_BYTES / bytes);
     c->batches = call->batch;
     if (job->splits > 1) c->batch_floats = call->kv_heads * unit_rows * splits * (smaller(call->value_dim, SLAB) + 2);
     if (c->batch_floats && c->batches > SCRATCH_BUDGET / c->batch_floats) c->batches = SCRATCH_BUDGET / c->batch_floats;
@@ -461,11 +482,12 @@ static void describe(invar_plan *plan, const cut *c, const invar_cuda_attention_
                        c->source == &invar_cuda_attention_parts ? "attention_parts" :
                        c->source == &invar_cuda_attention_wgmma ? "attention_wgmma" : "attention_half";
     snprintf(plan->kernel, sizeof plan->kernel, "%s.cuda", name);
-    snprintf(plan->reason, sizeof plan->reason, "%s%s",
+    snprintf(plan->reason, sizeof plan->reason, "%s%s%s",
              job->splits > 1 ? "keys split: a batch has few tiles of rows, so pieces of keys are computed apart and merged in order"
                              : "rows: a block takes a tile of one kv head's query rows against all the keys they see",
-             c->source == &invar_cuda_attention_float ? "; float32 by multiply-adds" :
-             c->source == &invar_cuda_attention_parts ? "; float32 on matrix units, each number as three of bfloat16" : "");
+             c->source == &invar_cuda_attention_float && call->type == INVAR_F32 ? "; float32 by multiply-adds" :
+             c->source == &invar_cuda_attention_parts ? "; float32 on matrix units, each number as three of bfloat16" : "",
+             c->apart ? "; the mask is read an element at a time, since those of eight keys lie apart or unaligned" : "");
     plan->workspace = c->workspace;
     plan->tasks = call->batch * call->kv_heads * job->tiles * job->splits;
     plan->query_tile = c->rows;

@@ -12,7 +12,7 @@ typedef struct sizes {
 } sizes;
 
 typedef struct call {
-    check_array q, k, v, out;
+    check_array q, k, v, out, mask;
     invar_attention_options options;
 } call;
 
@@ -22,6 +22,7 @@ static void on_device(check_array *array, invar_dtype dtype, int64_t batch, int6
 }
 
 static void begin(call *c, invar_dtype dtype, int64_t batch, const sizes *s) {
+    memset(&c->mask, 0, sizeof c->mask);
     on_device(&c->q, dtype, batch, s->query_heads, s->queries, s->features);
     on_device(&c->k, dtype, batch, s->kv_heads, s->keys, s->features);
     on_device(&c->v, dtype, batch, s->kv_heads, s->keys, s->features);
@@ -33,11 +34,12 @@ static void begin(call *c, invar_dtype dtype, int64_t batch, const sizes *s) {
 }
 
 static invar_status run(call *c) {
-    return invar_scaled_dot_product_attention(NULL, &c->out.tensor, NULL, &c->q.tensor, &c->k.tensor, &c->v.tensor, NULL, NULL, NULL,
-                                              &c->options);
+    return invar_scaled_dot_product_attention(NULL, &c->out.tensor, NULL, &c->q.tensor, &c->k.tensor, &c->v.tensor,
+                                              c->mask.tensor.data ? &c->mask.tensor : NULL, NULL, NULL, &c->options);
 }
 
 static void end(call *c) {
+    if (c->mask.tensor.data) check_array_free(&c->mask);
     check_array_free(&c->q), check_array_free(&c->k), check_array_free(&c->v), check_array_free(&c->out);
 }
 
@@ -89,7 +91,7 @@ static bool launches(call *c, const char *function, unsigned threads) {
     return good;
 }
 
-/* Hopper's asynchronous products: taken where many tiles have no mask array, whatever the strides, and on that GPU alone. */
+/* Hopper's asynchronous products: taken where there are many tiles, whatever the strides, and on that GPU alone. */
 static bool warpgroups(void) {
     static const sizes many = { 16, 16, 300, 300, 128 }, few = { 2, 2, 300, 300, 128 }, wide = { 16, 16, 300, 300, 320 };
     call c;
@@ -137,6 +139,41 @@ static bool parts_on(int major, bool suit) {
 }
 static bool parts_on_hopper(void) { return parts_on(9, true); }
 static bool no_parts(void) { return parts_on(8, false); }
+
+/* With a mask array of bool or of the call's type, whatever its strides; rows that are contiguous and aligned are read eight elements
+ * at once, which the plan tells. */
+static bool masked_warpgroups(void) {
+    static const sizes many = { 16, 16, 300, 304, 64 };
+    const struct {
+        invar_dtype call, mask;
+        int64_t queries, step, offset; /* of the mask: step between keys; bytes before its first */
+        bool warpgroups, apart;
+    } masks[] = {
+        { check_bf16, check_bool, 300, 1, 0, true, false }, { check_bf16, check_bf16, 300, 1, 0, true, false },
+        { check_f16, check_f16, 1, 1, 16, true, false },    { check_f16, check_f16, 300, 1, 2, true, true },
+        { check_bf16, check_bf16, 300, 2, 0, true, true },  { check_bf16, check_bool, 300, 1, 4, true, true },
+        { check_bf16, check_i32, 300, 1, 0, false, false },
+    };
+    bool good = true;
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+        invar_plan plan = { .size = sizeof plan };
+        call c;
+        begin(&c, masks[i].call, 2, &many);
+        on_device(&c.mask, masks[i].mask, 1, 1, masks[i].queries, many.keys);
+        int64_t steps[] = { 0, 0, masks[i].step * many.keys, masks[i].step }; /* beyond what is there: nothing reads it here */
+        c.mask.tensor.strides = steps;
+        c.mask.tensor.data = (char *)c.mask.tensor.data + masks[i].offset;
+        c.options.execution.plan = &plan;
+        const bool wgmma = masks[i].warpgroups;
+        bool fine = CHECK_OK(run(&c)) &&
+                    CHECK(!strcmp(plan.kernel, wgmma ? "attention_wgmma.cuda" : "attention_half.cuda"), "%s", plan.kernel) &&
+                    CHECK(!strstr(plan.reason, "an element at a time") == !masks[i].apart, "%s", plan.reason);
+        c.options.execution.plan = NULL;
+        fine = launches(&c, wgmma ? "invar_attention_wgmma" : "invar_attention_half", wgmma ? 384 : 128) && fine;
+        good = CHECK(fine, "mask %zu", i) && good;
+    }
+    return good;
+}
 
 static bool no_warpgroups(void) {
     static const sizes many = { 16, 16, 300, 300, 128 };
@@ -236,6 +273,7 @@ static bool limits(void) {
 static void all(void) {
     IN_CHILD(cuts);
     IN_CHILD(warpgroups);
+    IN_CHILD(masked_warpgroups);
     IN_CHILD(no_warpgroups);
     IN_CHILD(parts_on_hopper);
     IN_CHILD(no_parts);

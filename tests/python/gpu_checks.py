@@ -84,10 +84,24 @@ def unmasked(t):
     return {"out": out, "lse": lse}
 
 
+def sparse(t):
+    """A mask that hides keys, whose K and V are no numbers where all rows are to be kept from them, and one row from all."""
+    mask = t["m"].masked_fill(t["m"] < -0.5, -torch.inf)
+    mask[..., 3:150:7], mask[..., 5, :] = -torch.inf, -torch.inf
+    k, v = t["k"].clone(), t["v"].clone()
+    k[..., 3:150:7, :], v[..., 3:150:7, :] = torch.nan, torch.inf
+    return {"m": mask, "k": k, "v": v}
+
+
+def truths(t):
+    return {"m": t["m"] > 0}
+
+
 X, W = (3, 37, 200), (200,)
 MANY_ROWS = {"q": (3, 4, 133, 96), "k": (3, 2, 152, 96), "v": (3, 2, 152, 80), "dout": (3, 4, 133, 80)}
 LONG_X, LONG_W = (3, 5, 20000), (20000,)
 QKV = {"q": (3, 8, 33, 64), "k": (3, 2, 70, 64), "v": (3, 2, 70, 64)}
+MANY = {"q": (3, 64, 133, 96), "k": (3, 32, 152, 96), "v": (3, 32, 152, 80)}
 attention, attention_vjp = fast.scaled_dot_product_attention, fast.scaled_dot_product_attention_vjp
 CASES = {
     "rms_norm": Case(lambda t, **k: fast.rms_norm(t["x"], t["w"], **k), {"x": X, "w": W}, "x"),
@@ -114,6 +128,10 @@ CASES = {
                                        {**QKV, "m": (3, 1, 33, 70), "s": (8,)}, "q k v m"),
     "attention of many rows": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], mask="causal", **k),
                                    {"q": (3, 4, 170, 200), "k": (3, 2, 190, 200), "v": (3, 2, 190, 100)}, "q k v"),
+    "attention of many masked rows": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], mask=t["m"], softcap=20.0, **k),
+                                          {**MANY, "m": (3, 1, 133, 152)}, "q k v m", made=sparse),
+    "attention of many rows, a bool mask": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], mask=t["m"], window=(90, None), **k),
+                                                {**MANY, "m": (64, 133, 152)}, "q k v", made=truths),
     "attention of wide heads": Case(lambda t, **k: attention(t["q"], t["k"], t["v"], **k),
                                     {"q": (3, 4, 33, 320), "k": (3, 2, 70, 320), "v": (3, 2, 70, 300)}, "q k v"),
     "attention_vjp": Case(lambda t, **k: attention_vjp(t["dout"], t["q"], t["k"], t["v"], t["out"], t["lse"], mask="causal", **k),

@@ -143,7 +143,8 @@ __device__ __forceinline__ void prepare(warp_state &w, const masking &by, bool p
 #pragma unroll
     for (int i = 0; i < STRIPS; i++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) rescale(w.of[i], half, raise(w.of[i], half, base[i][half], scale));
+        for (int half = 0; half < 2; half++)
+            rescale(w.of[i], half, raise(w.of[i], half, most_of(w.of[i], half), base[i][half], scale));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)

@@ -51,7 +51,7 @@ typedef struct invar_cuda_attention_job {
     int tiles;                      /* of a unit's rows */
     int splits, split_keys;         /* pieces of a row's keys, split_keys each, that are computed apart and merged; 1: whole */
     int section;                    /* units whose tiles take turns in the grid, last tiles first: those of a section's K and V lie in
-                                     * the L2 cache */
+                                     * the L2 cache, and tiles that share a mask run together */
     float *parts;                   /* splits > 1: for each row of the launch and each split value_dim numbers of o, … */
     float *stats;                   /* … and m, l */
 } invar_cuda_attention_job;

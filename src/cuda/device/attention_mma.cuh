@@ -27,7 +27,8 @@ template <> struct matrix_unit<half16> {
         asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
         return pair;
     }
-    enum : unsigned { exponent = 0x7c00u }; /* all of it set: infinite or NaN */
+    enum : unsigned { exponent = 0x7c00u, /* all of it set: infinite or NaN */
+                      minus_infinity = 0xfc00u };
 };
 template <> struct matrix_unit<bfloat16> {
     static __device__ __forceinline__ void multiply(float c[4], const unsigned a[4], unsigned b0, unsigned b1) {
@@ -41,7 +42,7 @@ template <> struct matrix_unit<bfloat16> {
         asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
         return pair;
     }
-    enum : unsigned { exponent = 0x7f80u };
+    enum : unsigned { exponent = 0x7f80u, minus_infinity = 0xff80u };
 };
 
 /* Whether one of two neighbours is infinite or NaN. */

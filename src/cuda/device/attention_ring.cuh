@@ -38,31 +38,45 @@ __device__ __forceinline__ void bring_piece(char *to, const char *from, long lon
 }
 
 /* A matrix of ROWS rows, of which there are `count`; zeros behind them and behind the columns. This thread's pieces: of each 16th
- * row, from row thread / 8. */
-template <int DIM, int ROWS>
+ * row, from row thread / 8. EIGHTS: rows stand in such an order that 8n + 2q, n = 4m … 4m + 3, and those behind them, which are
+ * columns of a thread's fragments of S, are rows 32m + 8q … of memory. */
+template <int DIM, int ROWS, bool EIGHTS = false>
 __device__ __forceinline__ void bring_tile(char *to, const char *from, const invar_cuda_operand &x, int count, int columns) {
     enum { AT_ONCE = COPIES ? ROWS / 16 : 1 }; /* pieces that a thread brings */
     const int row = threadIdx.x / 8, piece = threadIdx.x % 8;
-    from += row * x.row_stride + piece * 8 * x.column_stride;
+    const int first = EIGHTS ? row % 8 / 2 * 8 + row / 8 * 2 + row % 2 : row; /* in memory */
+    from += first * x.row_stride + piece * 8 * x.column_stride;
     to += piece_at(row, piece);
     for (int c = 0; c < DIM; c += COLUMNS) {
         const int left = columns - c - piece * 8;
         const char *next = from + c * x.column_stride;
 #pragma unroll AT_ONCE
         for (int i = 0; i < ROWS; i += 16) {
-            bring_piece(to + (c * ROWS * 2 + i * PITCH), next, x.column_stride, row + i < count ? left : 0);
-            next += 16 * x.row_stride;
+            bring_piece(to + (c * ROWS * 2 + i * PITCH), next, x.column_stride,
+                        first + (EIGHTS ? i / 32 * 32 + i % 32 / 4 : i) < count ? left : 0);
+            next += (!EIGHTS ? 16 : i % 32 ? 28 : 4) * x.row_stride;
         }
     }
 }
 
-/* What was brought last is told to be there when it has arrived: once the next tile is on its way, or there is no room for that. */
+/* What was brought last is told to be there when it has arrived: once the next tile is on its way, or there is no room for that. A
+ * program that defines WATCHED looks at it first. */
 struct loader {
     barrier *pending;
+#ifdef WATCHED
+    char *watched; /* the tile, where it is to be looked at */
+    int *found, number; /* what look() writes, and where */
+#endif
 };
+#ifdef WATCHED
+__device__ __forceinline__ void look(loader &it);
+#else
+__device__ __forceinline__ void look(loader &it) { (void)it; }
+#endif
 
 __device__ __forceinline__ void settle(loader &it) {
     copy_wait<0>();
+    look(it);
     show_products();
     if (it.pending) barrier_arrive(it.pending);
     it.pending = 0;
@@ -78,6 +92,7 @@ __device__ __forceinline__ void brought(loader &it, ring &of, int tile) {
     copy_commit();
     if (it.pending) {
         copy_wait<1>();
+        look(it);
         show_products();
         barrier_arrive(it.pending);
     }

@@ -74,11 +74,17 @@ __device__ __forceinline__ void convert(strip &w, const invar_cuda_attention &of
     }
 }
 
-/* The new m of a row, and l scaled to it; what O is to be scaled by. base: what exponents are taken from. */
-__device__ __forceinline__ float raise(strip &w, int half, float &base, float scale) {
+/* m and this thread's scores of a row. */
+__device__ __forceinline__ float most_of(const strip &w, int half) {
     float most = w.m[half];
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++) most = fmaxf(most, fmaxf(w.s[4 * n + 2 * half], w.s[4 * n + 2 * half + 1]));
+    return most;
+}
+
+/* The new m of a row, most_of its threads' largest, and l scaled to it; what O is to be scaled by. base: what exponents are taken
+ * from. */
+__device__ __forceinline__ float raise(strip &w, int half, float most, float &base, float scale) {
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
     const float seen = most == MINUS_INFINITY ? 0.0f : most;
