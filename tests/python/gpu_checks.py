@@ -85,11 +85,11 @@ def unmasked(t):
 
 
 def sparse(t):
-    """A mask that hides keys, whose K and V are no numbers where all rows are to be kept from them, and one row from all."""
+    """A mask that hides keys, whose K and V are infinite where all rows are to be kept from them, and one row from all."""
     mask = t["m"].masked_fill(t["m"] < -0.5, -torch.inf)
     mask[..., 3:150:7], mask[..., 5, :] = -torch.inf, -torch.inf
     k, v = t["k"].clone(), t["v"].clone()
-    k[..., 3:150:7, :], v[..., 3:150:7, :] = torch.nan, torch.inf
+    k[..., 3:150:7, :], v[..., 3:150:7, :] = torch.inf, -torch.inf
     return {"m": mask, "k": k, "v": v}
 
 
