@@ -250,7 +250,7 @@ bool invar_cuda_attention_parts_variant(int i, int major, int minor, char define
         { .key_dim = 256, .value_dim = 256, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = NONE },
         { .key_dim = 64, .value_dim = 64, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = F32, .softcap = 1 },
         { .key_dim = 128, .value_dim = 128, .q = F16, .k = F32, .v = F32, .mask = INVAR_CUDA_BOOL },
-        { .key_dim = 256, .value_dim = 256, .q = BF16, .k = BF16, .v = F16, .mask = BF16, .softcap = 1 },
+        { .key_dim = 256, .value_dim = 256, .q = F32, .k = F32, .v = F32, .vector = 1, .mask = BF16, .softcap = 1 },
         { .key_dim = 64, .value_dim = 64, .q = F32, .k = BF16, .v = F32, .mask = NONE },
     };
     parts_words chosen;

@@ -107,7 +107,7 @@ __device__ __forceinline__ void weigh_tile(warp_state &w, float (*state)[STRIPS]
         convert(w.of[i], *by.of);
         if (partly) mask(w.of[i], by, row + 16 * i, key);
 #pragma unroll
-        for (int half = 0; half < 2; half++) factor[i][half] = raise(w.of[i], half, base[half], 1.0f);
+        for (int half = 0; half < 2; half++) factor[i][half] = raise(w.of[i], half, most_of(w.of[i], half), base[half], 1.0f);
 #pragma unroll
         for (int e = 0; e < KEYS / 2; e++) {
             const float s = w.of[i].s[e], weight = exp2_fast(s - base[e / 2 % 2]);

@@ -26,6 +26,7 @@ invar_attention_vjp_delta(const __grid_constant__ invar_cuda_attention_vjp_job j
     const char *out = head_of(of, of.out, batch, head) + query * of.out.row_stride;
     const char *dout = head_of(of, job.dout, batch, head) + query * job.dout.row_stride;
     float sum = 0.0f;
+#pragma unroll 2
     for (int d = lane; d < of.value_dim; d += 32)
         sum = fmaf(read_float(dout + d * job.dout.column_stride, job.dout.kind),
                    read_float(out + d * of.out.column_stride, of.out.kind), sum);
