@@ -1,5 +1,8 @@
-/* Reading gcc's and clang's diagnostics: "file:line:column: kind: message", in the order in which each gives its context; and
- * NVRTC's: "file(line): kind: message". */
+/* Reading the logs of three compilers, each line of which tells by its words what it is:
+ *
+ *     gcc     context of an error in the library's text, then the error, then notes
+ *     clang   the error, then its context, which is among the notes
+ *     NVRTC   the error, then its context, whose place stands at its end: "at line 12 of k.cu" */
 #include "jit/log.h"
 
 #include "jit/advice.h"
@@ -11,13 +14,14 @@
 #include <string.h>
 
 enum { MAX_ERRORS = 20, MAX_LINE = 2000 };
+enum { LIBRARY = -1, NOWHERE = -2 }; /* where a place is in no text of the user's */
 
-/* A place in the user's text, and what the compiler said there. */
 typedef struct place {
-    int text; /* index of the user's text; -1: a text of the library; -2: no place at all */
+    int text;          /* index of the user's text; LIBRARY; NOWHERE */
     long line, column; /* from 1; column 0: unknown. In the program's text, not the user's */
-    const char *rest;
 } place;
+
+static const place nowhere = { NOWHERE, 0, 0 };
 
 typedef struct reader {
     invar_text *out;
@@ -25,10 +29,10 @@ typedef struct reader {
     const invar_user_text *texts;
     int text_count;
     int errors;
-    bool last_told;  /* the last message was an error that was told: its notes may follow */
-    bool last_marked; /* it names a call's marker, an argument that the user did not write */
-    place origin;    /* gcc: the user's line that the next error comes from; text < 0: none */
-    char pending[MAX_LINE]; /* clang: an error in the library's text that waits for the user's line */
+    bool last_told;         /* the last message was an error that was told: its notes may follow */
+    bool last_marked;       /* it names a call's marker, an argument that the user did not write */
+    place origin;           /* gcc: the user's line that leads to the next error in the library's text, if text >= 0 */
+    char pending[MAX_LINE]; /* clang, NVRTC: such an error, which waits for the user's line; "": none */
 } reader;
 
 static const char *skip(const char *text, const char *prefix) {
@@ -36,46 +40,75 @@ static const char *skip(const char *text, const char *prefix) {
     return strncmp(text, prefix, length) ? NULL : text + length;
 }
 
-static const char *error_message(const char *rest) {
-    const char *message = skip(rest, "error: ");
-    return message ? message : skip(rest, "fatal error: ");
+/* ---- what a line of the log is ---------------------------------------------------------------------- */
+
+typedef enum kind { OTHER, ERROR, UNDEFINED, BEFORE, BEHIND, WARNING, NOTE } kind;
+
+/* The first that fits decides. */
+static const struct {
+    kind kind;
+    bool begins; /* the message begins behind these words, which begin the line; else they stand anywhere */
+    const char *words;
+} phrases[] = {
+    { OTHER, false, "linker command failed" }, /* what the linker said stands before it */
+    { ERROR, true, "error: " },
+    { ERROR, true, "fatal error: " },
+    { UNDEFINED, false, "undefined reference to " },
+    { UNDEFINED, false, "undefined symbol: " },
+    { BEHIND, false, "requested here" },
+    { BEFORE, false, "required from" },
+    { BEFORE, false, "required by" },
+    { WARNING, true, "warning: " },
+    { NOTE, true, "note: " },
+};
+
+/* waits: an error does, for the context behind it. */
+static kind kind_of(const char *rest, bool waits, const char **message) {
+    *message = rest;
+    for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++) {
+        const char *found = phrases[i].begins ? skip(rest, phrases[i].words) : strstr(rest, phrases[i].words);
+        if (!found || (phrases[i].kind == BEHIND && !waits)) continue;
+        *message = found;
+        return phrases[i].kind;
+    }
+    return OTHER;
 }
 
-/* The user's text of that name; -1: none. */
 static int find_text(const reader *reader, const char *name, size_t length) {
     for (int i = 0; i < reader->text_count; i++)
         if (strlen(reader->texts[i].file) == length && !memcmp(name, reader->texts[i].file, length)) return i;
-    return -1;
+    return LIBRARY;
 }
 
-/* Splits NVRTC's "name(12): rest". */
-static bool read_nvrtc_place(const reader *reader, const char *line, place *found) {
-    const char *open = strchr(line, '(');
-    char *end;
-    long number = open ? strtol(open + 1, &end, 10) : 0;
-    if (number < 1 || !skip(end, "): ")) return false;
-    *found = (place){ find_text(reader, line, (size_t)(open - line)), number, 0, end + 3 };
-    return true;
-}
-
-/* Splits "name:12:5: rest"; the column may be missing. */
-static place read_place(const reader *reader, const char *line) {
-    place none = { -2, 0, 0, line }, other;
-    if (*line == ' ') return none; /* a quoted line of source */
-    if (read_nvrtc_place(reader, line, &other)) return other;
-    for (const char *colon = strchr(line, ':'); colon; colon = strchr(colon + 1, ':')) {
+/* Splits "name:12:5: rest", "name:12: rest" and NVRTC's "name(12): rest"; NOWHERE: all of it is rest. */
+static place read_place(const reader *reader, const char *line, const char **rest) {
+    *rest = line;
+    if (*line == ' ') return nowhere; /* a quoted line of source */
+    for (const char *mark = strpbrk(line, ":("); mark; mark = strpbrk(mark + 1, ":(")) {
         char *end;
-        long number = strtol(colon + 1, &end, 10);
-        if (end == colon + 1 || *end != ':') continue;
-        place found = { -1, number, 0, end + 1 };
-        long column = strtol(found.rest, &end, 10);
-        if (end != found.rest && *end == ':' && column >= 0) found.rest = end + 1, found.column = column;
-        while (*found.rest == ' ') found.rest++;
-        found.text = find_text(reader, line, (size_t)(colon - line));
+        place found = { LIBRARY, strtol(mark + 1, &end, 10), 0 };
+        if (end == mark + 1 || (*mark == '(' && *end++ != ')') || *end != ':') continue;
+        *rest = end + 1;
+        const long column = strtol(*rest, &end, 10);
+        if (end != *rest && *end == ':' && column >= 0) *rest = end + 1, found.column = column;
+        while (**rest == ' ') ++*rest;
+        found.text = find_text(reader, line, (size_t)(mark - line));
         return found;
     }
-    return none;
+    return nowhere;
 }
+
+/* NVRTC's "detected during instantiation of … at line 12 of k.cu". */
+static place read_origin(const reader *reader, const char *line) {
+    const char *at = strstr(line, "at line ");
+    char *end;
+    if (*line != ' ' || !at) return nowhere;
+    const long number = strtol(at + strlen("at line "), &end, 10);
+    const char *name = skip(end, " of ");
+    return name ? (place){ find_text(reader, name, strlen(name)), number, 0 } : nowhere;
+}
+
+/* ---- what is left out of a message ------------------------------------------------------------------- */
 
 /* Behind " {aka 'invar_two<float>'}" or clang's " (aka 'invar_two<float>')": what the library calls a type inside; NULL where
  * no such thing stands here. */
@@ -222,9 +255,9 @@ static void tell_error(reader *reader, place at, const char *message) {
     char frame[MAX_LINE], told[MAX_LINE];
     size_t start = reader->out->length;
     message = lookup_message(frame_message(message, frame), told);
-    reader->last_told = true;
+    reader->last_told = false;
     reader->last_marked = strstr(message, "invar_here") != NULL;
-    reader->origin.text = -2;
+    reader->origin = nowhere;
     if (strstr(message, "<expression error>")) return; /* gcc, of what an error before it left behind */
     if (reader->errors++ >= MAX_ERRORS) return;
     tell(reader, at, "error: ", message);
@@ -233,6 +266,7 @@ static void tell_error(reader *reader, place at, const char *message) {
         reader->out->data[reader->out->length = start] = 0;
         return;
     }
+    reader->last_told = true;
     const char *advice = at.text >= 0 ? invar_compile_advice(message, is_cuda(reader)) : NULL;
     if (advice && !reader->out->failed && !strstr(reader->out->data, advice)) /* once */
         invar_text_format(reader->out, "      = %s\n", advice);
@@ -253,80 +287,67 @@ static void tell_note(reader *reader, place at, const char *message) {
     tell(reader, at, "note: ", message);
 }
 
+static void tell_pending(reader *reader, place at) {
+    tell_error(reader, at, reader->pending);
+    *reader->pending = 0;
+}
+
+/* No context came: what belongs to an error that was told is left out. */
 static void flush_pending(reader *reader) {
-    place nowhere = { -2, 0, 0, "" };
-    bool known = reader->errors && strstr(reader->pending, "invar_"); /* the library's part of an error that was told */
-    if (*reader->pending && !known) tell_error(reader, nowhere, reader->pending);
+    bool known = reader->errors && strstr(reader->pending, "invar_");
+    if (*reader->pending && !known) tell_pending(reader, nowhere);
     *reader->pending = 0;
 }
 
-static void read_user_line(reader *reader, place at) {
-    const char *message = error_message(at.rest);
-    if (message) {
-        flush_pending(reader);
-        tell_error(reader, at, message);
-    } else if (*reader->pending && strstr(at.rest, "requested here")) {
-        tell_error(reader, at, reader->pending);
-        *reader->pending = 0;
-    } else if (strstr(at.rest, "required from") || strstr(at.rest, "required by")) {
-        if (reader->origin.text < 0) reader->origin = at;
-    } else if (skip(at.rest, "warning: ")) {
-        reader->last_told = false;
-    } else if (reader->last_told && skip(at.rest, "note: ") && reader->errors <= MAX_ERRORS) {
-        tell_note(reader, at, at.rest + strlen("note: "));
+static void await_context(reader *reader, const char *message) {
+    snprintf(reader->pending, sizeof reader->pending, "%s", message);
+    reader->last_told = false;
+}
+
+static void read_line(reader *reader, const char *line) {
+    const char *rest, *message;
+    const bool waits = *reader->pending;
+    place at = read_place(reader, line, &rest);
+    kind kind = kind_of(rest, waits, &message);
+    if (waits && at.text == NOWHERE) {
+        at = read_origin(reader, line);
+        if (at.text >= 0) kind = BEHIND;
     }
-}
-
-static void read_library_line(reader *reader, place at) {
-    const char *message = error_message(at.rest);
-    if (!message) return;
-    flush_pending(reader);
-    if (reader->origin.text >= 0) {
-        tell_error(reader, reader->origin, message);
-    } else {
-        strncpy(reader->pending, message, sizeof reader->pending - 1);
-        reader->last_told = false;
-    }
-}
-
-/* NVRTC's "detected during instantiation of … at line 12 of k.cu", where an error of the library's text waits for it. */
-static bool read_nvrtc_origin(reader *reader, const char *line) {
-    const char *at = *reader->pending && *line == ' ' ? strstr(line, "at line ") : NULL;
-    char *end;
-    if (!at) return false;
-    place origin = { -1, strtol(at + strlen("at line "), &end, 10), 0, "" };
-    const char *name = skip(end, " of ");
-    if (name) origin.text = find_text(reader, name, strlen(name));
-    if (origin.text < 0) return false;
-    tell_error(reader, origin, reader->pending);
-    *reader->pending = 0;
-    return true;
-}
-
-/* A line without a place: the linker's, or the driver's own. */
-static void read_bare_line(reader *reader, const char *line) {
-    const char *undefined = strstr(line, "undefined reference to "), *message = error_message(line);
-    if (!undefined) undefined = strstr(line, "undefined symbol: ");
-    if (undefined) {
+    const bool users = at.text >= 0;
+    switch (kind) {
+    case ERROR:
         flush_pending(reader);
-        tell_error(reader, (place){ -2, 0, 0, "" }, undefined);
-    } else if (message && !strstr(message, "linker command failed")) {
+        if (at.text != LIBRARY) tell_error(reader, at, message);
+        else if (reader->origin.text >= 0) tell_error(reader, reader->origin, message);
+        else await_context(reader, message);
+        break;
+    case UNDEFINED:
         flush_pending(reader);
-        tell_error(reader, (place){ -2, 0, 0, "" }, message);
+        tell_error(reader, users ? at : nowhere, message);
+        break;
+    case BEFORE:
+        if (users && reader->origin.text < 0) reader->origin = at;
+        break;
+    case BEHIND:
+        if (users) tell_pending(reader, at);
+        break;
+    case WARNING:
+        if (users) reader->last_told = false;
+        break;
+    case NOTE:
+        if (users && reader->last_told) tell_note(reader, at, message);
+        break;
+    case OTHER: break;
     }
 }
 
 void invar_compiler_log(invar_text *out, const char *log, const char *program, const invar_user_text *texts, int text_count) {
-    reader reader = { .out = out, .program = program, .texts = texts, .text_count = text_count, .origin = { -2, 0, 0, "" } };
+    reader reader = { .out = out, .program = program, .texts = texts, .text_count = text_count, .origin = nowhere };
     for (const char *line = log; *line;) {
         char copy[MAX_LINE];
-        size_t length = strcspn(line, "\n"), kept = length < MAX_LINE - 1 ? length : MAX_LINE - 1;
-        memcpy(copy, line, kept);
-        copy[kept] = 0;
-        place at = read_place(&reader, copy);
-        if (at.text >= 0) read_user_line(&reader, at);
-        else if (at.text == -1 && !strstr(copy, "undefined reference")) read_library_line(&reader, at);
-        else if (!read_nvrtc_origin(&reader, copy)) read_bare_line(&reader, copy);
+        const size_t length = strcspn(line, "\n");
+        snprintf(copy, sizeof copy, "%.*s", (int)(length < MAX_LINE ? length : MAX_LINE), line);
+        read_line(&reader, copy);
         line += length + (line[length] == '\n');
     }
     flush_pending(&reader);

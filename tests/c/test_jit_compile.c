@@ -214,6 +214,8 @@ static void advice_on_errors(void) {
                   "must be available [-fpermissive]\nk.cu:1:5: note: (if you use '-fpermissive', G++ will accept your code)\n"
                   "k.cu:1:6: error: 'f' was not declared in this scope\n",
           "k.cu:1: error: 'f' was not declared in this scope" },
+        { "k.metal", "k.metal:1:5: error: static assertion failed: tile(32): too large\n", /* no place as NVRTC writes it */
+          "k.metal:1: error: static assertion failed: tile(32): too large" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const invar_user_text text = { cases[i].file, "" };
