@@ -9,11 +9,15 @@
  * left as it is. */
 #include "jit/source.h"
 
-enum { DEEPEST = 16 };
+enum {
+    DEEPEST = 16,
+    MOST_READ = 1024 /* loops that are looked at: each may take some passes over all text */
+};
 
 typedef struct reading {
     const invar_source *source;
     const invar_file *file;
+    uint64_t special[INVAR_WORD_BITS / 64]; /* names of functions, macros, threadgroup arrays, references: others need no search */
     invar_lane_loop loop;
 } reading;
 
@@ -29,6 +33,43 @@ static bool touches(const reading *r, int32_t i) {
 
 /* ---- names ------------------------------------------------------------------------------------------- */
 
+/* Token i reads as one of the tokens in the list. */
+static bool is_among(const reading *r, const int32_t *list, int32_t count, int32_t i) {
+    for (int32_t k = 0; k < count; k++)
+        if (invar_token_same(r->file, list[k], r->file, i)) return true;
+    return false;
+}
+
+static void add_special(reading *r, const invar_file *file, int32_t i) {
+    if (i >= 0 && i < file->count) invar_words_add(r->special, file->text + file->tokens[i].start, file->tokens[i].length);
+}
+
+static bool is_special(const reading *r, int32_t i) {
+    return invar_words_have(r->special, r->file->text + r->file->tokens[i].start, r->file->tokens[i].length);
+}
+
+/* Token k is a macro's name where it is defined. */
+static bool defines_macro(const invar_file *file, int32_t k) {
+    return k >= 2 && file->tokens[k].directive == k - 2 && invar_token_is(file, k - 1, "define");
+}
+
+/* Token k is the name of a reference where it is declared. */
+static bool declares_reference(const invar_file *file, int32_t k) {
+    return k > 0 && invar_token_is(file, k - 1, "&") && invar_token_is(file, k + 1, "=");
+}
+
+static void read_special(reading *r) {
+    const invar_source *source = r->source;
+    for (int32_t k = 0; k < source->function_count; k++)
+        add_special(r, &source->files[source->functions[k].file], source->functions[k].name);
+    for (int32_t k = 0; k < source->storage_count; k++)
+        add_special(r, &source->files[source->storage[k].file], source->storage[k].name);
+    for (int32_t f = 0; f < INVAR_FILES; f++)
+        for (int32_t k = 0; k < source->files[f].count; k++)
+            if (defines_macro(&source->files[f], k) || declares_reference(&source->files[f], k))
+                add_special(r, &source->files[f], k);
+}
+
 static int32_t array_of(const reading *r, int32_t i) {
     for (int32_t k = 0; k < r->source->array_count; k++)
         if (is(r, i, r->source->arrays[k])) return k;
@@ -37,7 +78,7 @@ static int32_t array_of(const reading *r, int32_t i) {
 
 static bool is_storage(const reading *r, int32_t i) {
     const invar_source *source = r->source;
-    for (int32_t k = 0; k < source->storage_count; k++)
+    for (int32_t k = 0; is_special(r, i) && k < source->storage_count; k++)
         if (!source->storage[k].dynamic &&
             invar_token_same(&source->files[source->storage[k].file], source->storage[k].name, r->file, i))
             return true;
@@ -47,8 +88,7 @@ static bool is_storage(const reading *r, int32_t i) {
 /* Notes a threadgroup array. */
 static bool add_shared(reading *r, int32_t i) {
     invar_lane_loop *loop = &r->loop;
-    for (int32_t k = 0; k < loop->shared_count; k++)
-        if (invar_token_same(r->file, loop->shared[k], r->file, i)) return true;
+    if (is_among(r, loop->shared, loop->shared_count, i)) return true;
     if (loop->shared_count == INVAR_MAX_VARIED) return false;
     loop->shared[loop->shared_count++] = i;
     return true;
@@ -57,7 +97,7 @@ static bool add_shared(reading *r, int32_t i) {
 /* The body declares this name as a reference: what it stands for may change with what the loop writes. */
 static bool is_reference(const reading *r, int32_t i) {
     for (int32_t k = 1; k < r->loop.keyword; k++)
-        if (is(r, k - 1, "&") && is(r, k + 1, "=") && invar_token_same(r->file, k, r->file, i)) return true;
+        if (declares_reference(r->file, k) && invar_token_same(r->file, k, r->file, i)) return true;
     return false;
 }
 
@@ -70,17 +110,17 @@ static bool is_more_than_value(const reading *r, int32_t i) {
         "volatile", "extern", "decltype", "modf", "frexp", "sincos", "sincosf", "__sincosf", "sincospif", "modff", "frexpf",
         "remquof", "atomic", "printf", "assert", NULL,
     };
-    if (invar_token_is_one_of(r->file, i, words) || is_reference(r, i)) return true;
+    if (invar_token_is_one_of(r->file, i, words)) return true;
+    if (!is_special(r, i)) return false;
+    if (is_reference(r, i)) return true;
     for (int32_t k = 0; k < source->function_count; k++)
         if (source->functions[k].name >= 0 &&
             invar_token_same(&source->files[source->functions[k].file], source->functions[k].name, r->file, i))
             return true;
     for (int32_t f = 0; f < INVAR_FILES; f++) {
         const invar_file *file = &source->files[f];
-        for (int32_t k = 0; k + 2 < file->count; k++)
-            if (file->tokens[k].directive == k && invar_token_is(file, k + 1, "define") &&
-                invar_token_same(file, k + 2, r->file, i))
-                return true;
+        for (int32_t k = 0; k < file->count; k++)
+            if (defines_macro(file, k) && invar_token_same(file, k, r->file, i)) return true;
     }
     return false;
 }
@@ -108,10 +148,8 @@ static bool is_declared(const reading *r, int32_t i) {
 /* Notes a local that the loop assigns to. */
 static bool add_varied(reading *r, int32_t i) {
     invar_lane_loop *loop = &r->loop;
-    for (int32_t k = 0; k < loop->inner_count; k++)
-        if (invar_token_same(r->file, loop->inner[k], r->file, i)) return true; /* declared in the loop */
-    for (int32_t k = 0; k < loop->varied_count; k++)
-        if (invar_token_same(r->file, loop->varied[k], r->file, i)) return true;
+    if (is_among(r, loop->inner, loop->inner_count, i)) return true; /* declared in the loop */
+    if (is_among(r, loop->varied, loop->varied_count, i)) return true;
     if (invar_token_same(r->file, loop->counter, r->file, i) || array_of(r, i) >= 0 || is_storage(r, i)) return false;
     if (!is_declared(r, i) || loop->varied_count == INVAR_MAX_VARIED) return false;
     loop->varied[loop->varied_count++] = i;
@@ -238,10 +276,8 @@ static bool is_sum(const reading *r, int32_t begin, int32_t end) {
         bool operand = names(r, i) || r->file->tokens[i].kind == INVAR_TOKEN_NUMBER;
         if (!operand && !is_any(r, i, "+-*().")) return false;
         if (!names(r, i) || is(r, i - 1, ".")) continue;
-        for (int32_t k = 0; k < r->loop.inner_count; k++)
-            if (invar_token_same(r->file, r->loop.inner[k], r->file, i)) return false;
-        for (int32_t k = 0; k < r->loop.varied_count; k++)
-            if (invar_token_same(r->file, r->loop.varied[k], r->file, i)) return false;
+        if (is_among(r, r->loop.inner, r->loop.inner_count, i)) return false;
+        if (is_among(r, r->loop.varied, r->loop.varied_count, i)) return false;
     }
     return true;
 }
@@ -306,8 +342,7 @@ static bool is_steady(const reading *r) {
         if (i >= loop->step - 4 && i < loop->step) continue;
         if (!names(r, i)) continue;
         if (invar_token_same(r->file, loop->counter, r->file, i) || array_of(r, i) >= r->source->input_count) return false;
-        for (int32_t k = 0; k < loop->varied_count; k++)
-            if (invar_token_same(r->file, loop->varied[k], r->file, i)) return false;
+        if (is_among(r, loop->varied, loop->varied_count, i)) return false;
     }
     return true;
 }
@@ -318,16 +353,24 @@ static bool has_atomics(const invar_source *source) {
     return false;
 }
 
+/* True, with all of r->loop, where the `for` at token i is such a loop. */
+static bool read_loop(reading *r, int32_t i) {
+    r->loop = (invar_lane_loop){ .keyword = i };
+    if (!read_head(r)) return false;
+    r->loop.end = statement(r, r->loop.body, r->file->count, 0);
+    return r->loop.end >= 0 && is_steady(r) && read_subscripts(r);
+}
+
 /* Not beside atomics: a lane that waits for the others must not keep one waiting that spins. */
 void invar_read_lane_loops(invar_source *source) {
     invar_file *file = &source->files[INVAR_BODY];
     if (source->mode < INVAR_MODE_SIMD || file->conditional || source->atomic_outputs || has_atomics(source)) return;
-    for (int32_t i = 0; i < file->count && source->lane_loop_count < INVAR_MAX_LANE_LOOPS; i++) {
-        reading r = { .source = source, .file = file, .loop = { .keyword = i } };
+    reading r = { .source = source, .file = file };
+    read_special(&r);
+    for (int32_t i = 0, left = MOST_READ; i < file->count && left && source->lane_loop_count < INVAR_MAX_LANE_LOOPS; i++) {
         if (!invar_token_is(file, i, "for") || file->tokens[i].directive >= 0 || file->tokens[i].function >= 0) continue;
-        if (!read_head(&r)) continue;
-        r.loop.end = statement(&r, r.loop.body, file->count, 0);
-        if (r.loop.end < 0 || !is_steady(&r) || !read_subscripts(&r)) continue;
+        left--;
+        if (!read_loop(&r, i)) continue;
         file->tokens[r.loop.first - 1].rule = INVAR_RULE_LANES;
         file->tokens[r.loop.first - 1].value = source->lane_loop_count;
         source->lane_loops[source->lane_loop_count++] = r.loop;

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "kernel_case.h"
 
+#include <time.h>
+
 static invar_kernel *create_k(int32_t dialect, const char *header, const char *source) {
     invar_kernel_description d = describe(dialect, "k", source);
     d.header = header;
@@ -120,6 +122,20 @@ static void test_left(void) {
           "atomics");
 }
 
+/* A text of thousands of loops that are all left, which once took a search through all of it for each name in each. */
+static void test_many(void) {
+    enum { LOOPS = 4000 };
+    static const char loop[] = LOOP "undeclared += a[i];\n";
+    char *source = malloc(sizeof HEAD + LOOPS * (sizeof loop - 1) + sizeof TAIL), *end = stpcpy(source, HEAD);
+    for (int k = 0; k < LOOPS; k++) end = stpcpy(end, loop);
+    strcpy(end, TAIL);
+    const clock_t begin = clock();
+    invar_kernel_destroy(create_k(INVAR_DIALECT_METAL, NULL, source));
+    const double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    CHECK(seconds < 5, "%.1f s", seconds);
+    free(source);
+}
+
 /* ---- what they give ---------------------------------------------------------------------------------------- */
 
 /* Lanes that left early, ragged groups, rows whose length no group divides, values that differ between lanes, subscripts that
@@ -206,4 +222,4 @@ static void test_same(void) {
     end();
 }
 
-CHECK_MAIN(CHECK_TEST(test_taken), CHECK_TEST(test_left), CHECK_TEST(test_same))
+CHECK_MAIN(CHECK_TEST(test_taken), CHECK_TEST(test_left), CHECK_TEST(test_many), CHECK_TEST(test_same))
