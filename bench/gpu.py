@@ -207,7 +207,7 @@ def cases():
 
 
 def seconds(calls, rounds):
-    """Median time of each call, and its spread: (largest - smallest) / median of the middle half. A call that fails is left out."""
+    """Median time of each call. One that fails is left out."""
     cleared, times = torch.empty(CLEARED, dtype=torch.uint8, device="cuda"), {name: [] for name in calls}
     for turn in range(-WARM_UP, rounds):
         for name, call in calls.items():
