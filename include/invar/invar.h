@@ -10,6 +10,13 @@
  * inputs, then options (NULL: the defaults). Shapes are in elements, strides in elements, offsets in
  * bytes. Strides may be zero or negative; NULL strides mean row-contiguous. An optional tensor is NULL
  * when absent. Outputs may not overlap inputs, except where an operation says so.
+ *
+ * Any operation may give: INVAR_ERROR_NULL, a tensor that it needs is NULL; _VALUE, a shape, option or
+ * overlap that it does not take; _DTYPE, an element type that it does not take, as float64 on a CUDA
+ * device; _DEVICE_MIX, tensors on different devices; _ENVIRONMENT, INVAR_CPU or INVAR_NUM_THREADS where
+ * it makes the default context; _MEMORY, no scratch memory, or a workspace that is too small. On a CUDA
+ * device also _DEVICE, the driver is missing or refuses, and _COMPILE or _ENVIRONMENT, there is no NVRTC,
+ * or not the one named in INVAR_NVRTC. docs/c-api.md tells of the variables.
  */
 #ifndef INVAR_INVAR_H
 #define INVAR_INVAR_H
@@ -189,7 +196,10 @@ INVAR_API invar_status invar_add_rms_norm(invar_context *context, const invar_te
                                           const invar_tensor *x, const invar_tensor *residual,
                                           const invar_tensor *weight, const invar_norm_options *options);
 
-/* dx like x; dweight like weight; either may be NULL. dy has y's shape and any floating type; dx may be exactly dy. */
+/* The gradients of rms_norm: with r = rsqrt(mean(x²) + eps), x̂ = x · r and g = dy · weight,
+ *     dx = r · (g - x̂ · mean(g · x̂)) and dweight = Σ dy · x̂ over all rows.
+ * dx has x's shape and type, dweight weight's; either may be NULL, and dweight must be without weight. dy has
+ * x's shape and any floating type; dx may be exactly dy. */
 INVAR_API invar_status invar_rms_norm_vjp(invar_context *context, const invar_tensor *dx,
                                           const invar_tensor *dweight, const invar_tensor *dy,
                                           const invar_tensor *x, const invar_tensor *weight,
@@ -201,7 +211,9 @@ INVAR_API invar_status invar_layer_norm(invar_context *context, const invar_tens
                                         const invar_tensor *weight, const invar_tensor *bias,
                                         const invar_norm_options *options);
 
-/* dx like x; dweight like weight, dbias like bias; any may be NULL. */
+/* The gradients of layer_norm: with r = rsqrt(variance + eps), x̂ = (x - mean) · r and g = dy · weight,
+ *     dx = r · (g - mean(g) - x̂ · mean(g · x̂)), dweight = Σ dy · x̂ and dbias = Σ dy over all rows.
+ * Shapes, types and what may be NULL as in invar_rms_norm_vjp; dbias has bias's, and is NULL without bias. */
 INVAR_API invar_status invar_layer_norm_vjp(invar_context *context, const invar_tensor *dx,
                                             const invar_tensor *dweight, const invar_tensor *dbias,
                                             const invar_tensor *dy, const invar_tensor *x,
@@ -209,9 +221,10 @@ INVAR_API invar_status invar_layer_norm_vjp(invar_context *context, const invar_
                                             const invar_norm_options *options);
 
 /* ---- rope ---------------------------------------------------------------------------------------
- * x: (…, T, D), rank >= 2; with rank >= 3 the first axis is the batch. Features 0 … dims-1 are rotated,
- * the rest copied (Su et al., 2021). Pair i of position p turns by (p + offset) · scale · base^(-2i/dims),
- * or (p + offset) · scale / freqs[i]. y has x's shape and type and may be exactly x. */
+ * x: (…, T, D), rank >= 2, of any floating type (float64 on the CPU only); with rank >= 3 the first axis is
+ * the batch. Features 0 … dims-1 are rotated, the rest copied (Su et al., 2021). Pair i of position p turns by
+ * (p + offset) · scale · base^(-2i/dims), or (p + offset) · scale / freqs[i], radians. y has x's shape and type
+ * and may be exactly x. */
 
 typedef struct invar_rope_options {
     size_t size;         /* sizeof(invar_rope_options) */
@@ -219,19 +232,21 @@ typedef struct invar_rope_options {
     int64_t dims;        /* even, 0 < dims <= D */
     int32_t traditional; /* 1: pairs (2i, 2i+1); 0: pairs (i, i + dims/2) */
     double base;         /* > 0; 0: none given, as it must be with freqs */
-    double scale;
-    int64_t offset;      /* added to the offset tensor where there is one */
+    double scale;        /* finite */
+    int64_t offset;      /* in positions; added to the offset tensor where there is one */
 } invar_rope_options;
 #define INVAR_ROPE_OPTIONS_INIT { sizeof(invar_rope_options), INVAR_EXECUTION_INIT, 0, 0, 10000.0, 1.0, 0 }
 
-/* offset: NULL, or integers of shape (), (1,) or (B,). freqs: NULL, or real numbers of shape (dims/2,). Where x is on a CUDA device,
- * each of them may be there too, read when the device comes to it, or on the CPU, read before the call returns; float64 is the CPU's
- * alone. On the CPU, 128 offsets or 128 freqs fit a launch, and more of them take several. */
+/* offset: NULL, or integers of shape (), (1,) or (B,), one for each batch. freqs: NULL, or real numbers of
+ * shape (dims/2,), positions for a radian. Where x is on a CUDA device each of them may be there too, and is
+ * read when the device comes to it, or on the CPU, and is read before the call returns: a kernel takes 128 of
+ * either along, and more of them several kernels. */
 INVAR_API invar_status invar_rope(invar_context *context, const invar_tensor *y, const invar_tensor *x,
                                   const invar_tensor *offset, const invar_tensor *freqs,
                                   const invar_rope_options *options);
 
-/* dx: the inverse turn of dy; dx may be exactly dy. */
+/* The gradient of rope: dx is dy turned back by the same angles, with dy's shape and type, and may be exactly
+ * dy. offset and freqs as above. */
 INVAR_API invar_status invar_rope_vjp(invar_context *context, const invar_tensor *dx, const invar_tensor *dy,
                                       const invar_tensor *offset, const invar_tensor *freqs,
                                       const invar_rope_options *options);
@@ -240,6 +255,7 @@ INVAR_API invar_status invar_rope_vjp(invar_context *context, const invar_tensor
  * out = softmax(scale · q kᵀ [softcapped] [+ mask]) v, streamed over blocks of keys (Milakov & Gimelshein,
  * 2018; Dao et al., 2022): nothing of size Tq × Tkv is ever allocated.
  * q: (…, Hq, Tq, Dk); k: (…, Hkv, Tkv, Dk); v: (…, Hkv, Tkv, Dv); rank 2 is one head, rank 3 one batch.
+ * Each has a floating type of its own (float64 on the CPU only).
  * Leading sizes are equal; Hq is a multiple of Hkv; query head h reads kv head h / (Hq / Hkv).
  * out: (…, Hq, Tq, Dv), type promote(q, k, v); lse: (…, Hq, Tq), float32 (float64 with float64), or NULL.
  * A query that sees no key gives 0, and an lse of -inf or the sink's logit. */
@@ -265,8 +281,10 @@ INVAR_API invar_status invar_scaled_dot_product_attention(
     const invar_tensor *k, const invar_tensor *v, const invar_tensor *mask, const invar_tensor *sinks,
     const invar_tensor *kv_lengths, const invar_attention_options *options);
 
-/* Gradients of the call above, given its out and lse. dout has out's shape; dlse (NULL: none) lse's. Each of dq,
- * dk, dv, dsinks, dmask is shaped and typed like its argument and may be NULL; dmask is for an additive floating mask. */
+/* Gradients of the call above, given its out and lse, from which the weights are formed again (Dao et al.,
+ * 2022). dout has out's shape, and a type with which promote(dout, out) is out's; dlse, lse's gradient, its
+ * shape, or is NULL. dq, dk, dv, dsinks and dmask have the shape and type of their arguments, and each may be
+ * NULL; dmask is for an additive floating mask, and sums over what the mask is broadcast along. */
 INVAR_API invar_status invar_scaled_dot_product_attention_vjp(
     invar_context *context, const invar_tensor *dq, const invar_tensor *dk, const invar_tensor *dv,
     const invar_tensor *dsinks, const invar_tensor *dmask, const invar_tensor *dout, const invar_tensor *q,
