@@ -175,3 +175,12 @@ invar_status invar_cuda_device_get(const invar_cuda_device **device, int id, con
     *device = known;
     return INVAR_OK;
 }
+
+invar_status invar_cuda_enter(const invar_cuda_device *device, const char *operation) {
+    return invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation);
+}
+
+void invar_cuda_leave(const invar_cuda_device *device) {
+    CUcontext popped;
+    device->driver->cuCtxPopCurrent(&popped);
+}

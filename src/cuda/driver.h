@@ -15,6 +15,11 @@ typedef struct CUfunc_st *CUfunction;
 typedef struct CUstream_st *CUstream;
 typedef struct CUmemPoolHandle_st *CUmemoryPool;
 
+enum { /* CUfunction_attribute */
+    INVAR_CUDA_FUNCTION_MOST_THREADS = 0,  /* a block */
+    INVAR_CUDA_FUNCTION_STATIC_SHARED = 1, /* bytes */
+    INVAR_CUDA_FUNCTION_MOST_DYNAMIC_SHARED = 8
+};
 enum { INVAR_CUDA_CAPTURE_RELAXED = 2 }; /* a mode in which what is no work of a stream may be done while this thread captures one */
 
 typedef struct CUmemPoolProps {
@@ -75,5 +80,9 @@ invar_status invar_cuda_device_get(const invar_cuda_device **device, int id, con
 
 /* INVAR_ERROR_DEVICE with the driver's words, INVAR_ERROR_MEMORY where it ran out of it; OK for 0. what: as in "cuLaunchKernel". */
 invar_status invar_cuda_check(const invar_cuda_driver *driver, CUresult result, const char *what, const char *operation);
+
+/* Makes the device's context this thread's current one; invar_cuda_leave gives back the one before. */
+invar_status invar_cuda_enter(const invar_cuda_device *device, const char *operation);
+void invar_cuda_leave(const invar_cuda_device *device);
 
 #endif

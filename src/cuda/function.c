@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0, ATTRIBUTE_SHARED_SIZE_BYTES = 1 };
-
 /* Only ever grows, and has no lock that a fork could leave held. */
 static _Atomic(invar_cuda_function *) all_functions;
 
@@ -20,13 +18,9 @@ static const invar_cuda_function *find_function(const invar_cuda_device *device,
 
 static CUresult load_function(invar_cuda_function *made, const char *image, const char *entry) {
     const invar_cuda_driver *driver = made->device->driver;
-    CUcontext popped;
-    CUresult error = driver->cuCtxPushCurrent(made->device->context);
-    if (error) return error;
-    error = invar_cuda_image_load(made->device, image, entry, &made->handle);
-    if (!error) error = driver->cuFuncGetAttribute(&made->most_threads, ATTRIBUTE_MAX_THREADS_PER_BLOCK, made->handle);
-    if (!error) error = driver->cuFuncGetAttribute(&made->shared, ATTRIBUTE_SHARED_SIZE_BYTES, made->handle);
-    driver->cuCtxPopCurrent(&popped);
+    CUresult error = invar_cuda_image_load(made->device, image, entry, &made->handle);
+    if (!error) error = driver->cuFuncGetAttribute(&made->most_threads, INVAR_CUDA_FUNCTION_MOST_THREADS, made->handle);
+    if (!error) error = driver->cuFuncGetAttribute(&made->shared, INVAR_CUDA_FUNCTION_STATIC_SHARED, made->handle);
     return error;
 }
 
@@ -37,10 +31,14 @@ static invar_status add_function(const invar_cuda_function **function, const inv
     if (!made) return invar_fail(INVAR_ERROR_MEMORY, "%s: out of memory", operation);
     made->device = device;
     snprintf(made->name, sizeof made->name, "%s", name);
-    *error = load_function(made, image, entry);
-    if (*error) {
+    invar_status status = invar_cuda_enter(device, operation);
+    if (status == INVAR_OK) {
+        *error = load_function(made, image, entry);
+        invar_cuda_leave(device);
+    }
+    if (status != INVAR_OK || *error) {
         free(made);
-        return INVAR_OK;
+        return status;
     }
     made->next = atomic_load(&all_functions);
     while (!atomic_compare_exchange_weak(&all_functions, &made->next, made)) continue;
@@ -77,10 +75,9 @@ invar_status invar_cuda_function_load(const invar_cuda_function **function, cons
 invar_status invar_cuda_function_enqueue(const invar_cuda_function *function, const uint32_t grid[3], const uint32_t block[3],
                                          uint32_t shared, void **parameters, void *stream, const char *operation) {
     const invar_cuda_device *device = function->device;
-    CUcontext popped;
-    INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
+    INVAR_TRY(invar_cuda_enter(device, operation));
     CUresult error = device->driver->cuLaunchKernel(function->handle, grid[0], grid[1], grid[2], block[0], block[1], block[2], shared,
                                                     stream, parameters, NULL);
-    device->driver->cuCtxPopCurrent(&popped);
+    invar_cuda_leave(device);
     return invar_cuda_check(device->driver, error, "cuLaunchKernel", operation);
 }

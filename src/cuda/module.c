@@ -97,8 +97,6 @@ static const loaded *find_loaded(const invar_cuda_device *device, const invar_cu
     return found;
 }
 
-enum { ATTRIBUTE_SHARED_SIZE_BYTES = 1, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
-
 /* The function of an image. A launch may ask for all the dynamic shared memory that a block can have, whatever the first asked. */
 static CUresult load_function(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function) {
     const invar_cuda_driver *driver = device->driver;
@@ -107,9 +105,9 @@ static CUresult load_function(const invar_cuda_device *device, const char *image
     CUresult error = driver->cuModuleLoadData(&module, image);
     if (error) return error;
     error = driver->cuModuleGetFunction(function, module, entry);
-    if (!error) error = driver->cuFuncGetAttribute(&own, ATTRIBUTE_SHARED_SIZE_BYTES, *function);
+    if (!error) error = driver->cuFuncGetAttribute(&own, INVAR_CUDA_FUNCTION_STATIC_SHARED, *function);
     if (!error)
-        error = driver->cuFuncSetAttribute(*function, ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, device->shared_most - own);
+        error = driver->cuFuncSetAttribute(*function, INVAR_CUDA_FUNCTION_MOST_DYNAMIC_SHARED, device->shared_most - own);
     if (error) driver->cuModuleUnload(module);
     return error;
 }
@@ -178,29 +176,26 @@ static invar_status enqueue(const invar_cuda_device *device, const invar_cuda_la
 
 invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cuda_launch *launch, void *stream,
                                 const char *operation) {
-    CUcontext popped;
-    INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
+    INVAR_TRY(invar_cuda_enter(device, operation));
     invar_status status = enqueue(device, launch, stream, operation);
-    device->driver->cuCtxPopCurrent(&popped);
+    invar_cuda_leave(device);
     return status;
 }
 
 invar_status invar_cuda_scratch_take(const invar_cuda_device *device, void **memory, size_t bytes, void *stream,
                                      const char *operation) {
-    CUcontext popped;
     CUdeviceptr address = 0;
     *memory = NULL;
     if (!bytes) return INVAR_OK;
-    INVAR_TRY(invar_cuda_check(device->driver, device->driver->cuCtxPushCurrent(device->context), "cuCtxPushCurrent", operation));
+    INVAR_TRY(invar_cuda_enter(device, operation));
     CUresult error = device->driver->cuMemAllocFromPoolAsync(&address, bytes, device->scratch, stream);
-    device->driver->cuCtxPopCurrent(&popped);
+    invar_cuda_leave(device);
     *memory = (void *)(uintptr_t)address;
     return invar_cuda_check(device->driver, error, "cuMemAllocFromPoolAsync", operation);
 }
 
 void invar_cuda_scratch_give(const invar_cuda_device *device, void *memory, void *stream) {
-    CUcontext popped;
     if (!memory || device->driver->cuCtxPushCurrent(device->context)) return;
     device->driver->cuMemFreeAsync((CUdeviceptr)(uintptr_t)memory, stream);
-    device->driver->cuCtxPopCurrent(&popped);
+    invar_cuda_leave(device);
 }

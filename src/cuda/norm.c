@@ -16,8 +16,9 @@ enum {
     MOST_PIECES = 8,       /* a thread's share of a row in registers, of 4 or 8 elements each */
     BLOCK_THREADS = 128,   /* of several short rows */
     VJP_THREADS = 256,     /* the same for VJPs, whose blocks add up sums */
-    CHUNK_ELEMENTS = 65536, /* of a chunk of rows and a vector that it sums for, within these bounds: what partial sums cost to */
-    CHUNK_ROWS_LEAST = 16, /* write and to read stays within a twelfth of what rows do */
+    CHUNK_ELEMENTS = 65536, /* of a chunk of rows and a vector that it sums for, within these bounds of rows: writing and reading
+                             * partial sums costs within a twelfth of what the rows do */
+    CHUNK_ROWS_LEAST = 16,
     CHUNK_ROWS_MOST = 512,
     MOST_CLUSTER = 8,      /* blocks that share long rows: what every GPU with clusters has */
     CLUSTER_PIECES = 4,    /* of a thread's, beyond which more blocks share a row where it holds sums: shared memory has room for
@@ -237,8 +238,9 @@ static void write_sample(char defines[INVAR_CUDA_DEFINES], const norm_sample *s,
     for (int i = 1; i < 4; i++)
         if (all[i] != NONE) y = (int)invar_promote((invar_float_type)y, (invar_float_type)all[i]);
     if (s->x == F32 || s->other == F32 || (!backward && (y == F32 || s->sum == F32))) vec = 4;
-    norm_words w = { s->x, s->other, backward ? NONE : y, s->sum, s->weight, s->bias, vec, s->width, 0, 0, 1, s->centred, backward,
-                     s->sums, s->stages, major, major >= 9 };
+    norm_words w = { .x = s->x, .other = s->other, .y = backward ? NONE : y, .sum = s->sum, .weight = s->weight, .bias = s->bias,
+                     .vec = vec, .width = s->width, .centred = s->centred, .backward = backward, .sums = s->sums,
+                     .stages = s->stages, .major = major, .clusters = major >= 9 };
     choose_group(&w, s->features);
     if (w.cluster > 1 && major >= 12) w.stages = 1; /* of 99 KiB */
     if (!w.pieces) w.stages = 0;
