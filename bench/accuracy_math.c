@@ -1,6 +1,9 @@
 /* Error of the float32 exp2 and tanh of cpu/vec/math.h over every float32 value, in units in the last place of the correctly
- * rounded result. usage: accuracy_math; prints one line of JSON a function. Compiled for one instruction set: they all
- * have the same bits. */
+ * rounded result; prints one line of JSON a function. For one instruction set, since all have the same bits:
+ *
+ *     cc -O2 -mavx2 -mfma -mf16c -ffp-contract=off -DINVAR_ISA=avx2 -Isrc -Iinclude bench/accuracy_math.c -o build/accuracy_math -lm
+ *     build/accuracy_math
+ */
 #include "cpu/vec/math.h"
 
 #include <math.h>

@@ -1,6 +1,5 @@
 /* One call of one operation, for counting its instructions under valgrind's callgrind: the same number every time, however
- * busy the machine is. usage: count CASE; count alone lists the cases, each with
- * the function to count in. */
+ * busy the machine is. usage: count CASE; count alone lists the cases, each with the function to count in. */
 #include <invar/invar.h>
 
 #include <stdio.h>
