@@ -1,5 +1,6 @@
-/* The harness of the C tests. A program lists its tests and calls check_main, which runs those whose names contain the
- * word given on the command line (all without one), prints every failure with its place, and ends with "N passed, N failed". */
+/* The harness of the C tests. A program lists its tests and calls check_main, which runs those whose names contain one of the words
+ * given on the command line (all without any), prints the first failures of each with their places, and ends with "N passed, N failed,
+ * N skipped". */
 #ifndef CHECK_H
 #define CHECK_H
 

@@ -271,7 +271,7 @@ static void plan_says_what_would_run(void) {
     invar_context_destroy(context);
 }
 
-static void every_misuse_is_one_sentence(void) {
+static void misused_options_offsets_and_freqs_are_one_sentence(void) {
     invar_context *context = check_context(NULL, 1);
     rope_case c;
     rope_case_init(&c, check_f32, false, 8, 3, (const int64_t[]){ 2, 3, 8 }, contiguous);
@@ -308,6 +308,21 @@ static void every_misuse_is_one_sentence(void) {
     MISUSE(bad.base = 0; freqs.shape[0] = 3, INVAR_ERROR_VALUE, "freqs", NULL, f)
     MISUSE(bad.base = 0; freqs.shape[0] = 4; freqs.tensor.dtype = check_bool, INVAR_ERROR_DTYPE, "freqs", NULL, f)
 #undef MISUSE
+    CHECK_FAILS(invar_rope(context, y, x, NULL, NULL, NULL), INVAR_ERROR_VALUE, "rope: dims");
+    CHECK(check_memory_hash(&c.y) == before, "y was written");
+    check_array_free(&offset);
+    check_array_free(&freqs);
+    rope_case_free(&c);
+    invar_context_destroy(context);
+}
+
+static void misused_tensors_are_one_sentence(void) {
+    invar_context *context = check_context(NULL, 1);
+    rope_case c;
+    rope_case_init(&c, check_f32, false, 8, 3, (const int64_t[]){ 2, 3, 8 }, contiguous);
+    const invar_rope_options good = c.options;
+    const invar_tensor *y = &c.y.tensor, *x = &c.x.tensor;
+    const uint64_t before = check_memory_hash(&c.y);
     invar_tensor half = *y, short_y = *y, scalar = *x, integers = *x, shifted = *x, device = *x;
     int64_t less[3] = { 2, 2, 8 };
     half.dtype = check_f16;
@@ -320,7 +335,6 @@ static void every_misuse_is_one_sentence(void) {
     CHECK_FAILS(invar_rope(context, y, NULL, NULL, NULL, &good), INVAR_ERROR_NULL, "rope: x");
     CHECK_FAILS(invar_rope_vjp(context, NULL, x, NULL, NULL, &good), INVAR_ERROR_NULL, "rope_vjp: dx");
     CHECK_FAILS(invar_rope_vjp(context, y, NULL, NULL, NULL, &good), INVAR_ERROR_NULL, "rope_vjp: dy");
-    CHECK_FAILS(invar_rope(context, y, x, NULL, NULL, NULL), INVAR_ERROR_VALUE, "rope: dims");
     CHECK_FAILS(invar_rope(context, &half, x, NULL, NULL, &good), INVAR_ERROR_DTYPE, "rope: y");
     CHECK_FAILS(invar_rope(context, &short_y, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
     CHECK_FAILS(invar_rope(context, &shifted, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
@@ -330,8 +344,6 @@ static void every_misuse_is_one_sentence(void) {
     c.y.strides[1] = 0;
     CHECK_FAILS(invar_rope(context, y, x, NULL, NULL, &good), INVAR_ERROR_VALUE, "rope: y");
     CHECK(check_memory_hash(&c.y) == before, "y was written");
-    check_array_free(&offset);
-    check_array_free(&freqs);
     rope_case_free(&c);
     invar_context_destroy(context);
 }
@@ -340,4 +352,5 @@ CHECK_MAIN(CHECK_TEST(every_shape_and_type_matches_the_definition), CHECK_TEST(r
            CHECK_TEST(features_that_no_memory_holds), CHECK_TEST(offsets_of_every_type_and_shape),
            CHECK_TEST(large_offsets_are_not_cut), CHECK_TEST(one_position_turns_in_every_batch),
            CHECK_TEST(more_than_65535_batches), CHECK_TEST(freqs_of_every_type), CHECK_TEST(freqs_may_be_infinite_or_zero),
-           CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(plan_says_what_would_run), CHECK_TEST(every_misuse_is_one_sentence))
+           CHECK_TEST(vjp_is_the_adjoint), CHECK_TEST(plan_says_what_would_run),
+           CHECK_TEST(misused_options_offsets_and_freqs_are_one_sentence), CHECK_TEST(misused_tensors_are_one_sentence))
