@@ -15,7 +15,7 @@ from cases import WINDOW
 NUMPY = {"f32": np.float32, "bf16": ml_dtypes.bfloat16, "f16": np.float16}
 
 
-def _normal(shape, dtype, seed=0):
+def normal(shape, dtype, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, np.float32).astype(dtype)
 
 
@@ -49,8 +49,8 @@ def invar(case, threads):
     op = case["op"]
     if "norm" in op:
         n, d = case["n"], case["d"]
-        x = _rotating(lambda i: _normal((n, d), dtype, i))
-        w, b, g = _normal((d,), dtype, 7), _normal((d,), dtype, 8), _normal((n, d), dtype, 9)
+        x = _rotating(lambda i: normal((n, d), dtype, i))
+        w, b, g = normal((d,), dtype, 7), normal((d,), dtype, 8), normal((n, d), dtype, 9)
         keywords = {}
         if case["out"]:
             y, rows = np.empty((n, d), dtype), [np.empty_like(w) for _ in range(1 + op.startswith("layer"))]
@@ -63,24 +63,24 @@ def invar(case, threads):
         }[op]
     if op == "rope":
         shape = tuple(case[k] for k in "BHTD")
-        x = _rotating(lambda i: _normal(shape, dtype, i))
+        x = _rotating(lambda i: normal(shape, dtype, i))
         keywords = {"out": np.empty(shape, dtype)} if case["out"] else {}
         return lambda: fast.rope(x(), case["D"], **keywords)
-    q, k, v = _attention_inputs(case, lambda shape, seed: _normal(shape, dtype, seed))
+    q, k, v = _attention_inputs(case, lambda shape, seed: normal(shape, dtype, seed))
     keywords = {}
     if case["mask"] == "window":
         keywords["window"] = (WINDOW, 0)
     elif case["mask"] == "causal":
         keywords["mask"] = "causal"
     elif case["mask"] == "bias":
-        keywords["mask"] = _normal((case["T"], case["S"]), dtype, 5)
+        keywords["mask"] = normal((case["T"], case["S"]), dtype, 5)
     elif case["mask"]:
         seen = _causal_mask(case["T"], case["S"])
         keywords["mask"] = seen if case["mask"] == "bool" else np.where(seen, 0, -np.inf).astype(dtype)
     if op == "attention":
         return lambda: fast.scaled_dot_product_attention(q, k, v, **keywords)
     out, lse = fast.scaled_dot_product_attention(q, k, v, return_lse=True, **keywords)
-    g = _normal(out.shape, dtype, 4)
+    g = normal(out.shape, dtype, 4)
     return lambda: fast.scaled_dot_product_attention_vjp(g, q, k, v, out, lse, **keywords)
 
 
@@ -155,6 +155,13 @@ def onnxruntime(case, threads):
     from onnx_graphs import bound_session
 
     return bound_session(case, threads)
+
+
+def information():
+    """What a table of figures should say of the machine and the build."""
+    import invar
+
+    return {key: value for key, value in invar.info().items() if isinstance(value, (str, int, float))}
 
 
 def available():

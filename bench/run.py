@@ -141,10 +141,8 @@ def describe(threads):
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             pass
-    import invar
-
-    return dict(date=date.today().isoformat(), machine=platform.machine(), threads=threads,
-                versions=versions, info={k: v for k, v in invar.info().items() if isinstance(v, (str, int, float))})
+    return dict(date=date.today().isoformat(), machine=platform.machine(), threads=threads, versions=versions,
+                info=peer_thunks.information())
 
 
 def line(table, row):
@@ -165,6 +163,8 @@ def main():
     options = arguments()
     peer_thunks.limit_threads(options.threads)
     available = peer_thunks.available()
+    if unknown := [peer for peer in options.peers if peer not in available]:
+        raise SystemExit(f"no such peer here: {', '.join(unknown)}; there are {', '.join(available)}")
     chosen = {p: available[p] for p in options.peers} if options.peers else available
     roofs = Roofs(options.roofs, options.threads)
     console = Console(width=160)

@@ -12,7 +12,7 @@ import statistics
 import time
 
 import numpy as np
-from peers import NUMPY
+from peers import NUMPY, information, normal
 from rich.console import Console
 from rich.table import Table
 
@@ -29,22 +29,18 @@ PREFILL = (
 DECODE = (("32/8 heads", 32, 8, 1, 32768, 128, None), ("one head", 1, 1, 1, 32768, 128, None))
 
 
-def array(shape, dtype, seed):
-    return np.random.default_rng(seed).standard_normal(shape, np.float32).astype(NUMPY[dtype])
-
-
 def attention_calls():
     for family, rows in (("prefill", PREFILL), ("decode", DECODE)):
         for what, heads, kv_heads, queries, keys, width, mask in rows:
             for dtype in ("f32", "bf16"):
-                q = array((1, heads, queries, width), dtype, 1)
-                k, v = (array((1, kv_heads, keys, width), dtype, seed) for seed in (2, 3))
+                q = normal((1, heads, queries, width), NUMPY[dtype], 1)
+                k, v = (normal((1, kv_heads, keys, width), NUMPY[dtype], seed) for seed in (2, 3))
                 yield (f"{family} {dtype} {what}", fast.scaled_dot_product_attention, (q, k, v),
                        dict(scale=width**-0.5, mask=mask, out=np.empty_like(q)))
 
 
 def norm_calls():
-    x, w = array((65536, 512), "f32", 1), array((512,), "f32", 2)
+    x, w = normal((65536, 512), np.float32, 1), normal((512,), np.float32, 2)
     yield "rms_norm f32 65536x512", fast.rms_norm, (x, w, 1e-5), dict(out=np.empty_like(x))
 
 
@@ -89,7 +85,7 @@ def main():
     Console(width=120).print(table)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump(dict(info={k: v for k, v in invar.info().items() if isinstance(v, (str, int))}, rows=rows), file, indent=1)
+            json.dump(dict(info=information(), rows=rows), file, indent=1)
 
 
 if __name__ == "__main__":

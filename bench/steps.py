@@ -11,7 +11,7 @@ import json
 import time
 
 import numpy as np
-from peers import NUMPY
+from peers import NUMPY, information
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -75,7 +75,7 @@ def main():
     Console().print(table)
     if arguments.json:
         with open(arguments.json, "w") as file:
-            json.dump(dict(info={k: v for k, v in invar.info().items() if isinstance(v, (str, int))}, results=results), file)
+            json.dump(dict(info=information(), results=results), file)
 
 
 if __name__ == "__main__":
