@@ -50,9 +50,12 @@ def innermost_loops(body):
         target = re.match(r"([0-9a-f]+) <", operands)
         if mnemonic.startswith("j") and target and int(target[1], 16) <= address and int(target[1], 16) in place:
             spans.add((place[int(target[1], 16)], i))
-    calls_ahead = lambda b, e: any(m.startswith("prefetch") for _, m, _ in body[b : e + 1])  # noqa: E731
-    multiplies = lambda b, e: any(MULTIPLY_ADD.match(m) for _, m, _ in body[b : e + 1])  # noqa: E731
-    spans = {span for span in spans if multiplies(*span) or not calls_ahead(*span)}
+
+    def only_calls_ahead(begin, end):
+        mnemonics = [mnemonic for _, mnemonic, _ in body[begin : end + 1]]
+        return any(m.startswith("prefetch") for m in mnemonics) and not any(map(MULTIPLY_ADD.match, mnemonics))
+
+    spans = {span for span in spans if not only_calls_ahead(*span)}
     for begin, end in sorted(spans):
         if not any((b, e) != (begin, end) and begin <= b and e <= end for b, e in spans):
             yield body[begin : end + 1]
@@ -92,9 +95,8 @@ def measure(build):
 def show(figures):
     table = Table("kernel", "loops", "multiply-adds", "instructions each", "loads", "broadcasts", "shuffles", "spills")
     for name, f in figures.items():
-        each = lambda key: f"{f.get(key, 0) / f['multiply_adds']:.2f}"  # noqa: E731
-        table.add_row(name, str(f["loops"]), str(f["multiply_adds"]), each("instructions"), each("loads"), each("broadcasts"),
-                      each("shuffles"), str(f.get("spills", 0)))
+        each = (f"{f.get(key, 0) / f['multiply_adds']:.2f}" for key in ("instructions", "loads", "broadcasts", "shuffles"))
+        table.add_row(name, str(f["loops"]), str(f["multiply_adds"]), *each, str(f.get("spills", 0)))
     Console(width=150).print(table)
 
 
