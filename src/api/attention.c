@@ -21,7 +21,7 @@ static invar_attention_work piece_work(const schedule *s, int64_t piece) {
     const int64_t chunk = s->call->causal ? s->chunks - 1 - turn : turn; /* what takes longest first: the last may be short */
     invar_attention_work work = { .batch = unit / s->call->kv_heads, .kv_head = unit % s->call->kv_heads, .heads = s->heads };
     work.row_first = chunk * s->chunk_rows;
-    work.row_last = work.row_first + s->chunk_rows < s->unit_rows ? work.row_first + s->chunk_rows : s->unit_rows;
+    work.row_last = invar_smaller(work.row_first + s->chunk_rows, s->unit_rows);
     work.block_last = s->blocks;
     work.part_stride = s->part_floats;
     return work;
@@ -50,7 +50,7 @@ static void run_part(void *argument, int64_t index, void *scratch) {
     const wave *w = argument;
     const schedule *s = w->schedule;
     const int64_t runs = invar_attention_runs(s, w->blocks), piece = index / runs, first = index % runs * s->run_blocks;
-    const int64_t last = first + s->run_blocks < w->blocks ? first + s->run_blocks : w->blocks;
+    const int64_t last = invar_smaller(first + s->run_blocks, w->blocks);
     invar_attention_work work = piece_work(s, w->piece + piece);
     work.block_first = w->block + first;
     work.block_last = w->block + last;
@@ -76,9 +76,9 @@ static void run_waves(const schedule *s, invar_run *run) {
     float *parts = (float *)(void *)run->shared;
     wave w = { .schedule = s, .parts = parts, .state = parts + s->part_floats * s->pieces_at_once * s->blocks_at_once };
     for (; w.piece < pieces; w.piece += w.pieces) {
-        w.pieces = pieces - w.piece < s->pieces_at_once ? pieces - w.piece : s->pieces_at_once;
+        w.pieces = invar_smaller(pieces - w.piece, s->pieces_at_once);
         for (w.block = 0; w.block < s->blocks; w.block += w.blocks) {
-            w.blocks = s->blocks - w.block < s->blocks_at_once ? s->blocks - w.block : s->blocks_at_once;
+            w.blocks = invar_smaller(s->blocks - w.block, s->blocks_at_once);
             invar_run_tasks(run, w.pieces * invar_attention_runs(s, w.blocks), run_part, &w);
             invar_run_tasks(run, w.pieces, run_merge, &w);
         }

@@ -15,7 +15,7 @@ enum {
 typedef invar_attention_schedule schedule;
 
 /* Pieces of so many rows, each of one unit. */
-static int64_t pieces_of(const schedule *s, int64_t rows) { return s->units * ((s->unit_rows + rows - 1) / rows); }
+static int64_t pieces_of(const schedule *s, int64_t rows) { return s->units * invar_pieces(s->unit_rows, rows); }
 
 static int64_t whole_tiles(int64_t rows) { return rows / INVAR_ATTENTION_TILE * INVAR_ATTENTION_TILE; }
 
@@ -108,8 +108,8 @@ static int64_t packed_rows(const schedule *s, int64_t rows) {
 /* As many as a copy of the mask that all heads share has room for, or else as stay in cache. */
 static int64_t kept_rows(const schedule *s, int64_t rows) {
     const invar_attention_call *call = s->call;
-    const int64_t room = whole_tiles(COPIED_BYTES / (2 * (call->key_len > 0 ? call->key_len : 1)));
-    const int64_t copied = rows < room ? rows : room;
+    const int64_t room = whole_tiles(COPIED_BYTES / (2 * invar_larger(call->key_len, 1)));
+    const int64_t copied = invar_smaller(rows, room);
     if (copied >= KEPT_ROWS && copied_heads(s, copied) > 1) return copied;
     const int64_t row = call->key_len * call->mask.column_stride, fit = row > 0 ? KEPT_BYTES / row * call->group : rows;
     return rows <= fit ? rows : fit > KEPT_ROWS ? whole_tiles(fit) : KEPT_ROWS;
@@ -122,7 +122,7 @@ static int64_t cached_rows(const schedule *s) {
     if (call->strong_cores && packs(call)) rows = packed_rows(s, rows);
     if (kept_mask(call)) return kept_rows(s, rows);
     const int64_t most = few_masked(call) ? MASKED_ROWS : has_mask_rows(call) && packs(call) ? KEPT_ROWS : rows;
-    return rows < most ? rows : most;
+    return invar_smaller(rows, most);
 }
 
 /* As many as keep all threads busy. */
@@ -137,9 +137,9 @@ static int64_t busy_rows(const schedule *s) {
 /* Chunks of a unit are as equal as whole tiles allow. */
 static void cut_rows(schedule *s) {
     s->chunk_rows = s->split ? INVAR_ATTENTION_TILE : busy_rows(s);
-    if (s->chunk_rows > s->unit_rows) s->chunk_rows = s->unit_rows > 0 ? s->unit_rows : 1;
-    s->chunks = (s->unit_rows + s->chunk_rows - 1) / s->chunk_rows;
-    if (s->chunks > 1) s->chunk_rows = invar_attention_tile_rows((s->unit_rows + s->chunks - 1) / s->chunks);
+    s->chunk_rows = invar_smaller(s->chunk_rows, invar_larger(s->unit_rows, 1));
+    s->chunks = invar_pieces(s->unit_rows, s->chunk_rows);
+    if (s->chunks > 1) s->chunk_rows = invar_attention_tile_rows(invar_pieces(s->unit_rows, s->chunks));
 }
 
 /* ---- split keys ---------------------------------------------------------------------------------------- */
@@ -168,11 +168,9 @@ static bool splits_keys(const schedule *s, const invar_kernels *kernels) {
 static void cut_keys(schedule *s) {
     s->part_floats = s->chunk_rows * (s->call->value_dim + 2);
     const int64_t pieces = s->units * s->chunks, room = PART_BUDGET / s->part_floats;
-    s->blocks_at_once = room < 1 ? 1 : room < s->blocks ? room : s->blocks;
-    s->pieces_at_once = room / s->blocks < 1 ? 1 : room / s->blocks < pieces ? room / s->blocks : pieces;
-    s->run_blocks = s->pieces_at_once * s->blocks_at_once / ENOUGH_TASKS;
-    if (s->run_blocks > MOST_RUN_BLOCKS) s->run_blocks = MOST_RUN_BLOCKS;
-    if (s->run_blocks < 1) s->run_blocks = 1;
+    s->blocks_at_once = invar_larger(invar_smaller(room, s->blocks), 1);
+    s->pieces_at_once = invar_larger(invar_smaller(room / s->blocks, pieces), 1);
+    s->run_blocks = invar_larger(invar_smaller(s->pieces_at_once * s->blocks_at_once / ENOUGH_TASKS, MOST_RUN_BLOCKS), 1);
     s->tasks = s->pieces_at_once * invar_attention_runs(s, s->blocks_at_once);
 }
 
@@ -184,7 +182,7 @@ invar_attention_schedule invar_attention_plan(const invar_attention_call *call, 
     s.kernel = call->type == INVAR_BF16  ? kernels->attention_bf16 /* so are q, k and v */
                : call->type == INVAR_F16 ? kernels->attention_f16
                                          : kernels->attention;
-    s.blocks = (call->key_len + call->key_block - 1) / call->key_block;
+    s.blocks = invar_pieces(call->key_len, call->key_block);
     s.split = splits_keys(&s, kernels);
     cut_rows(&s);
     s.tasks = s.units * s.chunks;

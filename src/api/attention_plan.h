@@ -2,6 +2,7 @@
 #ifndef INVAR_API_ATTENTION_PLAN_H
 #define INVAR_API_ATTENTION_PLAN_H
 
+#include "core/number.h"
 #include "cpu/dispatch.h"
 
 /* Pieces are chunks of a unit's rows (cpu/kernels/attention.h). */
@@ -32,7 +33,7 @@ static inline bool invar_attention_in_parts(const invar_attention_call *call) {
 
 /* Tasks that so many blocks of one piece are. */
 static inline int64_t invar_attention_runs(const invar_attention_schedule *s, int64_t blocks) {
-    return (blocks + s->run_blocks - 1) / s->run_blocks;
+    return invar_pieces(blocks, s->run_blocks);
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* Checks and planning that the norms and their VJPs share. */
 #include "api/norm_call.h"
 #include "core/machine.h"
+#include "core/number.h"
 #include "cuda/norm.h"
 
 #include <math.h>
@@ -155,11 +156,11 @@ void invar_norm_plan(invar_norm_call *call) {
     const int threads = invar_run_threads(call->context, &call->options.execution);
     job->stream = traffic(call) > (double)invar_machine_cached(&call->context->description, threads) && !aliased(call);
     call->task_rows = job->features < TASK_ELEMENTS && job->features > 0 ? TASK_ELEMENTS / job->features : 1;
-    call->tasks = job->features ? (job->rows + call->task_rows - 1) / call->task_rows : 0;
+    call->tasks = job->features ? invar_pieces(job->rows, call->task_rows) : 0;
     if (call->tasks > 1 && call->tasks < EVEN_TASKS * threads) { /* few: as many of one size for each thread */
-        const int64_t even = (call->tasks + threads - 1) / threads * threads;
-        call->task_rows = (job->rows + even - 1) / even;
-        call->tasks = (job->rows + call->task_rows - 1) / call->task_rows;
+        const int64_t even = invar_round_up(call->tasks, threads);
+        call->task_rows = invar_pieces(job->rows, even);
+        call->tasks = invar_pieces(job->rows, call->task_rows);
     }
     if (call->has_weight && needs_widening(call, &call->weight)) call->shared_bytes += vector_bytes(call);
     if (call->has_bias && needs_widening(call, &call->bias)) call->shared_bytes += vector_bytes(call);

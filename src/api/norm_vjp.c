@@ -1,6 +1,7 @@
 /* The VJPs of rms_norm and layer_norm: check, plan, run; then the chunks' partial sums are merged in order. */
 #include "api/norm_call.h"
 #include "core/machine.h"
+#include "core/number.h"
 
 enum {
     CHUNK_ELEMENTS = 262144, /* elements of a chunk, within the bounds below */
@@ -30,7 +31,7 @@ static void merge_features(void *argument, int64_t index, void *scratch) {
     (void)scratch;
     const backward *b = argument;
     const invar_norm_job *job = &b->call.job;
-    int64_t first = index * MERGE_FEATURES, left = job->features - first, count = left < MERGE_FEATURES ? left : MERGE_FEATURES;
+    const int64_t first = index * MERGE_FEATURES, count = invar_smaller(job->features - first, MERGE_FEATURES);
     if (job->want_dweight) merge_vector(b, &b->dweight, 0, first, count);
     if (job->want_dbias) merge_vector(b, &b->dbias, job->partial_bytes / 2, first, count);
 }
@@ -71,8 +72,8 @@ static invar_status check(backward *b, const invar_tensor *dx, const invar_tenso
 }
 
 static int64_t chunk_rows(int64_t features) {
-    int64_t rows = features ? CHUNK_ELEMENTS / features : CHUNK_ROWS_MOST;
-    return rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows;
+    const int64_t rows = features ? CHUNK_ELEMENTS / features : CHUNK_ROWS_MOST;
+    return invar_larger(invar_smaller(rows, CHUNK_ROWS_MOST), CHUNK_ROWS_LEAST);
 }
 
 /* Partial sums make a task a chunk: its size is then part of the result, and comes from the features alone. */
@@ -86,7 +87,7 @@ static void plan(backward *b, bool centred) {
         return;
     }
     call->task_rows = job->chunk_rows = chunk_rows(job->features);
-    call->tasks = b->chunks = job->features ? (job->rows + job->chunk_rows - 1) / job->chunk_rows : 0;
+    call->tasks = b->chunks = job->features ? invar_pieces(job->rows, job->chunk_rows) : 0;
     size_t item = call->kernels == &invar_kernels_reference ? sizeof(double) : sizeof(float);
     job->partial_bytes = (item * (size_t)job->features + LINE - 1) / LINE * LINE * (centred ? 2 : 1);
     if (b->chunks > 1) job->partial_bytes += APART;
@@ -107,7 +108,7 @@ static invar_status run(backward *b, bool centred) {
     if (planned) return INVAR_OK;
     invar_norm_run_rows(call, &run, centred ? call->kernels->layer_norm_vjp : call->kernels->rms_norm_vjp);
     if (job->want_dweight || job->want_dbias)
-        invar_run_tasks(&run, (job->features + MERGE_FEATURES - 1) / MERGE_FEATURES, merge_features, b);
+        invar_run_tasks(&run, invar_pieces(job->features, MERGE_FEATURES), merge_features, b);
     invar_run_end(&run);
     return INVAR_OK;
 }

@@ -2,6 +2,7 @@
 #include "api/rope_frequency.h"
 #include "core/context.h"
 #include "core/machine.h"
+#include "core/number.h"
 #include "cpu/dispatch.h"
 #include "cuda/rope.h"
 
@@ -104,10 +105,6 @@ static invar_status check_y(rope_call *call, const invar_tensor *y, const char *
 
 /* ---- plan ------------------------------------------------------------------------------------------------ */
 
-static int64_t at_least_one(int64_t n) { return n > 1 ? n : 1; }
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t pieces(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
-
 static invar_rope_operand operand_of(const invar_view *view) {
     const int64_t item = (int64_t)invar_view_item_size(view);
     invar_rope_operand operand = { .data = view->data, .step = view->stride[view->ndim - 1] * item,
@@ -148,19 +145,19 @@ static void fill_job(rope_call *call, bool inverse) {
 static void divide(rope_call *call) {
     invar_rope_job *job = &call->job;
     int64_t table = invar_rope_table_row(job) * (int64_t)sizeof(float);
-    job->block = smaller(smaller(at_least_one(TABLE_BYTES / table), BLOCK_MOST), at_least_one(job->length));
+    job->block = invar_smaller(invar_smaller(invar_larger(TABLE_BYTES / table, 1), BLOCK_MOST), invar_larger(job->length, 1));
     int64_t rows = job->block * job->features;
-    int64_t shared = TASK_ELEMENTS / rows > SLICES_LEAST ? TASK_ELEMENTS / rows : SLICES_LEAST;
-    call->task_slices = at_least_one(smaller(job->slices, shared));
-    call->task_positions = job->block * at_least_one(TASK_ELEMENTS / (rows * call->task_slices));
-    call->position_tasks = pieces(job->length, call->task_positions);
-    call->slice_tasks = pieces(job->slices, call->task_slices);
+    const int64_t shared = invar_larger(TASK_ELEMENTS / rows, SLICES_LEAST);
+    call->task_slices = invar_larger(invar_smaller(job->slices, shared), 1);
+    call->task_positions = job->block * invar_larger(TASK_ELEMENTS / (rows * call->task_slices), 1);
+    call->position_tasks = invar_pieces(job->length, call->task_positions);
+    call->slice_tasks = invar_pieces(job->slices, call->task_slices);
     const int64_t threads = invar_run_threads(call->context, &call->options.execution);
     const int64_t tasks = call->position_tasks * call->slice_tasks;
     if (threads == 1 || tasks >= EVEN_TASKS * threads || call->x.count < 2 * TASK_ELEMENTS) return;
-    const int64_t even = pieces(call->position_tasks, threads) * threads;
-    call->task_positions = job->block = pieces(job->length, even);
-    call->position_tasks = pieces(job->length, job->block);
+    const int64_t even = invar_pieces(call->position_tasks, threads) * threads;
+    call->task_positions = job->block = invar_pieces(job->length, even);
+    call->position_tasks = invar_pieces(job->length, job->block);
 }
 
 static void describe(const rope_call *call) {
@@ -171,7 +168,7 @@ static void describe(const rope_call *call) {
              call->kernels != call->context->kernels ? "float64 is served by the reference" :
              call->job.stream                        ? "too large for the last cache: stores go past it" :
                                                        "stores go through the caches");
-    plan->query_tile = (int32_t)smaller(call->task_positions, INT32_MAX);
+    plan->query_tile = (int32_t)invar_smaller(call->task_positions, INT32_MAX);
     plan->key_splits = 1;
     plan->flops = flops(call);
     plan->bytes = traffic(call);
@@ -183,8 +180,8 @@ static void describe(const rope_call *call) {
 static void run_task(void *argument, int64_t index, void *scratch) {
     const rope_call *call = argument;
     int64_t position = index / call->slice_tasks * call->task_positions, slice = index % call->slice_tasks * call->task_slices;
-    call->kernels->rope(&call->job, position, smaller(call->job.length - position, call->task_positions), slice,
-                        smaller(call->job.slices - slice, call->task_slices), scratch);
+    call->kernels->rope(&call->job, position, invar_smaller(call->job.length - position, call->task_positions), slice,
+                        invar_smaller(call->job.slices - slice, call->task_slices), scratch);
 }
 
 static size_t frequency_bytes(int64_t padded) { return 2 * sizeof(double) * (size_t)padded; }

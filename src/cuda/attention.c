@@ -6,6 +6,7 @@
 #include "cuda/attention_cut.h"
 
 #include "core/context.h"
+#include "core/number.h"
 
 #include <stdio.h>
 
@@ -94,28 +95,24 @@ typedef struct plan {
     size_t workspace;
 } plan;
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Splits of a row's keys, and the batches whose parts fit the budget. */
 static void cut_keys(plan *p, invar_cuda_attention_job *job, const invar_attention_call *call) {
-    const int64_t unit_rows = invar_attention_unit_rows(call), tiles = (unit_rows + p->cut.rows - 1) / p->cut.rows;
+    const int64_t unit_rows = invar_attention_unit_rows(call), tiles = invar_pieces(unit_rows, p->cut.rows);
     const int64_t blocks = invar_cuda_attention_blocks(call);
     int64_t splits = blocks > 0 && blocks <= INVAR_CUDA_ATTENTION_FEW_BLOCKS ? ENOUGH_BLOCKS / blocks : 1;
-    int64_t keys = call->key_len > 0 ? (call->key_len + splits - 1) / splits : 1;
-    keys = (keys + TILE_KEYS - 1) / TILE_KEYS * TILE_KEYS;
-    if (keys < LEAST_SPLIT) keys = LEAST_SPLIT;
-    splits = splits > 1 ? (call->key_len + keys - 1) / keys : 1;
+    const int64_t keys = invar_larger(invar_round_up(invar_pieces(call->key_len, splits), TILE_KEYS), LEAST_SPLIT);
+    splits = splits > 1 ? invar_larger(invar_pieces(call->key_len, keys), 1) : 1;
     job->tiles = (int)tiles;
-    job->splits = splits > 1 ? (int)splits : 1;
+    job->splits = (int)splits;
     job->split_keys = (int)keys;
     const double bytes = (double)call->key_len * (double)(call->key_dim + call->value_dim) * (double)invar_float_size(call->k.type);
     const bool turns = job->of.window_right >= 0 || call->mask.data;
     job->section = !turns || bytes >= SECTION_BYTES ? 1 : bytes < 1 ? SECTION_BYTES : (int)(SECTION_BYTES / bytes);
     p->batches = call->batch;
-    if (job->splits > 1) p->batch_floats = call->kv_heads * unit_rows * splits * (smaller(call->value_dim, SLAB) + 2);
+    if (job->splits > 1) p->batch_floats = call->kv_heads * unit_rows * splits * (invar_smaller(call->value_dim, SLAB) + 2);
     if (p->batch_floats && p->batches > SCRATCH_BUDGET / p->batch_floats) p->batches = SCRATCH_BUDGET / p->batch_floats;
-    if (p->batches < 1) p->batches = 1;
-    p->workspace = sizeof(float) * (size_t)(p->batch_floats * (p->batches < call->batch ? p->batches : call->batch));
+    p->batches = invar_larger(p->batches, 1);
+    p->workspace = sizeof(float) * (size_t)(p->batch_floats * invar_smaller(p->batches, call->batch));
 }
 
 static invar_status plan_call(plan *p, invar_cuda_attention_job *job, const invar_attention_call *call,
@@ -176,8 +173,7 @@ static invar_status launch_batches(const plan *p, invar_cuda_attention_job *job,
                                void *stream, const char *operation) {
     const int64_t batch = job->of.batch;
     for (job->batch_first = 0; job->batch_first < batch; job->batch_first += job->batches) {
-        const int64_t left = batch - job->batch_first;
-        job->batches = left < p->batches ? left : p->batches;
+        job->batches = invar_smaller(batch - job->batch_first, p->batches);
         job->parts = scratch;
         const int64_t rows = job->batches * job->of.kv_heads * job->of.group * job->of.query_len;
         if (scratch) job->stats = scratch + rows * job->splits * job->of.value_dim;
@@ -193,7 +189,7 @@ static invar_status launch_all(const plan *p, invar_cuda_attention_job *job, con
     const int columns = of->value_dim;
     int first = 0;
     do {
-        of->value_dim = (int)smaller(columns - first, SLAB);
+        of->value_dim = (int)invar_smaller(columns - first, SLAB);
         INVAR_TRY(launch_batches(p, job, device, scratch, stream, operation));
         first += of->value_dim;
         of->v.data += of->value_dim * of->v.column_stride;

@@ -3,6 +3,8 @@
  * unit's rows, the features and the types; the rest, which moves none, strides and the GPU too. */
 #include "cuda/attention_cut.h"
 
+#include "core/number.h"
+
 #include <stdio.h>
 
 enum {
@@ -18,11 +20,11 @@ enum {
 
 typedef invar_cuda_attention_cut cut;
 
-static int round_up(int64_t x, int to) { return (int)((x + to - 1) / to * to); }
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+/* Features as shared memory holds them: multiples of `of`, one at least. */
+static int padded(int64_t features, int of) { return (int)invar_round_up(invar_larger(features, 1), of); }
 
 int64_t invar_cuda_attention_blocks(const invar_attention_call *call) {
-    return (invar_attention_unit_rows(call) + SPLIT_ROWS - 1) / SPLIT_ROWS * call->kv_heads;
+    return invar_pieces(invar_attention_unit_rows(call), SPLIT_ROWS) * call->kv_heads;
 }
 
 bool invar_cuda_copies(const invar_attention_call *call, const invar_attention_operand *x, int64_t columns) {
@@ -109,13 +111,12 @@ bool invar_cuda_attention_float_variant(int i, int major, int minor, char define
 
 static void cut_float(cut *c, const invar_attention_call *call, const invar_cuda_attention *of, const invar_cuda_device *gpu) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    float_words words = { .key_dim = call->key_dim > 32 ? round_up(smaller(call->key_dim, SLAB), 32) : 32,
-                          .value_dim = call->value_dim > 64 ? round_up(smaller(call->value_dim, SLAB), 64) : 64,
-                          .slabs = call->key_dim > SLAB, .q = of->q.kind, .k = of->k.kind,
-                          .v = of->v.kind, .vector = copies_floats(call), .mask = mask_of(of),
+    float_words words = { .key_dim = padded(invar_smaller(call->key_dim, SLAB), 32),
+                          .value_dim = padded(invar_smaller(call->value_dim, SLAB), 64), .slabs = call->key_dim > SLAB,
+                          .q = of->q.kind, .k = of->k.kind, .v = of->v.kind, .vector = copies_floats(call), .mask = mask_of(of),
                           .softcap = call->softcap > 0 };
     choose_float_tile(&words, unit_rows, gpu->major, gpu->shared_most);
-    while (words.warps > 4 && (unit_rows + float_rows(&words) - 1) / float_rows(&words) * call->kv_heads < LEAST_BLOCKS)
+    while (words.warps > 4 && invar_pieces(unit_rows, float_rows(&words)) * call->kv_heads < LEAST_BLOCKS)
         words.warps /= 2;
     c->source = &invar_cuda_attention_float;
     c->keys = words.keys;
@@ -187,12 +188,11 @@ bool invar_cuda_attention_parts_variant(int i, int major, int minor, char define
 
 static void cut_parts(cut *c, const invar_attention_call *call, const invar_cuda_attention *of, const invar_cuda_device *gpu) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    parts_words words = { .key_dim = call->key_dim > 32 ? round_up(call->key_dim, 32) : 32,
-                          .value_dim = call->value_dim > 32 ? round_up(call->value_dim, 32) : 32, .q = of->q.kind,
-                          .k = of->k.kind, .v = of->v.kind, .vector = copies_floats(call),
-                          .mask = mask_of(of), .softcap = call->softcap > 0 };
+    parts_words words = { .key_dim = padded(call->key_dim, 32), .value_dim = padded(call->value_dim, 32), .q = of->q.kind,
+                          .k = of->k.kind, .v = of->v.kind, .vector = copies_floats(call), .mask = mask_of(of),
+                          .softcap = call->softcap > 0 };
     choose_parts_tile(&words, unit_rows, gpu->shared_most);
-    while (words.warps > 2 && (unit_rows + parts_rows(&words) - 1) / parts_rows(&words) * call->kv_heads < LEAST_BLOCKS)
+    while (words.warps > 2 && invar_pieces(unit_rows, parts_rows(&words)) * call->kv_heads < LEAST_BLOCKS)
         words.warps /= 2;
     c->source = &invar_cuda_attention_parts;
     c->keys = words.keys;
@@ -242,15 +242,13 @@ bool invar_cuda_attention_half_variant(int i, int major, int minor, char defines
     return true;
 }
 
-int invar_cuda_padded(int64_t features) {
-    return features <= 32 ? 32 : round_up(features, features > 128 ? 64 : 32);
-}
+int invar_cuda_padded(int64_t features) { return padded(features, features > 128 ? 64 : 32); }
 
 /* Keys a tile follow the features alone, so that a row's bits depend on nothing else. */
 static void cut_half(cut *c, const invar_attention_call *call, const invar_cuda_attention *of, int major) {
     const int64_t unit_rows = invar_attention_unit_rows(call);
-    const int key_dim = invar_cuda_padded(smaller(call->key_dim, SLAB));
-    const int value_dim = invar_cuda_padded(smaller(call->value_dim, SLAB));
+    const int key_dim = invar_cuda_padded(invar_smaller(call->key_dim, SLAB));
+    const int value_dim = invar_cuda_padded(invar_smaller(call->value_dim, SLAB));
     const bool wide = key_dim > 128 || value_dim > 128;
     const int warps = unit_rows <= 16 ? 1 : 4, keys = wide ? 32 : TILE_KEYS;
     half_words words = { (int)call->type, key_dim, value_dim, call->key_dim > SLAB, warps, 1, keys, copies_rows(call),
@@ -327,8 +325,8 @@ static bool suits_wgmma(const invar_attention_call *call) {
 }
 
 static void cut_wgmma(cut *c, const invar_attention_call *call, const invar_cuda_attention *of) {
-    const int key_dim = call->key_dim > 64 ? round_up(call->key_dim, 64) : 64;
-    const int value_dim = call->value_dim > 64 ? round_up(call->value_dim, 64) : 64;
+    const int key_dim = padded(call->key_dim, 64);
+    const int value_dim = padded(call->value_dim, 64);
     const int keys = key_dim <= 192 && value_dim <= 128 ? 128 : 64;
     const bool masked = call->mask.data;
     const bool narrow = key_dim == 64 && value_dim == 64 && call->softcap <= 0 && !masked;

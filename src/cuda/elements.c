@@ -1,6 +1,7 @@
 /* Copies and fills on a CUDA device: one program, specialised by the size of an element. */
 #include "cuda/elements.h"
 
+#include "core/number.h"
 #include "cuda/device/elements_job.h"
 
 #include <stdio.h>
@@ -38,8 +39,7 @@ static invar_status enqueue(const invar_cuda_device *device, const invar_cuda_el
                           invar_dtype_name(dtype));
     if (!job->count) return INVAR_OK;
     write_words(i, defines);
-    int64_t blocks = (job->count + THREADS - 1) / THREADS;
-    if (blocks > BLOCKS_EACH * device->multiprocessors) blocks = BLOCKS_EACH * device->multiprocessors;
+    const int64_t blocks = invar_smaller(invar_pieces(job->count, THREADS), BLOCKS_EACH * device->multiprocessors);
     const invar_cuda_launch launch = { &invar_cuda_elements, defines, { (unsigned)blocks, 1, 1 }, THREADS, 0, job };
     return invar_cuda_enqueue(device, &launch, stream, operation);
 }

@@ -5,6 +5,7 @@
  * up in the chunks' order. What else is chosen here, widths of accesses, stages, blocks, changes no bit. */
 #include "cuda/norm.h"
 
+#include "core/number.h"
 #include "cuda/device/norm_job.h"
 #include "cuda/module.h"
 
@@ -140,7 +141,7 @@ static void write_words(char defines[INVAR_CUDA_DEFINES], const norm_words *w) {
 
 /* Threads of a row and pieces of each: as few threads as hold the row in few pieces, then more pieces of the most threads. */
 static void choose_group(norm_words *w, int64_t features) {
-    const int64_t row = (features + w->vec - 1) / w->vec;
+    const int64_t row = invar_pieces(features, w->vec);
     const int few = w->backward ? 2 : 4, most = w->backward ? MOST_SUMS / w->vec : MOST_PIECES;
     int group = LEAST_GROUP;
     while (group < MOST_GROUP && row > (int64_t)group * few) {
@@ -159,7 +160,7 @@ static void choose_group(norm_words *w, int64_t features) {
         if (row > fits) w->cluster = 1;
     }
     const int64_t threads = (int64_t)group * w->cluster;
-    w->pieces = row <= threads * most ? (int)((row + threads - 1) / threads) : 0;
+    w->pieces = row <= threads * most ? (int)invar_pieces(row, threads) : 0;
     /* GPUs of 99 KiB of shared memory have no room for so many sums of dbias, and threads no registers. */
     if (w->backward && w->cluster > 1 && w->major >= 12 && w->centred && w->pieces * w->vec > SHORT_SUMS)
         w->cluster = 1, w->pieces = 0;
@@ -308,8 +309,7 @@ bool invar_cuda_norm_merge_variant(int i, int major, int minor, char defines[INV
 static int64_t chunk_rows(const norm_words *w, int64_t features, int64_t rows) {
     if (w->cluster > 1) {
         const int64_t together = AT_ONCE * MOST_GROUP / w->group / w->cluster, most = together * CHUNK_ROWS_MOST;
-        const int64_t rounds = (rows + most - 1) / most;
-        return rounds ? (rows + together * rounds - 1) / (together * rounds) : 1;
+        return rows ? invar_pieces(rows, together * invar_pieces(rows, most)) : 1;
     }
     const unsigned threads = threads_of(w);
     const int64_t elements = w->centred ? 2 * CHUNK_ELEMENTS : CHUNK_ELEMENTS, least = threads / (unsigned)w->group;
@@ -339,17 +339,17 @@ static void plan(norm_work *work, const invar_cuda_norm_call *call, const invar_
     norm_words w = words_of(call, gpu);
     if (call->backward) choose_stages(&w, work, gpu);
     const int64_t rows = threads_of(&w) / (unsigned)w.group, most = MOST_BLOCKS / w.cluster;
-    work->blocks = (job->rows + rows - 1) / rows;
+    work->blocks = invar_pieces(job->rows, rows);
     if (call->backward) {
         job->chunk_rows = chunk_rows(&w, job->features, job->rows);
-        job->chunks = (job->rows + job->chunk_rows - 1) / job->chunk_rows;
-        job->pitch = (job->features + 3) / 4 * 4;
+        job->chunks = invar_pieces(job->rows, job->chunk_rows);
+        job->pitch = invar_round_up(job->features, 4);
         if (w.sums) work->workspace = sizeof(float) * (size_t)(job->chunks * job->pitch * (call->centred ? 2 : 1));
         work->blocks = job->y.data || w.sums ? job->chunks : 0;
     }
     if (!job->features) work->blocks = 0;
-    work->grid_rows = call->backward ? 1 : (unsigned)((work->blocks + most - 1) / most);
-    if (work->grid_rows > 1) work->blocks = (work->blocks + work->grid_rows - 1) / work->grid_rows * work->grid_rows;
+    work->grid_rows = call->backward ? 1 : (unsigned)invar_pieces(work->blocks, most);
+    if (work->grid_rows > 1) work->blocks = invar_round_up(work->blocks, work->grid_rows);
     work->blocks *= w.cluster;
     work->group = w.group, work->pieces = w.pieces, work->cluster = w.cluster, work->width = w.width, work->stages = w.stages;
     work->threads = threads_of(&w);
@@ -387,7 +387,7 @@ static invar_cuda_norm_sum sum_of(const invar_view *out) {
 /* The chunks' sums into dweight and dbias: a row of blocks each. */
 static invar_status merge(const norm_work *work, const float *partial, const invar_cuda_device *gpu, void *stream) {
     const invar_cuda_norm_call *call = work->call;
-    const int64_t features = work->job.features, tiles = (features + MERGE_FEATURES - 1) / MERGE_FEATURES;
+    const int64_t features = work->job.features, tiles = invar_pieces(features, MERGE_FEATURES);
     const invar_cuda_norm_merge_job job = { .partial = partial, .chunks = work->job.chunks, .pitch = work->job.pitch,
                                             .features = features, .vectors = call->centred ? 2 : 1,
                                             .sum = { sum_of(call->dweight), sum_of(call->dbias) } };

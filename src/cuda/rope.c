@@ -2,6 +2,7 @@
  * result's bits, which follow the position and the pair alone. */
 #include "cuda/rope.h"
 
+#include "core/number.h"
 #include "cuda/device/rope_job.h"
 #include "cuda/device/rope_wide.h"
 #include "cuda/module.h"
@@ -56,10 +57,6 @@ bool invar_cuda_rope_variant(int i, int major, int minor, char defines[INVAR_CUD
 
 /* ---- how a row is cut --------------------------------------------------------------------------------- */
 
-static int64_t pieces(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t at_least_one(int64_t n) { return n > 1 ? n : 1; }
-
 /* Elements of the widest access that every piece of every row of x and y allows. */
 static int elements_of(const invar_rope_job *of) {
     const int64_t item = (int64_t)invar_float_size(of->type);
@@ -81,7 +78,7 @@ static void cut_row(rope_work *work) {
     work->job.dims = of->dims;
     work->job.inverse = of->inverse;
     work->job.copied = rest / work->elements;
-    work->job.copiers = pieces(work->job.copied, 2);
+    work->job.copiers = invar_pieces(work->job.copied, 2);
     write_words(work->defines, of->type, work->elements, of->traditional);
 }
 
@@ -142,7 +139,7 @@ static void fill_offsets(rope_work *work) {
     }
     job->wide_elements = offsets->dtype.code == INVAR_UINT && offsets->dtype.bits == 64;
     job->each_element = work->batches > 1;
-    work->launch_batches = smaller(work->batches, OFFSETS);
+    work->launch_batches = invar_smaller(work->batches, OFFSETS);
     if (work->batches == 1) job->element[0] = invar_load_integer(offsets, 0);
 }
 
@@ -182,19 +179,19 @@ static unsigned shared_bytes(const rope_work *work) {
  * Few positions leave threads for more slices at once. */
 static void cut_launch(rope_work *work) {
     invar_cuda_rope_job *job = &work->job;
-    job->turning = smaller(work->turning - job->first_lane, PAIRS / work->elements);
+    job->turning = invar_smaller(work->turning - job->first_lane, PAIRS / work->elements);
     job->lanes = job->turning + (job->first_lane + job->turning == work->turning ? job->copiers : 0);
-    job->chunks = (unsigned)pieces(job->lanes, THREADS);
-    job->width = (int)pieces(job->lanes, job->chunks);
-    job->tiles = (unsigned)pieces(job->length, THREADS / job->width);
-    job->positions = (int)pieces(job->length, job->tiles);
-    job->at_once = (int)smaller(THREADS / (job->width * job->positions), job->slices);
-    const int64_t turns = pieces(job->slices, job->at_once), tiles = (int64_t)job->chunks * job->tiles * work->batches;
+    job->chunks = (unsigned)invar_pieces(job->lanes, THREADS);
+    job->width = (int)invar_pieces(job->lanes, job->chunks);
+    job->tiles = (unsigned)invar_pieces(job->length, THREADS / job->width);
+    job->positions = (int)invar_pieces(job->length, job->tiles);
+    job->at_once = (int)invar_smaller(THREADS / (job->width * job->positions), job->slices);
+    const int64_t turns = invar_pieces(job->slices, job->at_once), tiles = (int64_t)job->chunks * job->tiles * work->batches;
     int64_t each = (turns * tiles + work->blocks_wanted / 2) / work->blocks_wanted;
-    each = at_least_one(smaller(each, SLICES_MOST / job->at_once));
-    job->groups = (unsigned)pieces(turns, each);
-    job->group = (int)(pieces(turns, job->groups) * job->at_once);
-    work->threads = (unsigned)pieces(job->width * job->positions * job->at_once, 32) * 32;
+    each = invar_larger(invar_smaller(each, SLICES_MOST / job->at_once), 1);
+    job->groups = (unsigned)invar_pieces(turns, each);
+    job->group = (int)(invar_pieces(turns, job->groups) * job->at_once);
+    work->threads = (unsigned)invar_pieces(job->width * job->positions * job->at_once, 32) * 32;
     work->shared = shared_bytes(work);
 }
 
@@ -213,7 +210,7 @@ static void plan_work(rope_work *work, const invar_rope_job *of, const invar_cud
     const bool fast = gpu->minor == 0 && gpu->major >= 8 && gpu->major <= 10; /* the GPUs for computing centres */
     memset(work, 0, sizeof *work);
     work->of = of;
-    work->blocks_wanted = at_least_one((int64_t)gpu->multiprocessors * (fast ? FAST_BLOCKS : SLOW_BLOCKS));
+    work->blocks_wanted = invar_larger((int64_t)gpu->multiprocessors * (fast ? FAST_BLOCKS : SLOW_BLOCKS), 1);
     cut_row(work);
     fill_slices(work);
     fill_offsets(work);
@@ -236,9 +233,9 @@ static void describe(invar_plan *plan, const rope_work *work, const invar_cuda_d
 
 static invar_status launch_batches(rope_work *work, const invar_cuda_device *gpu, void *stream, const char *operation) {
     invar_cuda_rope_job *job = &work->job;
-    const int64_t most = smaller(work->launch_batches, MOST_BLOCKS / blocks_of(job));
+    const int64_t most = invar_smaller(work->launch_batches, MOST_BLOCKS / blocks_of(job));
     for (job->first_batch = 0; job->first_batch < work->batches; job->first_batch += most) {
-        const int64_t batches = smaller(work->batches - job->first_batch, most);
+        const int64_t batches = invar_smaller(work->batches - job->first_batch, most);
         fill_elements(work, batches);
         const invar_cuda_launch launch = { &invar_cuda_rope, work->defines, { (unsigned)(blocks_of(job) * batches), 1, 1 },
                                            work->threads, work->shared, job };
