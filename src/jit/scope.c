@@ -16,7 +16,7 @@ typedef struct level {
 /* The declaration that is being read, in a namespace or struct, or the statement in code. */
 typedef struct declaration {
     int32_t begin;      /* its first token */
-    int32_t candidate;  /* the last name before a parenthesis: the function's name, if it is one */
+    int32_t candidate;  /* the last name before a parenthesis, or f in `f<...>(`: the function's name, if it is one */
     int32_t open;       /* that parenthesis */
     int32_t aggregate;  /* the keyword struct, class or union; -1 */
     int32_t operator_;  /* the keyword operator; -1 */
@@ -40,6 +40,20 @@ static bool is_specifier(const invar_file *file, int32_t i) {
                                          "noexcept", "explicit", "static_assert", "__declspec", "requires", "sizeof",
                                          "__cluster_dims__", "__maxnreg__", "typeof", "throw", NULL };
     return invar_token_is_one_of(file, i, words);
+}
+
+/* The name before the parenthesis at token i, or before the template arguments that end there, as a specialisation's
+ * `f<int>(` has them; -1. */
+static int32_t name_before(const invar_file *file, int32_t i) {
+    enum { FARTHEST = 64 };
+    if (invar_token_names(file, i - 1)) return is_specifier(file, i - 1) ? -1 : i - 1;
+    if (!invar_token_is(file, i - 1, ">")) return -1;
+    for (int32_t k = i - 2; k > 0 && k > i - FARTHEST; k--) {
+        if (invar_token_is_any(file, k, ";{}")) return -1;
+        if (invar_token_is(file, k, "<") && invar_after_angles(file, k) == i)
+            return invar_token_names(file, k - 1) && !is_specifier(file, k - 1) ? k - 1 : -1;
+    }
+    return -1;
 }
 
 /* brace: the one of its body; -1 for a declaration only. */
@@ -134,9 +148,9 @@ static invar_status read_declaration(walk *w, int32_t *at) {
         int32_t after = invar_after_parameters(w->file, i + 1);
         if (after > 0) set_scope(w, i, after, INVAR_SCOPE_CODE), *at = after - 1;
     } else if (invar_token_is(w->file, i, "(") && close > i) {
-        bool named = invar_token_names(w->file, i - 1) && !is_specifier(w->file, i - 1);
         bool of_operator = w->now.operator_ >= 0 && i > w->now.operator_ + 1;
-        if ((named || of_operator) && !w->now.equals && !w->now.colon) w->now.candidate = i - 1, w->now.open = i;
+        int32_t name = of_operator ? i - 1 : name_before(w->file, i);
+        if (name >= 0 && !w->now.equals && !w->now.colon) w->now.candidate = name, w->now.open = i;
         set_scope(w, i, close + 1, INVAR_SCOPE_CODE);
         *at = close;
     } else if (invar_token_is(w->file, i, "=") && w->now.operator_ < 0) {

@@ -57,11 +57,22 @@ static invar_status lex_file(invar_source *source, int32_t which) {
     }
 }
 
-static invar_status read_text(invar_source *source) {
+static invar_status read_tokens(invar_source *source) {
+    for (int32_t f = 0; f < INVAR_FILES; f++) INVAR_TRY(lex_file(source, f));
+    INVAR_TRY(invar_read_branches(source));
     for (int32_t f = 0; f < INVAR_FILES; f++) {
+        invar_file *file = &source->files[f];
+        if (!source->texts[f]) continue;
+        invar_file_free(file);
+        *file = (invar_file){ .text = source->texts[f], .length = file->length };
         INVAR_TRY(lex_file(source, f));
-        invar_read_words(source, f);
     }
+    return INVAR_OK;
+}
+
+static invar_status read_text(invar_source *source) {
+    INVAR_TRY(read_tokens(source));
+    for (int32_t f = 0; f < INVAR_FILES; f++) invar_read_words(source, f);
     for (int32_t f = 0; f < INVAR_FILES; f++) {
         INVAR_TRY(invar_read_refusals(source, f));
         INVAR_TRY(invar_read_scopes(source, f));
@@ -99,7 +110,10 @@ invar_status invar_source_read(invar_source **out, const invar_kernel_descriptio
 
 void invar_source_free(invar_source *source) {
     if (!source) return;
-    for (int32_t f = 0; f < INVAR_FILES; f++) invar_file_free(&source->files[f]);
+    for (int32_t f = 0; f < INVAR_FILES; f++) {
+        invar_file_free(&source->files[f]);
+        free(source->texts[f]);
+    }
     free(source->functions);
     free(source->storage);
     free(source->items);

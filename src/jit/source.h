@@ -1,6 +1,7 @@
 /* What is known of a kernel's text after it has been read: the passes of the translator and what they share.
  *
  *     lexer.c    tokens
+ *     branches.c what an #if leaves out
  *     scope.c    where each token stands, and the functions that the user defines
  *     words.c    names in use
  *     refuse.c   what cannot be translated
@@ -143,6 +144,7 @@ struct invar_source {
     uint64_t words[INVAR_WORD_BITS / 64];           /* the names in the text */
     bool members[INVAR_SWIZZLE_CODES];              /* by invar_swizzle_code: a struct of the user's has a member like xy */
     invar_file files[INVAR_FILES];
+    char *texts[INVAR_FILES]; /* their texts less what an #if leaves out; NULL where they are the user's own */
     invar_function *functions;
     int32_t function_count, function_capacity;
     invar_storage *storage; /* by the number of the threadgroup array, less dynamic ones */
@@ -169,6 +171,8 @@ invar_status invar_source_memory(const invar_source *source);
 const char *invar_source_operation(const invar_source *source);
 const char *invar_source_suffix(const invar_source *source, int32_t file); /* "metal", "cu", "header" */
 
+/* Fills source->texts, from the tokens of all files. */
+invar_status invar_read_branches(invar_source *source);
 /* The passes, in order. Each may refuse the text. */
 invar_status invar_read_scopes(invar_source *source, int32_t file);
 invar_status invar_read_refusals(const invar_source *source, int32_t file);

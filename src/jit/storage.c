@@ -121,7 +121,8 @@ invar_status invar_read_storage(invar_source *source, int32_t which) {
     for (int32_t i = 0; i < file->count; i++) {
         if (!is_storage_word(source, file, i)) continue;
         bool pointer = invar_token_is_any(file, i + 2, "*&");
-        if (file->tokens[i].directive >= 0 && !pointer)
+        bool attribute = invar_token_is(file, i - 1, "[") && invar_token_is(file, i + 1, "("); /* [[threadgroup(0)]] */
+        if (file->tokens[i].directive >= 0 && !pointer && !attribute)
             return invar_source_fail(source, which, file->tokens[i].line, "%.*s in a macro cannot be translated: declare the "
                                      "array where it is used", (int)file->tokens[i].length,
                                      file->text + file->tokens[i].start);

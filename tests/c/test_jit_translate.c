@@ -93,6 +93,8 @@ static void test_metal_address_spaces(void) {
     EXPECT(METAL, "#define METAL_FUNC inline\nMETAL_FUNC int f() { return 1; }\n", "",
            "#define METAL_FUNC inline\ninline int f()");
     EXPECT(METAL, "kernel void other(device float *x [[buffer(0)]]) {}", "", "void other(  float *x      ) {}");
+    EXPECT(METAL, "#define K(name) kernel void name(threadgroup float *x [[threadgroup(0)]]) {}\nK(other)\n", "",
+           "void name( float *x ) {}");
 }
 
 /* Overloads by address space: those that read alike are one, and keep their lines; others are the compiler's to judge. */
@@ -100,8 +102,8 @@ static void test_metal_twins(void) {
     EXPECT(METAL, "float f(device float *p) { return p[0]; }\nfloat f(threadgroup float *p) {\nreturn p[0]; }\n"
                   "float f(device int *p) { return p[0]; }\nint g;", "",
            "#line 1 \"k.header\"\nfloat f( float *p) { return p[0]; }\n \n \nfloat f( int *p) { return p[0]; }\nint g;");
-    EXPECT(METAL, "#if 1\nint f(device int *p) { return *p; }\n#else\nint f(threadgroup int *p) { return *p; }\n#endif\n", "",
-           "#if 1\nint f( int *p) { return *p; }\n#else\nint f( int *p) { return *p; }\n#endif");
+    EXPECT(METAL, "#if __clang__\nint f(device int *p) { return *p; }\n#else\nint f(threadgroup int *p) { return *p; }\n#endif\n",
+           "", "#if __clang__\nint f( int *p) { return *p; }\n#else\nint f( int *p) { return *p; }\n#endif");
     EXPECT(METAL, "struct V { float x; V operator+(V o) const thread { return o; } "
            "V operator+(V o) const device { return o; } };", "",
            "V operator+(V o) const { return o; } };");
@@ -225,6 +227,11 @@ static void test_marks_in_functions(void) {
            "R r(1); r.sum();", "R(float v) { x = simd_sum(invar_here(1), v)", "void sum(const int invar_at)", "r.sum(2)");
     EXPECT(METAL, "template <class U, int n = (2 > 1), bool b = n << 1 >= 4> U f(U x) { return simd_sum(x); }", "f(1.0f);",
            "U f(const int invar_at, U x) { return simd_sum(invar_here(invar_at + 0), x); }", "f(1, 1.0f);");
+    EXPECT(METAL, "template <typename U> U f(U x) { return simd_sum(x); }\n"
+                  "template <> int f<int>(int x) { threadgroup int all[1]; return all[0] = simd_max(x); }\n"
+                  "template [[host_name(\"f_uint\")]] uint f<uint>(uint);", "f<int>(2);",
+           "int f<int>(const int invar_at, int x) {", "simd_max(invar_here(invar_at + 1), x); }",
+           "uint f<uint>(const int invar_at, uint);", "f<int>(1, 2);");
     EXPECT(CUDA, "__device__ float f(float x, int n) { return n ? f(__shfl_sync(~0u, x, 0), n - 1) : x; }", "f(1, 2);",
            "float f(float x, int n)", "f(__shfl_sync(invar_here(1), ~0u, x, 0), n - 1)", "f(1, 2);");
     EXPECT(CUDA, "__device__ float atomicMax(float *p, float v) { return atomicCAS((int *)p, 0, 1); }", "atomicMax(out, 1.f);",
@@ -316,6 +323,25 @@ static void test_modes(void) {
     expect_mode(CUDA, "", "if (x) y; else while (1) if (2) { atomicAdd(out, 1); }", INVAR_MODE_GROUP);
 }
 
+/* ---- #if ---- */
+
+/* Branches that are not taken are gone before anything is refused, lines staying as they are. */
+static void test_branches(void) {
+    EXPECT(METAL, "#if __METAL_VERSION__ >= 400\ntexture2d<float> t;\n#elif defined(__HAVE_BFLOAT__) && !defined(OLD)\n"
+                  "#define WIDE (2 + 1)\nint a;\n#else\ndouble b;\n#endif\n", "c;\n#ifdef WIDE\nd;\n#else\n  (\n#endif\ne;",
+           "\n \n \n#define WIDE (2 + 1)\nint a;\n \n \n \n", "\nc;\n \nd;\n \n \n \ne;");
+    EXPECT(METAL, "#define A 3\n#define B A\n#if B == 3 && (A != 4 || UNKNOWN) && -1 < 0\nint yes;\n#if A < B\ndouble x;\n"
+                  "#endif\n#endif\n#undef A\n#ifndef A\nint no;\n#endif\n#if 0\n#if X\nthrow;\n#else\nnew;\n#endif\n#define A \\\n double\n#endif\n", "",
+           "int yes;\n", "int no;\n");
+    EXPECT(METAL, "#if __clang__ && 1\nint a;\n#elif 1\nint b;\n#else\ndouble c;\n#endif\n", "", /* the compiler's to tell */
+           "#if __clang__ && 1\nint a;\n#elif 1\nint b;\n#else\n \n#endif");
+    EXPECT(METAL, "#if __clang__ || 1\nint a;\n#else\ndouble c;\n#endif\n#if __clang__\n#elif 0\ndouble d;\n#endif\n", "", "int a;",
+           "#if __clang__\n#elif 0\n \n#endif");
+    EXPECT(CUDA, "#if 0\nasm(\"\");\n#endif\n#ifdef CUDART_VERSION\nint a;\n#endif\n", "", "#ifdef CUDART_VERSION\nint a;\n#endif");
+    refuse(METAL, "#define OLD\n#ifdef OLD\ndouble x;\n#endif\n", "", "k.header:3: double");
+    refuse(METAL, "#if __clang__\n#define OLD 1\n#endif\n#if OLD\ndouble x;\n#endif\n", "", "k.header:5: double");
+}
+
 /* ---- refusals ---- */
 
 static void test_refusals(void) {
@@ -400,5 +426,5 @@ CHECK_MAIN(CHECK_TEST(test_metal_address_spaces), CHECK_TEST(test_metal_twins), 
            CHECK_TEST(test_metal_arms), CHECK_TEST(test_metal_templates), CHECK_TEST(test_marks),
            CHECK_TEST(test_marks_in_macros), CHECK_TEST(test_marks_in_functions), CHECK_TEST(test_calls_without_marks),
            CHECK_TEST(test_overloads), CHECK_TEST(test_cuda), CHECK_TEST(test_cuda_grid_position), CHECK_TEST(test_lines),
-           CHECK_TEST(test_modes), CHECK_TEST(test_alignment), CHECK_TEST(test_refusals), CHECK_TEST(test_no_refusals),
-           CHECK_TEST(test_bad_keys))
+           CHECK_TEST(test_modes), CHECK_TEST(test_alignment), CHECK_TEST(test_branches), CHECK_TEST(test_refusals),
+           CHECK_TEST(test_no_refusals), CHECK_TEST(test_bad_keys))

@@ -125,3 +125,18 @@ def test_atomics_in_a_macro_and_a_counted_loop():
     source = "for (uint k = 0; k < 4; ++k) ADD(&out[k], thread_position_in_grid.x);"
     out = run("metal", source, header, outputs=(4,), dtype="uint32", init_value=0)
     assert np.array_equal(out, np.full(4, N * (N - 1) // 2))
+
+
+def test_specialised_function_with_a_collective():
+    header = ("template <typename U> U total(U v) { return simd_sum(v); }\n"
+              "template <> int total<int>(int v) { return -simd_sum(v); }\ntemplate uint total<uint>(uint);\n")
+    source = "uint i = thread_position_in_grid.x;\nout[i] = i % 2 ? float(total<uint>(uint(a[i]))) : float(total<int>(a[i]));"
+    assert np.array_equal(run("metal", source, header), by_parity(lambda i: 1 if i % 2 else -1))
+
+
+def test_macros_of_metal():
+    """What the translator takes for the value of a macro is what the compiler finds."""
+    header = ("#if __METAL_VERSION__ == 320 && defined(__METAL__) && defined(__HAVE_BFLOAT__)\ntypedef bfloat wide;\n"
+              "#else\ntypedef double wide;\n#endif\n")
+    out = run("metal", "out[thread_position_in_grid.x] = __METAL_VERSION__ + __METAL__ + __HAVE_BFLOAT__ + sizeof(wide);", header)
+    assert np.all(out == 324)

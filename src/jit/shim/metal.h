@@ -1,4 +1,7 @@
-/* Metal's types and constants. */
+/* Metal's types and constants; its macros are those that jit/branches.c knows of. */
+#define __METAL__ 1
+#define __METAL_VERSION__ 320
+#define __HAVE_BFLOAT__ 1
 namespace invar_shim {
 namespace metal {
 
