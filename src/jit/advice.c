@@ -2,6 +2,7 @@
  * arrays taken for values. The words are looked for in compilers' messages, which name the user's own in quotes. */
 #include "jit/advice.h"
 
+#include <ctype.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -18,10 +19,14 @@ static const char ATOMICS[] = "Metal has atomic_fetch_add_explicit(&x[i], value,
 static const char SHARED[] = "__shared__ T x[n]; is CUDA's threadgroup T x[n];";
 static const char BARRIER[] = "__syncthreads() is CUDA's threadgroup_barrier";
 static const char REDUCE[] = "CUDA sums over a warp by __shfl_xor_sync(0xffffffff, x, lanes) or cg::reduce";
-static const char TEMPLATE[] = "names of types and constants are given at the call: template=[(\"T\", dtype)]";
+static const char TEMPLATE[] = "names of types and constants are given at the call: template=[(\"T\", dtype), (\"N\", 32)]";
 static const char FUNCTIONS[] = "functions stand in the header";
 static const char RANK_0[] = "an input of rank 0 is a value in Metal: x, not x[0]";
 static const char UNNAMED[] = "g++ takes no half in an unnamed struct: give the struct a name, or have clang++ compile (INVAR_CXX)";
+static const char CONSTANT[] = "inputs and constants are not assigned to: write to an output";
+static const char AXIS[] = "this position has three numbers: take one, as .x";
+static const char NUMBER[] = "this is a number by itself, without .x";
+static const char SHUFFLE[] = "warp intrinsics take the lanes that are in them: __shfl_xor_sync(0xffffffff, x, lanes)";
 static const char INDEX[] = "an index is an integer";
 
 /* Names that are not declared in a Metal kernel. */
@@ -46,7 +51,6 @@ static const advice METAL_NAMES[] = {
     { "thread_index_in_threadgroup", ATTRIBUTES },
     { "thread_index_in_simdgroup", ATTRIBUTES },
     { "threads_per_threadgroup", ATTRIBUTES },
-    { "T", TEMPLATE },
     { NULL, NULL },
 };
 
@@ -67,7 +71,10 @@ static const advice CUDA_NAMES[] = {
     { "simd_max", REDUCE },
     { "simd_min", REDUCE },
     { "metal", "CUDA has its functions without metal::" },
-    { "T", TEMPLATE },
+    { "__shfl", SHUFFLE },
+    { "__shfl_up", SHUFFLE },
+    { "__shfl_down", SHUFFLE },
+    { "__shfl_xor", SHUFFLE },
     { NULL, NULL },
 };
 
@@ -79,7 +86,11 @@ static const advice METAL_WORDS[] = {
     { "array subscript is not an integer", INDEX },
     { "int]' for array subscript", RANK_0 },
     { "subscripted value is not an array, pointer, or vector", RANK_0 },
-    { "of read-only location", "inputs are constant: write to an output" },
+    { "cannot convert 'const uint3' to 'u", AXIS },
+    { "cannot convert 'const uint3' to 'int'", AXIS },
+    { "request for member 'x' in 'thread_index_in_", NUMBER },
+    { "request for member 'x' in 'simdgroup_index_in_threadgroup'", NUMBER },
+    { "of read-only location", CONSTANT },
     { "with constructor not allowed in anonymous aggregate", UNNAMED },
     { "'atomic_fetch_", ATOMICS },
     { NULL, NULL },
@@ -90,8 +101,9 @@ static const advice CUDA_WORDS[] = {
     { "function definition is not allowed here", FUNCTIONS },
     { "* __restrict__[float]' for array subscript", INDEX },
     { "array subscript is not an integer", INDEX },
+    { "*' to binary", "an input is a pointer in CUDA, one of rank 0 too: *x" },
     { "* __restrict__' to binary", "an input is a pointer in CUDA, one of rank 0 too: *x" },
-    { "of read-only location", "inputs are constant: write to an output" },
+    { "of read-only location", CONSTANT },
     { "with constructor not allowed in anonymous aggregate", UNNAMED },
     { "operator\"\"h", "a half is written __float2half(1.0f) in CUDA" },
     { NULL, NULL },
@@ -106,11 +118,22 @@ static bool is_of_a_name(const char *message) {
     return false;
 }
 
+/* A name of a type or constant by convention: T, N, HEAD_DIM. */
+static bool is_capital(const char *name, size_t length) {
+    bool letter = false;
+    for (size_t i = 0; i < length; i++) {
+        if (!isupper((unsigned char)name[i]) && !isdigit((unsigned char)name[i]) && name[i] != '_') return false;
+        letter |= isupper((unsigned char)name[i]) != 0;
+    }
+    return letter;
+}
+
 const char *invar_compile_advice(const char *message, bool cuda) {
     const char *name = is_of_a_name(message) ? strpbrk(message, "'\"") : NULL;
     size_t length = name ? strcspn(++name, "'\"") : 0;
     for (const advice *a = cuda ? CUDA_NAMES : METAL_NAMES; name && a->word; a++)
         if (strlen(a->word) == length && !memcmp(a->word, name, length)) return a->text;
+    if (name && is_capital(name, length)) return TEMPLATE;
     for (const advice *a = cuda ? CUDA_WORDS : METAL_WORDS; a->word; a++)
         if (strstr(message, a->word)) return a->text;
     return NULL;

@@ -132,6 +132,7 @@ static void append_message(invar_text *out, const char *message) {
         const char *after = NULL;
         for (size_t i = 0; !after && i < sizeof noise / sizeof noise[0]; i++) after = skip(message, noise[i]);
         if (!after) after = skip_alias(message);
+        if (!after && skip(message, "; did you mean 'invar_")) after = message + strcspn(message, "?") + 1;
         if (after) message = after;
         else invar_text_append(out, message++, 1);
     }
@@ -175,10 +176,27 @@ static int count_word(const char *line, size_t length, size_t end, const char *w
     return count;
 }
 
+static void put_mark(const reader *reader, size_t begin, size_t length) {
+    invar_text_string(reader->out, "      | ");
+    for (size_t i = 0; i < begin; i++) invar_text_string(reader->out, " ");
+    for (size_t i = 0; i < length; i++) invar_text_string(reader->out, i ? "~" : "^");
+    invar_text_string(reader->out, "\n");
+}
+
+/* Marks the name that the message quotes first, where the user's line holds it once. */
+static void append_mark_of_name(const reader *reader, const char *message, const char *user, size_t user_length) {
+    const char *name = strchr(message, '\'');
+    size_t length = name ? strcspn(++name, "'") : 0, found = 0;
+    for (size_t i = 0; i < length; i++)
+        if (!is_word(name[i])) return;
+    if (!length || memchr(user, '\t', user_length)) return;
+    if (count_word(user, user_length, user_length, name, length, 1, &found) == 1) put_mark(reader, found, length);
+}
+
 /* Marks what the compiler means below the user's line. The program's line holds tokens that the user's does not, so the
  * column is that of the same word, where both lines hold it equally often. gcc counts a tab as several columns: such a line
  * is left without a mark. */
-static void append_mark(const reader *reader, place at, const char *user, size_t user_length) {
+static void append_mark(const reader *reader, place at, const char *message, const char *user, size_t user_length) {
     char directive[MAX_LINE];
     size_t length = 0, begin = 0, found = 0, mark = at.column > 0 ? (size_t)at.column - 1 : 0;
     snprintf(directive, sizeof directive, "\n#line 1 \"%s\"\n", reader->texts[at.text].file);
@@ -188,19 +206,16 @@ static void append_mark(const reader *reader, place at, const char *user, size_t
     size_t word = word_at(line, length, mark, &begin);
     int number = count_word(line, length, begin + 1, line + begin, word, 0, &found);
     int all = count_word(line, length, length, line + begin, word, 0, &found);
-    if (count_word(user, user_length, user_length, line + begin, word, number, &found) != all) return;
-    invar_text_string(reader->out, "      | ");
-    for (size_t i = 0; i < found; i++) invar_text_string(reader->out, " ");
-    for (size_t i = 0; i < word; i++) invar_text_string(reader->out, i ? "~" : "^");
-    invar_text_string(reader->out, "\n");
+    if (count_word(user, user_length, user_length, line + begin, word, number, &found) == all) put_mark(reader, found, word);
+    else append_mark_of_name(reader, message, user, user_length);
 }
 
-static void append_line(const reader *reader, place at) {
+static void append_line(const reader *reader, place at, const char *message) {
     size_t length = 0;
     const char *line = line_of(reader->texts[at.text].text, at.line, &length);
     if (!line || !length || length >= MAX_LINE) return;
     invar_text_format(reader->out, "%5ld | %.*s\n", at.line, (int)length, line);
-    append_mark(reader, at, line, length);
+    append_mark(reader, at, message, line, length);
 }
 
 /* ---- messages ---- */
@@ -211,16 +226,25 @@ static void tell(reader *reader, place at, const char *kind, const char *message
     invar_text_string(reader->out, kind);
     append_message(reader->out, message);
     invar_text_string(reader->out, "\n");
-    if (text) append_line(reader, at);
+    if (text) append_line(reader, at, message);
+}
+
+/* The length of a line less the compiler's guess of what was meant. */
+static size_t told_length(const char *line) {
+    size_t length = strcspn(line, "\n");
+    const char *guess = strstr(line, "; did you mean ");
+    return guess && (size_t)(guess - line) < length ? (size_t)(guess - line) : length;
 }
 
 /* Whether the line that begins at `start` stands before it too: the linker names a missing function at each call, and gcc an
- * unknown name in a template twice. */
+ * unknown name in a template twice, at times with a guess the second time. */
 static bool is_repeated(const invar_text *out, size_t start) {
     if (out->failed || !out->data) return false;
-    size_t length = strcspn(out->data + start, "\n") + 1;
-    for (size_t i = 0; i + length <= start; i++)
-        if ((!i || out->data[i - 1] == '\n') && !memcmp(out->data + i, out->data + start, length)) return true;
+    size_t length = told_length(out->data + start);
+    for (size_t i = 0; i + length < start; i++)
+        if ((!i || out->data[i - 1] == '\n') && told_length(out->data + i) == length &&
+            !memcmp(out->data + i, out->data + start, length))
+            return true;
     return false;
 }
 

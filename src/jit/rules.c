@@ -164,7 +164,8 @@ static invar_status read_word(invar_source *source, int32_t which, int32_t i) {
         if ((RULES[k].dialect & invar_dialect_bit(source)) && invar_token_is(file, i, RULES[k].word)) found = &RULES[k];
     invar_token *token = &file->tokens[i];
     bool defined = token->directive >= 0 && i == token->directive + 2; /* #define METAL_FUNC ... */
-    if (!found || defined || token->rule == INVAR_RULE_STORAGE) return INVAR_OK;
+    bool member = invar_token_is(file, i - 1, "::"); /* mem_flags::threadgroup, which the compiler is to name */
+    if (!found || defined || member || token->rule == INVAR_RULE_STORAGE) return INVAR_OK;
     token->rule = found->rule;
     int32_t close = found->arguments && invar_token_is(file, i + 1, "(") ? file->tokens[i + 1].partner : -1;
     if (found->rule == INVAR_RULE_ALIGN && close < 0) token->rule = INVAR_RULE_KEEP;

@@ -134,9 +134,10 @@ static void user_errors(void) {
 /* The mark below a line stands where the user's word does, not where the program's does; none where that is not known. What
  * the compilers say of markers, of names inside the library and of errors that follow from errors is left out. */
 static void marks_and_noise(void) {
-    static const char user[] = "float x = b ? half_x : 0;\nx += pow(x) + pow(b);\n\tx = y;\n";
+    static const char user[] = "float x = b ? half_x : 0;\nx += pow(x) + pow(b);\n\tx = y;\nout[i] = xx * a[i];\n";
     static const char program[] = "shim\n#line 1 \"k.metal\"\nfloat x = invar_choice = b ? invar_arm = half_x : 0;\n"
-                                  "x += pow(x) + pow(b);\n\tx = y;\n#line 1 \"x\"\n";
+                                  "x += pow(x) + pow(b);\n\tx = y;\nif (f) out[i] = xx * a[i]; else out[i] = xx * a[i];\n"
+                                  "#line 1 \"x\"\n";
     static const char log[] = "k.metal:1:42: error: 'half_x' was not declared in this scope; "
                               "here 'float2' {aka 'invar_two<float>'}\n"
                               "k.metal:1:11: error: nothing like 'invar_choice'\n"
@@ -146,7 +147,10 @@ static void marks_and_noise(void) {
                               "k.metal:2:15: note:   'float' is not derived from 'invar_narrow<Format>'\n"
                               "k.metal:2:1: error: no matching function for call to 'f(<expression error>)'\n"
                               "invar/vector.h:9:9: error: no type named 'type' in 'struct invar_if_<false, void>'\n"
-                              "k.metal:3:6: error: 'y' was not declared\n";
+                              "k.metal:3:6: error: 'y' was not declared\n"
+                              "k.metal:4:17: error: 'xx' was not declared\n"
+                              "k.metal:4:44: error: 'xx' was not declared; did you mean 'x'?\n"
+                              "k.metal:4:1: error: 'group_barrier' was not declared; did you mean 'invar_group_barrier'?\n";
     static const char expected[] = "k.metal:1: error: 'half_x' was not declared in this scope; here 'float2'\n"
                                    "    1 | float x = b ? half_x : 0;\n      |               ^~~~~~\n"
                                    "k.metal:1: error: nothing like 'invar_choice'\n    1 | float x = b ? half_x : 0;\n"
@@ -154,7 +158,9 @@ static void marks_and_noise(void) {
                                    "    2 | x += pow(x) + pow(b);\n      |               ^~~\n"
                                    "k.metal:2: note: candidate expects 2 arguments, 1 provided\n"
                                    "    2 | x += pow(x) + pow(b);\n      |               ^~~\n"
-                                   "k.metal:3: error: 'y' was not declared\n    3 | \tx = y;";
+                                   "k.metal:3: error: 'y' was not declared\n    3 | \tx = y;\n"
+                                   "k.metal:4: error: 'xx' was not declared\n    4 | out[i] = xx * a[i];\n      |          ^~\n"
+                                   "k.metal:4: error: 'group_barrier' was not declared\n    4 | out[i] = xx * a[i];";
     const invar_user_text texts[] = { { "k.metal", user } };
     invar_text out = { 0 };
     invar_compiler_log(&out, log, program, texts, 1);
@@ -197,7 +203,13 @@ static void advice_on_errors(void) {
           "      = threadIdx is CUDA's thread_position_in_threadgroup" },
         { "k.metal", "k.metal:1:5: error: use of undeclared identifier 'T'\nk.metal:2:5: error: unknown type name 'T'\n",
           "k.metal:1: error: use of undeclared identifier 'T'\n      = names of types and constants are given at the call: "
-          "template=[(\"T\", dtype)]\nk.metal:2: error: unknown type name 'T'" },
+          "template=[(\"T\", dtype), (\"N\", 32)]\nk.metal:2: error: unknown type name 'T'" },
+        { "k.cu", "k.cu(1): error: identifier \"HEAD_DIM\" is undefined\n",
+          "k.cu:1: error: identifier \"HEAD_DIM\" is undefined\n      = names of types and constants are given at the call: "
+          "template=[(\"T\", dtype), (\"N\", 32)]" },
+        { "k.metal", "k.metal:1:5: error: cannot convert 'const uint3' to 'uint' {aka 'unsigned int'} in initialization\n",
+          "k.metal:1: error: cannot convert 'const uint3' to 'uint' {aka 'unsigned int'} in initialization\n"
+          "      = this position has three numbers: take one, as .x" },
         { "k.cu", "k.cu:1:5: error: 'blockDim' was not declared in this scope\n",
           "k.cu:1: error: 'blockDim' was not declared in this scope" },
         { "k.metal", "k.metal:1:5: error: 'blockDimension' was not declared in this scope\n",

@@ -107,7 +107,7 @@ static void test_left(void) {
         LOOP "{ static float q = 1; s += q; }",
         LOOP "undeclared += a[i];",
         "device float &first = out[0]; " LOOP "out[i] = first + a[i];",
-        "#if 1\n" LOOP "s += a[i];\n#endif",
+        "#if __CHAR_BIT__\n" LOOP "s += a[i];\n#endif",
     };
     for (size_t k = 0; k < sizeof left / sizeof *left; k++) {
         char source[1024];

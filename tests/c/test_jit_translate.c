@@ -93,6 +93,7 @@ static void test_metal_address_spaces(void) {
     EXPECT(METAL, "#define METAL_FUNC inline\nMETAL_FUNC int f() { return 1; }\n", "",
            "#define METAL_FUNC inline\ninline int f()");
     EXPECT(METAL, "kernel void other(device float *x [[buffer(0)]]) {}", "", "void other(  float *x      ) {}");
+    EXPECT(METAL, "", "threadgroup_barrier(mem_flags::threadgroup);", "mem_flags::threadgroup)"); /* for the compiler to name */
     EXPECT(METAL, "#define K(name) kernel void name(threadgroup float *x [[threadgroup(0)]]) {}\nK(other)\n", "",
            "void name( float *x ) {}");
 }
@@ -331,7 +332,8 @@ static void test_branches(void) {
                   "#define WIDE (2 + 1)\nint a;\n#else\ndouble b;\n#endif\n", "c;\n#ifdef WIDE\nd;\n#else\n  (\n#endif\ne;",
            "\n \n \n#define WIDE (2 + 1)\nint a;\n \n \n \n", "\nc;\n \nd;\n \n \n \ne;");
     EXPECT(METAL, "#define A 3\n#define B A\n#if B == 3 && (A != 4 || UNKNOWN) && -1 < 0\nint yes;\n#if A < B\ndouble x;\n"
-                  "#endif\n#endif\n#undef A\n#ifndef A\nint no;\n#endif\n#if 0\n#if X\nthrow;\n#else\nnew;\n#endif\n#define A \\\n double\n#endif\n", "",
+                  "#endif\n#endif\n#undef A\n#ifndef A\nint no;\n#endif\n#if 0\n#if X\nthrow;\n#else\nnew;\n#endif\n"
+                  "#define A \\\n double\n#endif\n", "",
            "int yes;\n", "int no;\n");
     EXPECT(METAL, "#if __clang__ && 1\nint a;\n#elif 1\nint b;\n#else\ndouble c;\n#endif\n", "", /* the compiler's to tell */
            "#if __clang__ && 1\nint a;\n#elif 1\nint b;\n#else\n \n#endif");
