@@ -115,36 +115,85 @@ CASES = [
          lambda q, k, v: attend(q, k, v, causal(T, 7) + 3 * (np.arange(T)[None] - np.arange(T)[:, None]) / 16),
          metal=WINDOWED, template=(("WINDOW", 7), ("SLOPE", 3)), grid=(32, T, 1), threadgroup=(32, 4, 1)),
     Case("rope_half_split", draw(x=normal(T, D), offset=5), {"out": ((T, D), "float32")}, rope,
-         metal="uint2 p = thread_position_in_grid.xy;\nfloat theta = float(p.y + uint(offset)) * metal::exp2(-float(p.x) / 16.0f * 13.287712379549449f);\n"
-               "float c = metal::precise::cos(theta), s = metal::precise::sin(theta);\nfloat a = x[p.y * 32 + p.x], b = x[p.y * 32 + 16 + p.x];\n"
-               "out[p.y * 32 + p.x] = a * c - b * s;\nout[p.y * 32 + 16 + p.x] = a * s + b * c;",
-         cuda="int px = threadIdx.x, py = blockIdx.y * blockDim.y + threadIdx.y;\nfloat theta = float(py + *offset) * exp2f(-float(px) / 16.0f * 13.287712379549449f);\n"
-              "float c = cosf(theta), s = sinf(theta);\nfloat a = x[py * 32 + px], b = x[py * 32 + 16 + px];\n"
-              "out[py * 32 + px] = a * c - b * s;\nout[py * 32 + 16 + px] = a * s + b * c;",
-         # The angle itself, up to 44, is float32: half an ulp of it is 2e-6, and its factor has an error of 13.3 ulps in the exponent.
+         metal="""uint2 p = thread_position_in_grid.xy;
+float theta = float(p.y + uint(offset)) * metal::exp2(-float(p.x) / 16.0f * 13.287712379549449f);
+float c = metal::precise::cos(theta), s = metal::precise::sin(theta);
+float a = x[p.y * 32 + p.x], b = x[p.y * 32 + 16 + p.x];
+out[p.y * 32 + p.x] = a * c - b * s;
+out[p.y * 32 + 16 + p.x] = a * s + b * c;""",
+         cuda="""int px = threadIdx.x, py = blockIdx.y * blockDim.y + threadIdx.y;
+float theta = float(py + *offset) * exp2f(-float(px) / 16.0f * 13.287712379549449f);
+float c = cosf(theta), s = sinf(theta);
+float a = x[py * 32 + px], b = x[py * 32 + 16 + px];
+out[py * 32 + px] = a * c - b * s;
+out[py * 32 + 16 + px] = a * s + b * c;""",
+         # The angle itself, up to 44, is float32: half an ulp of it is 2e-6,
+         # and its factor has an error of 13.3 ulps in the exponent.
          grid=(16, T, 1), threadgroup=(16, 4, 1), atol=2e-4),
-    Case("paged_decode", draw(q=normal(4, D), k=normal(5, 8, D), v=normal(5, 8, D), table=lambda r: r.permutation(5)[:4].astype(np.int32), length=29),
+    Case("paged_decode", draw(q=normal(4, D), k=normal(5, 8, D), v=normal(5, 8, D),
+                              table=lambda r: r.permutation(5)[:4].astype(np.int32), length=29),
          {"out": ((4, D), "float32")},
          lambda q, k, v, table, length: attend(q, k[table].reshape(-1, D)[:length], v[table].reshape(-1, D)[:length]),
          # Four simdgroups share a head's keys and merge their sums through threadgroup memory.
-         metal="uint head = threadgroup_position_in_grid.x, lane = thread_index_in_simdgroup, part = simdgroup_index_in_threadgroup;\n"
-               "threadgroup float tops[4], sums[4], parts[4][32];\nfloat qd = q[head * 32 + lane] * 0.1767766953f;\nfloat acc = 0, top = -INFINITY, sum = 0;\n"
-               "for (int j = part; j < length; j += 4) {\n  int page = table[j / 8];\n  const device float* row = k + (page * 8 + j % 8) * 32;\n"
-               "  float s = simd_sum(qd * row[lane]);\n  float n = max(top, s), keep = exp(top - n), p = exp(s - n);\n"
-               "  sum = sum * keep + p;\n  acc = acc * keep + p * v[(page * 8 + j % 8) * 32 + lane];\n  top = n;\n}\n"
-               "parts[part][lane] = acc;\nif (lane == 0) { tops[part] = top; sums[part] = sum; }\nthreadgroup_barrier(mem_flags::mem_threadgroup);\n"
-               "if (part == 0) {\n  float m = simd_max(tops[lane % 4]), total = 0, value = 0;\n  for (int s = 0; s < 4; s++) {\n"
-               "    float w = exp(tops[s] - m);\n    total += w * sums[s];\n    value += w * parts[s][lane];\n  }\n  out[head * 32 + lane] = value / total;\n}",
+         metal="""uint head = threadgroup_position_in_grid.x, lane = thread_index_in_simdgroup, part = simdgroup_index_in_threadgroup;
+threadgroup float tops[4], sums[4], parts[4][32];
+float qd = q[head * 32 + lane] * 0.1767766953f;
+float acc = 0, top = -INFINITY, sum = 0;
+for (int j = part; j < length; j += 4) {
+  int page = table[j / 8];
+  const device float* row = k + (page * 8 + j % 8) * 32;
+  float s = simd_sum(qd * row[lane]);
+  float n = max(top, s), keep = exp(top - n), p = exp(s - n);
+  sum = sum * keep + p;
+  acc = acc * keep + p * v[(page * 8 + j % 8) * 32 + lane];
+  top = n;
+}
+parts[part][lane] = acc;
+if (lane == 0) { tops[part] = top; sums[part] = sum; }
+threadgroup_barrier(mem_flags::mem_threadgroup);
+if (part == 0) {
+  float m = simd_max(tops[lane % 4]), total = 0, value = 0;
+  for (int s = 0; s < 4; s++) {
+    float w = exp(tops[s] - m);
+    total += w * sums[s];
+    value += w * parts[s][lane];
+  }
+  out[head * 32 + lane] = value / total;
+}""",
          grid=(128 * 4, 1, 1), threadgroup=(128, 1, 1)),
     Case("sinkhorn_normalise", draw(x=normal(16, 16)), {"out": ((16, 16), "float32")}, sinkhorn,
-         metal="threadgroup float p[16][17];\nuint2 t = thread_position_in_threadgroup.xy;\np[t.y][t.x] = exp(x[t.y * 16 + t.x]);\n"
-               "threadgroup_barrier(mem_flags::mem_threadgroup);\nfor (int step = 0; step < 6; ++step) {\n"
-               "  float s = 0;\n  for (int j = 0; j < 16; ++j) s += p[t.y][j];\n  threadgroup_barrier(mem_flags::mem_threadgroup);\n"
-               "  p[t.y][t.x] /= s;\n  threadgroup_barrier(mem_flags::mem_threadgroup);\n  s = 0;\n  for (int j = 0; j < 16; ++j) s += p[j][t.x];\n"
-               "  threadgroup_barrier(mem_flags::mem_threadgroup);\n  p[t.y][t.x] /= s;\n  threadgroup_barrier(mem_flags::mem_threadgroup);\n}\n"
-               "out[t.y * 16 + t.x] = p[t.y][t.x];",
-         cuda="__shared__ float p[16][17];\nint tx = threadIdx.x, ty = threadIdx.y;\np[ty][tx] = expf(x[ty * 16 + tx]);\n__syncthreads();\n"
-              "for (int step = 0; step < 6; ++step) {\n  float s = 0;\n  for (int j = 0; j < 16; ++j) s += p[ty][j];\n  __syncthreads();\n"
-              "  p[ty][tx] /= s;\n  __syncthreads();\n  s = 0;\n  for (int j = 0; j < 16; ++j) s += p[j][tx];\n  __syncthreads();\n"
-              "  p[ty][tx] /= s;\n  __syncthreads();\n}\nout[ty * 16 + tx] = p[ty][tx];", grid=(16, 16, 1), threadgroup=(16, 16, 1)),
+         metal="""threadgroup float p[16][17];
+uint2 t = thread_position_in_threadgroup.xy;
+p[t.y][t.x] = exp(x[t.y * 16 + t.x]);
+threadgroup_barrier(mem_flags::mem_threadgroup);
+for (int step = 0; step < 6; ++step) {
+  float s = 0;
+  for (int j = 0; j < 16; ++j) s += p[t.y][j];
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  p[t.y][t.x] /= s;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  s = 0;
+  for (int j = 0; j < 16; ++j) s += p[j][t.x];
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  p[t.y][t.x] /= s;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+out[t.y * 16 + t.x] = p[t.y][t.x];""",
+         cuda="""__shared__ float p[16][17];
+int tx = threadIdx.x, ty = threadIdx.y;
+p[ty][tx] = expf(x[ty * 16 + tx]);
+__syncthreads();
+for (int step = 0; step < 6; ++step) {
+  float s = 0;
+  for (int j = 0; j < 16; ++j) s += p[ty][j];
+  __syncthreads();
+  p[ty][tx] /= s;
+  __syncthreads();
+  s = 0;
+  for (int j = 0; j < 16; ++j) s += p[j][tx];
+  __syncthreads();
+  p[ty][tx] /= s;
+  __syncthreads();
+}
+out[ty * 16 + tx] = p[ty][tx];""", grid=(16, 16, 1), threadgroup=(16, 16, 1)),
 ]

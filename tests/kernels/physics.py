@@ -97,43 +97,111 @@ out[4 * i + 2] = c2;
 out[4 * i + 3] = c3;
 """
 
+
+def near_a_lattice(random):
+    lattice = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)[:40]
+    return (lattice * 1.1 + random.uniform(-0.05, 0.05, (40, 3))).astype(np.float32)
+
+
 CASES = [
-    Case("lennard_jones_force", draw(position=lambda r: (np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)[:40] * 1.1
-                                                         + r.uniform(-0.05, 0.05, (40, 3))).astype(np.float32)),
+    Case("lennard_jones_force", draw(position=near_a_lattice),
          {"force": ((40, 3), "float32")}, lennard_jones, **each(FORCE),
          # Forces of size 300 that nearly cancel.
          grid=(40, 1, 1), threadgroup=(32, 1, 1), rtol=1e-4, atol=2e-2),
-    Case("n_body_tiles", draw(body=lambda r: np.concatenate([normal(64, 3)(r), r.uniform(0.5, 1, (64, 1)).astype(np.float32)], 1)), {"out": ((64, 3), "float32")}, gravity,
-         metal="threadgroup float4 tile[32];\nuint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;\nconst device float4* bodies = (const device float4*)body;\n"
-               "float3 p = bodies[i].xyz, a = 0.0f;\nfor (uint start = 0; start < 64; start += 32) {\n  tile[t] = bodies[start + t];\n  threadgroup_barrier(mem_flags::mem_threadgroup);\n"
-               "  for (uint j = 0; j < 32; ++j) {\n    float3 d = tile[j].xyz - p;\n    float r2 = dot(d, d) + 0.01f;\n    a += d * (tile[j].w / (r2 * sqrt(r2)));\n  }\n"
-               "  threadgroup_barrier(mem_flags::mem_threadgroup);\n}\nout[3 * i] = a.x;\nout[3 * i + 1] = a.y;\nout[3 * i + 2] = a.z;",
-         cuda="__shared__ float4 tile[32];\nint i = blockIdx.x * blockDim.x + threadIdx.x, t = threadIdx.x;\nconst float4* bodies = (const float4*)body;\n"
-              "float4 p = bodies[i];\nfloat ax = 0, ay = 0, az = 0;\nfor (int start = 0; start < 64; start += 32) {\n  tile[t] = bodies[start + t];\n  __syncthreads();\n"
-              "  for (int j = 0; j < 32; ++j) {\n    float dx = tile[j].x - p.x, dy = tile[j].y - p.y, dz = tile[j].z - p.z;\n"
-              "    float r2 = dx * dx + dy * dy + dz * dz + 0.01f;\n    float s = tile[j].w / (r2 * sqrtf(r2));\n    ax += dx * s;\n    ay += dy * s;\n    az += dz * s;\n  }\n"
-              "  __syncthreads();\n}\nout[3 * i] = ax;\nout[3 * i + 1] = ay;\nout[3 * i + 2] = az;",
+    Case("n_body_tiles", draw(body=lambda r: np.concatenate([normal(64, 3)(r), r.uniform(0.5, 1, (64, 1)).astype(np.float32)], 1)),
+         {"out": ((64, 3), "float32")}, gravity,
+         metal="""threadgroup float4 tile[32];
+uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;
+const device float4* bodies = (const device float4*)body;
+float3 p = bodies[i].xyz, a = 0.0f;
+for (uint start = 0; start < 64; start += 32) {
+  tile[t] = bodies[start + t];
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint j = 0; j < 32; ++j) {
+    float3 d = tile[j].xyz - p;
+    float r2 = dot(d, d) + 0.01f;
+    a += d * (tile[j].w / (r2 * sqrt(r2)));
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+out[3 * i] = a.x;
+out[3 * i + 1] = a.y;
+out[3 * i + 2] = a.z;""",
+         cuda="""__shared__ float4 tile[32];
+int i = blockIdx.x * blockDim.x + threadIdx.x, t = threadIdx.x;
+const float4* bodies = (const float4*)body;
+float4 p = bodies[i];
+float ax = 0, ay = 0, az = 0;
+for (int start = 0; start < 64; start += 32) {
+  tile[t] = bodies[start + t];
+  __syncthreads();
+  for (int j = 0; j < 32; ++j) {
+    float dx = tile[j].x - p.x, dy = tile[j].y - p.y, dz = tile[j].z - p.z;
+    float r2 = dx * dx + dy * dy + dz * dz + 0.01f;
+    float s = tile[j].w / (r2 * sqrtf(r2));
+    ax += dx * s;
+    ay += dy * s;
+    az += dz * s;
+  }
+  __syncthreads();
+}
+out[3 * i] = ax;
+out[3 * i + 1] = ay;
+out[3 * i + 2] = az;""",
          grid=(64, 1, 1), threadgroup=(32, 1, 1), atol=2e-4),
     Case("heat_step", draw(x=normal(12, 17)), {"out": ((12, 17), "float32")}, heat,
-         metal="uint2 p = thread_position_in_grid.xy;\nuint i = p.y * 17 + p.x;\nif (p.x == 0 || p.y == 0 || p.x == 16 || p.y == 11) {\n  out[i] = x[i];\n  return;\n}\n"
-               "out[i] = x[i] + 0.1f * (((x[i - 17] + x[i + 17]) + (x[i - 1] + x[i + 1])) - 4.0f * x[i]);",
-         cuda="int px = blockIdx.x * blockDim.x + threadIdx.x, py = blockIdx.y * blockDim.y + threadIdx.y;\nif (px >= 17 || py >= 12) return;\nint i = py * 17 + px;\n"
-              "if (px == 0 || py == 0 || px == 16 || py == 11) {\n  out[i] = x[i];\n  return;\n}\nout[i] = x[i] + 0.1f * (((x[i - 17] + x[i + 17]) + (x[i - 1] + x[i + 1])) - 4.0f * x[i]);",
+         metal="""uint2 p = thread_position_in_grid.xy;
+uint i = p.y * 17 + p.x;
+if (p.x == 0 || p.y == 0 || p.x == 16 || p.y == 11) {
+  out[i] = x[i];
+  return;
+}
+out[i] = x[i] + 0.1f * (((x[i - 17] + x[i + 17]) + (x[i - 1] + x[i + 1])) - 4.0f * x[i]);""",
+         cuda="""int px = blockIdx.x * blockDim.x + threadIdx.x, py = blockIdx.y * blockDim.y + threadIdx.y;
+if (px >= 17 || py >= 12) return;
+int i = py * 17 + px;
+if (px == 0 || py == 0 || px == 16 || py == 11) {
+  out[i] = x[i];
+  return;
+}
+out[i] = x[i] + 0.1f * (((x[i - 17] + x[i + 17]) + (x[i - 1] + x[i + 1])) - 4.0f * x[i]);""",
          grid=(17, 12, 1), threadgroup=(8, 8, 1), **EXACT),
     Case("game_of_life", draw(x=integers(0, 2, 12, 16, dtype=np.uint8)), {"out": ((12, 16), "uint8")}, life,
-         **each("if (i >= 192) return;\nint y = i / 16, z = i % 16, n = 0;\nfor (int dy = 11; dy <= 13; ++dy)\n  for (int dz = 15; dz <= 17; ++dz)\n"
-                "    if (dy != 12 || dz != 16) n += x[(y + dy) % 12 * 16 + (z + dz) % 16];\nout[i] = (n == 3 || (x[i] && n == 2)) ? 1 : 0;"),
+         **each("""if (i >= 192) return;
+int y = i / 16, z = i % 16, n = 0;
+for (int dy = 11; dy <= 13; ++dy)
+  for (int dz = 15; dz <= 17; ++dz)
+    if (dy != 12 || dz != 16) n += x[(y + dy) % 12 * 16 + (z + dz) % 16];
+out[i] = (n == 3 || (x[i] && n == 2)) ? 1 : 0;"""),
          grid=(192, 1, 1), threadgroup=(64, 1, 1), **EXACT),
     Case("mandelbrot_counts", draw(), {"out": ((16, 24), "int32")}, mandelbrot,
-         **each("if (i >= 384) return;\nfloat cr = float(i % 24) * 0.125f - 2.0f, ci = float(i / 24) * 0.125f - 1.0f, re = 0.0f, im = 0.0f;\nint k = 0;\n"
-                "while (k < 50 && re * re + im * im <= 4.0f) {\n  float t = re * re - im * im + cr;\n  im = 2.0f * re * im + ci;\n  re = t;\n  ++k;\n}\nout[i] = k;"),
+         **each("""if (i >= 384) return;
+float cr = float(i % 24) * 0.125f - 2.0f, ci = float(i / 24) * 0.125f - 1.0f, re = 0.0f, im = 0.0f;
+int k = 0;
+while (k < 50 && re * re + im * im <= 4.0f) {
+  float t = re * re - im * im + cr;
+  im = 2.0f * re * im + ci;
+  re = t;
+  ++k;
+}
+out[i] = k;"""),
          grid=(384, 1, 1), threadgroup=(128, 1, 1), **EXACT),
-    Case("philox_bits", draw(key=np.array([0xDEADBEEF, 42], np.uint32)), {"out": ((64, 4), "uint32")}, lambda key: philox(np.arange(64), key),
-         metal=each(PHILOX.replace("HIGH", "mulhi"))["metal"], cuda=each(PHILOX.replace("HIGH", "__umulhi"))["cuda"], grid=(64, 1, 1), threadgroup=(32, 1, 1), **EXACT),
+    Case("philox_bits", draw(key=np.array([0xDEADBEEF, 42], np.uint32)), {"out": ((64, 4), "uint32")},
+         lambda key: philox(np.arange(64), key),
+         metal=each(PHILOX.replace("HIGH", "mulhi"))["metal"], cuda=each(PHILOX.replace("HIGH", "__umulhi"))["cuda"],
+         grid=(64, 1, 1), threadgroup=(32, 1, 1), **EXACT),
     Case("random_walk_xorshift", draw(seed=integers(1, 2**31, 50, dtype=np.uint32)), {"out": ((50,), "int32")},
          lambda seed: np.array([_walk(int(s)) for s in seed], np.int32),
-         **each("if (i >= 50) return;\nunsigned int s = seed[i];\nint at = 0;\nfor (int step = 0; step < 100; ++step) {\n  s ^= s << 13;\n  s ^= s >> 17;\n  s ^= s << 5;\n"
-                "  at += (s & 1) ? 1 : -1;\n}\nout[i] = at;"), grid=(50, 1, 1), threadgroup=(50, 1, 1), **EXACT),
+         **each("""if (i >= 50) return;
+unsigned int s = seed[i];
+int at = 0;
+for (int step = 0; step < 100; ++step) {
+  s ^= s << 13;
+  s ^= s >> 17;
+  s ^= s << 5;
+  at += (s & 1) ? 1 : -1;
+}
+out[i] = at;"""), grid=(50, 1, 1), threadgroup=(50, 1, 1), **EXACT),
 ]
 
 

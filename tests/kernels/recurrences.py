@@ -136,19 +136,31 @@ CASES = [
     Case("selective_scan", draw(x=normal(15, 24), delta=lambda r: r.uniform(0.01, 0.5, (15, 24)).astype(np.float32),
                                 a=lambda r: -r.uniform(0.5, 4, (24, 8)).astype(np.float32), b=normal(15, 8), c=normal(15, 8)),
          {"out": ((15, 24), "float32")}, selective_scan, **both(SCAN), grid=(24, 1, 1), threadgroup=(24, 1, 1), atol=2e-5),
-    Case("lstm_cell", draw(gates=normal(3, 160), cell=normal(3, 40)), {"new_cell": ((3, 40), "float32"), "hidden": ((3, 40), "float32")},
+    Case("lstm_cell", draw(gates=normal(3, 160), cell=normal(3, 40)),
+         {"new_cell": ((3, 40), "float32"), "hidden": ((3, 40), "float32")},
          lstm, header=SIGMOID_METAL, cuda_header=SIGMOID_CUDA, **both(LSTM), grid=(120, 1, 1), threadgroup=(64, 1, 1)),
     Case("gru_cell", draw(x=normal(2, 90), h=normal(2, 120)), {"out": ((2, 30), "float32")}, gru, header=SIGMOID_METAL,
          cuda_header=SIGMOID_CUDA, **both(GRU), grid=(60, 1, 1), threadgroup=(32, 1, 1)),
     Case("gated_delta_rule", draw(q=normal(12, 32, scale=0.2), k=normal(12, 32, scale=0.2), v=normal(12, 10),
-                                  beta=lambda r: r.uniform(0, 1, 12).astype(np.float32), gate=lambda r: r.uniform(0.8, 1, 12).astype(np.float32)),
+                                  beta=lambda r: r.uniform(0, 1, 12).astype(np.float32),
+         gate=lambda r: r.uniform(0.8, 1, 12).astype(np.float32)),
          {"out": ((12, 10), "float32")}, delta_rule, metal=DELTA_METAL, grid=(32, 10, 1), threadgroup=(32, 2, 1)),
     Case("exponential_average", draw(x=normal(50, 10), decay=0.875), {"out": ((50, 10), "float32")},
          lambda x, decay: np.stack(_ema(x.astype(np.float64), decay)),
-         metal="uint c = thread_position_in_grid.x;\nfloat s = x[c];\nout[c] = s;\nfor (uint t = 1; t < x_shape[0]; ++t) {\n"
-               "  s = decay * s + (1.0f - decay) * x[t * 10 + c];\n  out[t * 10 + c] = s;\n}",
-         cuda="int c = threadIdx.x;\nfloat s = x[c];\nout[c] = s;\nfor (int t = 1; t < x_shape[0]; ++t) {\n"
-              "  s = *decay * s + (1.0f - *decay) * x[t * 10 + c];\n  out[t * 10 + c] = s;\n}", grid=(10, 1, 1), threadgroup=(10, 1, 1)),
+         metal="""uint c = thread_position_in_grid.x;
+float s = x[c];
+out[c] = s;
+for (uint t = 1; t < x_shape[0]; ++t) {
+  s = decay * s + (1.0f - decay) * x[t * 10 + c];
+  out[t * 10 + c] = s;
+}""",
+         cuda="""int c = threadIdx.x;
+float s = x[c];
+out[c] = s;
+for (int t = 1; t < x_shape[0]; ++t) {
+  s = *decay * s + (1.0f - *decay) * x[t * 10 + c];
+  out[t * 10 + c] = s;
+}""", grid=(10, 1, 1), threadgroup=(10, 1, 1)),
 ]
 
 

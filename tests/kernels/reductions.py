@@ -91,80 +91,167 @@ def for_both(body, **words):
 
 CASES = [
     Case("row_sum_simd", X, {"out": ((ROWS,), "float32")}, lambda x: f64(x).sum(1),
-         metal="uint row = thread_position_in_grid.y, lane = thread_position_in_grid.x;\nfloat s = 0;\n"
-               "for (uint j = lane; j < x_shape[1]; j += 32) s += x[row * x_shape[1] + j];\ns = simd_sum(s);\n"
-               "if (lane == 0) out[row] = s;",
-         cuda="int row = blockIdx.y, lane = threadIdx.x;\nfloat s = 0;\nfor (int j = lane; j < x_shape[1]; j += WARP_SIZE) s += x[row * x_shape[1] + j];\n"
-              "for (int mask = 1; mask < 32; mask <<= 1) s += __shfl_xor_sync(0xffffffffu, s, mask);\nif (lane == 0) out[row] = s;",
+         metal="""uint row = thread_position_in_grid.y, lane = thread_position_in_grid.x;
+float s = 0;
+for (uint j = lane; j < x_shape[1]; j += 32) s += x[row * x_shape[1] + j];
+s = simd_sum(s);
+if (lane == 0) out[row] = s;""",
+         cuda="""int row = blockIdx.y, lane = threadIdx.x;
+float s = 0;
+for (int j = lane; j < x_shape[1]; j += WARP_SIZE) s += x[row * x_shape[1] + j];
+for (int mask = 1; mask < 32; mask <<= 1) s += __shfl_xor_sync(0xffffffffu, s, mask);
+if (lane == 0) out[row] = s;""",
          atol=1e-4, **WARP),
     Case("row_max_first_return", X, {"out": ((ROWS,), "float32")}, lambda x: x.max(1),
          # A return before a collective: the threads above 200 are gone when the others meet. GPUs run it; Metal forbids it.
-         metal="uint row = threadgroup_position_in_grid.x, t = thread_position_in_threadgroup.x;\nthreadgroup float best[8];\n"
-               "if (t >= 200) return;\nfloat m = -INFINITY;\nfor (uint j = t; j < 500; j += 200) m = max(m, x[row * 500 + j]);\n"
-               "m = simd_max(m);\nif (t % 32 == 0) best[t / 32] = m;\nthreadgroup_barrier(mem_flags::mem_threadgroup);\n"
-               "if (t == 0) {\n  for (int s = 1; s < 7; s++) m = max(m, best[s]);\n  out[row] = m;\n}",
-         cuda="int row = blockIdx.x, t = threadIdx.x;\n__shared__ float best[200];\nif (t >= 200) return;\nfloat m = -INFINITY;\n"
-              "for (int j = t; j < 500; j += 200) m = fmaxf(m, x[row * 500 + j]);\nbest[t] = m;\n__syncthreads();\n"
-              "if (t == 0) {\n  for (int s = 1; s < 200; s++) m = fmaxf(m, best[s]);\n  out[row] = m;\n}",
+         metal="""uint row = threadgroup_position_in_grid.x, t = thread_position_in_threadgroup.x;
+threadgroup float best[8];
+if (t >= 200) return;
+float m = -INFINITY;
+for (uint j = t; j < 500; j += 200) m = max(m, x[row * 500 + j]);
+m = simd_max(m);
+if (t % 32 == 0) best[t / 32] = m;
+threadgroup_barrier(mem_flags::mem_threadgroup);
+if (t == 0) {
+  for (int s = 1; s < 7; s++) m = max(m, best[s]);
+  out[row] = m;
+}""",
+         cuda="""int row = blockIdx.x, t = threadIdx.x;
+__shared__ float best[200];
+if (t >= 200) return;
+float m = -INFINITY;
+for (int j = t; j < 500; j += 200) m = fmaxf(m, x[row * 500 + j]);
+best[t] = m;
+__syncthreads();
+if (t == 0) {
+  for (int s = 1; s < 200; s++) m = fmaxf(m, best[s]);
+  out[row] = m;
+}""",
          rtol=0, atol=0, metal_defect="barrier not reached", **ROW),
     Case("argmax_shuffle", draw(x=normal(ROWS, D)), {"out": ((ROWS,), "uint32")}, lambda x: x.argmax(1).astype(np.uint32),
-         metal="uint row = thread_position_in_grid.y, lane = thread_index_in_simdgroup;\nfloat best = -INFINITY;\nuint at = 0;\n"
-               "for (uint j = lane; j < 500; j += 32) if (x[row * 500 + j] > best) { best = x[row * 500 + j]; at = j; }\n"
-               "for (ushort d = 16; d > 0; d /= 2) {\n  float other = simd_shuffle_down(best, d);\n  uint where = simd_shuffle_down(at, d);\n"
-               "  if (lane + d < 32 && (other > best || (other == best && where < at))) { best = other; at = where; }\n}\n"
-               "if (lane == 0) out[row] = at;",
-         cuda="unsigned row = blockIdx.y, lane = threadIdx.x;\nfloat best = -INFINITY;\nunsigned at = 0;\n"
-              "for (unsigned j = lane; j < 500; j += 32) if (x[row * 500 + j] > best) { best = x[row * 500 + j]; at = j; }\n"
-              "for (int d = 16; d > 0; d /= 2) {\n  float other = __shfl_down_sync(0xffffffff, best, d);\n"
-              "  unsigned where = __shfl_down_sync(0xffffffff, at, d);\n"
-              "  if (lane + d < 32 && (other > best || (other == best && where < at))) { best = other; at = where; }\n}\n"
-              "if (lane == 0) out[row] = at;", rtol=0, atol=0, **WARP),
+         metal="""uint row = thread_position_in_grid.y, lane = thread_index_in_simdgroup;
+float best = -INFINITY;
+uint at = 0;
+for (uint j = lane; j < 500; j += 32) if (x[row * 500 + j] > best) { best = x[row * 500 + j]; at = j; }
+for (ushort d = 16; d > 0; d /= 2) {
+  float other = simd_shuffle_down(best, d);
+  uint where = simd_shuffle_down(at, d);
+  if (lane + d < 32 && (other > best || (other == best && where < at))) { best = other; at = where; }
+}
+if (lane == 0) out[row] = at;""",
+         cuda="""unsigned row = blockIdx.y, lane = threadIdx.x;
+float best = -INFINITY;
+unsigned at = 0;
+for (unsigned j = lane; j < 500; j += 32) if (x[row * 500 + j] > best) { best = x[row * 500 + j]; at = j; }
+for (int d = 16; d > 0; d /= 2) {
+  float other = __shfl_down_sync(0xffffffff, best, d);
+  unsigned where = __shfl_down_sync(0xffffffff, at, d);
+  if (lane + d < 32 && (other > best || (other == best && where < at))) { best = other; at = where; }
+}
+if (lane == 0) out[row] = at;""", rtol=0, atol=0, **WARP),
     Case("softmax_threadgroup", X, {"out": ((ROWS, D), "float32")}, softmax, header=METAL_SUM, cuda_header=CUDA_SUM,
          **for_both(SOFTMAX, GROUP_MAX=(METAL_MAX, CUDA_MAX), MAX=("max", "fmaxf"), EXP=("exp", "expf")), **ROW),
     Case("layer_norm_rows", draw(x=normal(ROWS, D), w=normal(D), b=normal(D)), {"out": ((ROWS, D), "float32")},
          lambda x, w, b: (f64(x) - f64(x).mean(1, keepdims=True)) / np.sqrt(f64(x).var(1, keepdims=True) + 1e-5) * w + b,
          header=METAL_SUM, cuda_header=CUDA_SUM, **for_both(LAYER_NORM, SQRT=("sqrt", "sqrtf")), **ROW),
     Case("tree_sum_barriers", draw(x=normal(4, 256)), {"out": ((4,), "float32")}, lambda x: f64(x).sum(1),
-         metal="threadgroup float s[256];\nuint t = thread_position_in_threadgroup.x;\ns[t] = x[thread_position_in_grid.x];\n"
-               "for (uint half_size = 128; half_size > 0; half_size >>= 1) {\n  threadgroup_barrier(mem_flags::mem_threadgroup);\n"
-               "  if (t < half_size) s[t] += s[t + half_size];\n}\nif (t == 0) out[threadgroup_position_in_grid.x] = s[0];",
-         cuda="extern __shared__ float s[];\nint t = threadIdx.x;\ns[t] = x[blockIdx.x * blockDim.x + t];\n"
-              "for (int half_size = blockDim.x / 2; half_size > 0; half_size >>= 1) {\n  __syncthreads();\n"
-              "  if (t < half_size) s[t] += s[t + half_size];\n}\nif (t == 0) out[blockIdx.x] = s[0];",
+         metal="""threadgroup float s[256];
+uint t = thread_position_in_threadgroup.x;
+s[t] = x[thread_position_in_grid.x];
+for (uint half_size = 128; half_size > 0; half_size >>= 1) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (t < half_size) s[t] += s[t + half_size];
+}
+if (t == 0) out[threadgroup_position_in_grid.x] = s[0];""",
+         cuda="""extern __shared__ float s[];
+int t = threadIdx.x;
+s[t] = x[blockIdx.x * blockDim.x + t];
+for (int half_size = blockDim.x / 2; half_size > 0; half_size >>= 1) {
+  __syncthreads();
+  if (t < half_size) s[t] += s[t + half_size];
+}
+if (t == 0) out[blockIdx.x] = s[0];""",
          shared_memory=1024, grid=(1024, 1, 1), threadgroup=(256, 1, 1), atol=1e-4),
-    Case("rms_norm_half", draw(x=lambda r: normal(ROWS, 128)(r).astype(np.float16), w=normal(128)), {"out": ((ROWS, 128), "float16")},
+    Case("rms_norm_half", draw(x=lambda r: normal(ROWS, 128)(r).astype(np.float16), w=normal(128)),
+         {"out": ((ROWS, 128), "float16")},
          lambda x, w: f64(x) / np.sqrt((f64(x) ** 2).mean(1, keepdims=True) + 1e-6) * w,
-         metal="uint row = thread_position_in_grid.y, lane = thread_position_in_grid.x;\nconst device half* r = x + row * 128;\n"
-               "float acc = 0.0f;\n#define PER_LANE 4\nfor (int k = 0; k < PER_LANE; ++k) {\n  float v = r[lane * PER_LANE + k];\n  acc += v * v;\n}\n"
-               "float inv = rsqrt(simd_sum(acc) / 128.0f + 1e-6f);\nfor (int k = 0; k < PER_LANE; ++k)\n"
-               "  out[row * 128 + lane * PER_LANE + k] = half(r[lane * PER_LANE + k] * inv * w[lane * PER_LANE + k]);",
+         metal="""uint row = thread_position_in_grid.y, lane = thread_position_in_grid.x;
+const device half* r = x + row * 128;
+float acc = 0.0f;
+#define PER_LANE 4
+for (int k = 0; k < PER_LANE; ++k) {
+  float v = r[lane * PER_LANE + k];
+  acc += v * v;
+}
+float inv = rsqrt(simd_sum(acc) / 128.0f + 1e-6f);
+for (int k = 0; k < PER_LANE; ++k)
+  out[row * 128 + lane * PER_LANE + k] = half(r[lane * PER_LANE + k] * inv * w[lane * PER_LANE + k]);""",
          # One rounding to half: 2^-11 of the value.
          rtol=5e-4, atol=1e-6, **WARP),
     Case("welford_variance", draw(x=lambda r: (1000 + normal(ROWS, D)(r)).astype(np.float32)),
          {"mean": ((ROWS,), "float32"), "variance": ((ROWS,), "float32")}, lambda x: (f64(x).mean(1), f64(x).var(1)),
-         metal="uint row = thread_position_in_grid.x;\nif (row >= 6) return;\nfloat m = 0, s = 0;\nfor (int j = 0; j < 500; ++j) {\n"
-               "  float v = x[row * 500 + j], d = v - m;\n  m += d / (j + 1);\n  s += d * (v - m);\n}\nmean[row] = m;\nvariance[row] = s / 500;",
-         cuda="int row = blockIdx.x * blockDim.x + threadIdx.x;\nif (row >= 6) return;\nfloat m = 0, s = 0;\nfor (int j = 0; j < 500; ++j) {\n"
-              "  float v = x[row * 500 + j], d = v - m;\n  m += d / (j + 1);\n  s += d * (v - m);\n}\nmean[row] = m;\nvariance[row] = s / 500;",
+         metal="""uint row = thread_position_in_grid.x;
+if (row >= 6) return;
+float m = 0, s = 0;
+for (int j = 0; j < 500; ++j) {
+  float v = x[row * 500 + j], d = v - m;
+  m += d / (j + 1);
+  s += d * (v - m);
+}
+mean[row] = m;
+variance[row] = s / 500;""",
+         cuda="""int row = blockIdx.x * blockDim.x + threadIdx.x;
+if (row >= 6) return;
+float m = 0, s = 0;
+for (int j = 0; j < 500; ++j) {
+  float v = x[row * 500 + j], d = v - m;
+  m += d / (j + 1);
+  s += d * (v - m);
+}
+mean[row] = m;
+variance[row] = s / 500;""",
          # Means of values near 1000: each of 500 updates rounds to 2^-24 · 1000.
          rtol=2e-3, atol=0, grid=(8, 1, 1), threadgroup=(8, 1, 1)),
-    Case("dot_two_levels", draw(x=normal(2048), y=normal(2048)), {"out": ((1,), "float32")}, lambda x, y: np.array([f64(x) @ f64(y)]),
+    Case("dot_two_levels", draw(x=normal(2048), y=normal(2048)), {"out": ((1,), "float32")},
+         lambda x, y: np.array([f64(x) @ f64(y)]),
          header=METAL_SUM, cuda_header=CUDA_SUM,
-         **for_both("float s = 0.0f;\nfor (uint j = t; j < 2048; j += 256) s += x[j] * y[j];\ns = group_sum(s, scratch, simd, lane);\nif (t == 0) out[0] = s;\n"),
+         **for_both("""float s = 0.0f;
+for (uint j = t; j < 2048; j += 256) s += x[j] * y[j];
+s = group_sum(s, scratch, simd, lane);
+if (t == 0) out[0] = s;
+"""),
          grid=(256, 1, 1), threadgroup=(256, 1, 1), atol=2e-4),
     Case("l2_normalise_cooperative", draw(x=normal(ROWS, 64)), {"out": ((ROWS, 64), "float32")},
          lambda x: f64(x) / np.sqrt((f64(x) ** 2).sum(1, keepdims=True)),
-         cuda="auto block = cg::this_thread_block();\nauto warp = cg::tiled_partition<32>(block);\nint row = blockIdx.x;\n"
-              "float a = x[row * 64 + warp.thread_rank()], b = x[row * 64 + 32 + warp.thread_rank()];\n"
-              "float sum = cg::reduce(warp, a * a + b * b, cg::plus<float>());\nfloat inv = rsqrtf(sum);\n"
-              "out[row * 64 + warp.thread_rank()] = a * inv;\nout[row * 64 + 32 + warp.thread_rank()] = b * inv;",
+         cuda="""auto block = cg::this_thread_block();
+auto warp = cg::tiled_partition<32>(block);
+int row = blockIdx.x;
+float a = x[row * 64 + warp.thread_rank()], b = x[row * 64 + 32 + warp.thread_rank()];
+float sum = cg::reduce(warp, a * a + b * b, cg::plus<float>());
+float inv = rsqrtf(sum);
+out[row * 64 + warp.thread_rank()] = a * inv;
+out[row * 64 + 32 + warp.thread_rank()] = b * inv;""",
          grid=(32 * ROWS, 1, 1), threadgroup=(32, 1, 1)),
     Case("log_sum_exp_columns", draw(x=normal(40, 33)), {"out": ((33,), "float32")},
          lambda x: np.log(np.exp(f64(x)).sum(0)),
-         metal="uint c = thread_position_in_grid.x;\nfloat m = -INFINITY, s = 0.0f;\nfor (uint r = 0; r < x_shape[0]; r++) {\n"
-               "  float v = x[r * x_shape[1] + c];\n  float n = max(m, v);\n  s = s * exp(m - n) + exp(v - n);\n  m = n;\n}\nout[c] = m + log(s);",
-         cuda="int c = blockIdx.x * blockDim.x + threadIdx.x;\nif (c >= x_shape[1]) return;\nfloat m = -INFINITY, s = 0.0f;\n"
-              "for (int r = 0; r < x_shape[0]; r++) {\n  float v = x[r * x_shape[1] + c];\n  float n = fmaxf(m, v);\n"
-              "  s = s * expf(m - n) + expf(v - n);\n  m = n;\n}\nout[c] = m + logf(s);",
+         metal="""uint c = thread_position_in_grid.x;
+float m = -INFINITY, s = 0.0f;
+for (uint r = 0; r < x_shape[0]; r++) {
+  float v = x[r * x_shape[1] + c];
+  float n = max(m, v);
+  s = s * exp(m - n) + exp(v - n);
+  m = n;
+}
+out[c] = m + log(s);""",
+         cuda="""int c = blockIdx.x * blockDim.x + threadIdx.x;
+if (c >= x_shape[1]) return;
+float m = -INFINITY, s = 0.0f;
+for (int r = 0; r < x_shape[0]; r++) {
+  float v = x[r * x_shape[1] + c];
+  float n = fmaxf(m, v);
+  s = s * expf(m - n) + expf(v - n);
+  m = n;
+}
+out[c] = m + logf(s);""",
          grid=(33, 1, 1), threadgroup=(16, 1, 1)),
 ]

@@ -23,8 +23,10 @@ for (uint k = 2; k <= 128; k *= 2) {
 threadgroup_barrier(mem_flags::mem_threadgroup);
 out[base + t] = s[t];
 """
-BITONIC_CUDA = (BITONIC_METAL.replace("threadgroup int s[128]", "__shared__ int s[128]").replace("threadgroup_barrier(mem_flags::mem_threadgroup)", "__syncthreads()")
-                .replace("uint t = thread_position_in_threadgroup.x, base = threadgroup_position_in_grid.x * 128", "unsigned t = threadIdx.x, base = blockIdx.x * 128").replace("uint", "unsigned"))
+BITONIC_CUDA = (BITONIC_METAL.replace("threadgroup int s[128]", "__shared__ int s[128]")
+                .replace("threadgroup_barrier(mem_flags::mem_threadgroup)", "__syncthreads()")
+                .replace("uint t = thread_position_in_threadgroup.x, base = threadgroup_position_in_grid.x * 128",
+                         "unsigned t = threadIdx.x, base = blockIdx.x * 128").replace("uint", "unsigned"))
 
 
 def assign(points, centres):
@@ -67,20 +69,45 @@ def wavefront(shared, thread, barrier):
 
 
 CASES = [
-    Case("bitonic_sort", draw(x=integers(-1000, 1000, 2, 128)), {"out": ((2, 128), "int32")}, lambda x: np.sort(x, 1), metal=BITONIC_METAL, cuda=BITONIC_CUDA,
+    Case("bitonic_sort", draw(x=integers(-1000, 1000, 2, 128)), {"out": ((2, 128), "int32")}, lambda x: np.sort(x, 1),
+         metal=BITONIC_METAL, cuda=BITONIC_CUDA,
          grid=(256, 1, 1), threadgroup=(128, 1, 1), **EXACT),
     Case("rank_sort", draw(x=normal(100)), {"out": ((100,), "float32")}, lambda x: np.sort(x),
-         **each("if (i >= 100) return;\nunsigned int rank = 0;\nfor (unsigned int j = 0; j < 100; ++j) rank += (x[j] < x[i] || (x[j] == x[i] && j < i)) ? 1 : 0;\nout[rank] = x[i];"),
+         **each("""if (i >= 100) return;
+unsigned int rank = 0;
+for (unsigned int j = 0; j < 100; ++j) rank += (x[j] < x[i] || (x[j] == x[i] && j < i)) ? 1 : 0;
+out[rank] = x[i];"""),
          grid=(100, 1, 1), threadgroup=(32, 1, 1), **EXACT),
     Case("nearest_centre", draw(points=normal(70, 4), centres=normal(5, 4)), {"out": ((70,), "int32")}, assign,
-         **each("if (i >= 70) return;\nfloat best = 1e30f;\nint at = 0;\nfor (int c = 0; c < 5; ++c) {\n  float d = 0.0f;\n  for (int k = 0; k < 4; ++k) {\n"
-                "    float e = points[i * 4 + k] - centres[c * 4 + k];\n    d += e * e;\n  }\n  if (d < best) {\n    best = d;\n    at = c;\n  }\n}\nout[i] = at;"),
+         **each("""if (i >= 70) return;
+float best = 1e30f;
+int at = 0;
+for (int c = 0; c < 5; ++c) {
+  float d = 0.0f;
+  for (int k = 0; k < 4; ++k) {
+    float e = points[i * 4 + k] - centres[c * 4 + k];
+    d += e * e;
+  }
+  if (d < best) {
+    best = d;
+    at = c;
+  }
+}
+out[i] = at;"""),
          grid=(70, 1, 1), threadgroup=(32, 1, 1), **EXACT),
     Case("binary_search", draw(x=lambda r: np.sort(normal(64)(r)), query=normal(30)), {"out": ((30,), "int32")},
          lambda x, query: np.searchsorted(x, query).astype(np.int32),
-         **each("if (i >= 30) return;\nint low = 0, high = 64;\nwhile (low < high) {\n  int middle = (low + high) / 2;\n  if (x[middle] < query[i]) low = middle + 1;\n"
-                "  else high = middle;\n}\nout[i] = low;"), grid=(30, 1, 1), threadgroup=(30, 1, 1), **EXACT),
-    Case("edit_distance_wavefront", draw(a=integers(0, 4, 20, dtype=np.uint8), b=integers(0, 4, 20, dtype=np.uint8)), {"out": ((1,), "int32")}, distance,
-         metal=wavefront("threadgroup", "int t = thread_position_in_threadgroup.x;", "threadgroup_barrier(mem_flags::mem_threadgroup)"),
+         **each("""if (i >= 30) return;
+int low = 0, high = 64;
+while (low < high) {
+  int middle = (low + high) / 2;
+  if (x[middle] < query[i]) low = middle + 1;
+  else high = middle;
+}
+out[i] = low;"""), grid=(30, 1, 1), threadgroup=(30, 1, 1), **EXACT),
+    Case("edit_distance_wavefront", draw(a=integers(0, 4, 20, dtype=np.uint8), b=integers(0, 4, 20, dtype=np.uint8)),
+         {"out": ((1,), "int32")}, distance,
+         metal=wavefront("threadgroup", "int t = thread_position_in_threadgroup.x;",
+                         "threadgroup_barrier(mem_flags::mem_threadgroup)"),
          cuda=wavefront("__shared__", "int t = threadIdx.x;", "__syncthreads()"), grid=(32, 1, 1), threadgroup=(32, 1, 1), **EXACT),
 ]
