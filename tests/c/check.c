@@ -317,7 +317,7 @@ const char *check_cpu(int i) {
         char *rest = list;
         int count = 0;
         while (count < 15 && (names[count] = strtok_r(rest, " ", &rest))) count++;
-        if (check_few() && count > 2) names[1] = names[count - 1], names[2] = NULL;
+        if (check_few() && count > 2) names[1] = names[2], names[2] = NULL;
     }
     return names[i];
 }

@@ -102,7 +102,7 @@ bool check_few(void);
 /* How many of the cases that a test draws at random it takes: CHECK_ROUNDS in the environment, else `usual`. */
 int check_rounds(int usual);
 /* The i-th instruction set that this machine has (reference first), or NULL past the last; fresh contexts for it. With few cases,
- * reference and the best one alone. */
+ * reference and the third alone: avx2 where there is one. */
 const char *check_cpu(int i);
 invar_context *check_context(const char *cpu, int threads);
 
