@@ -164,7 +164,8 @@ def kernels(count):
     a, b = draw(count, dtype=torch.float32), draw(count, dtype=torch.float32)
     names = {"input_names": ["a", "b"], "output_names": ["out"]}
     metal = fast.metal_kernel(name="add", source="uint i = thread_position_in_grid.x; out[i] = a[i] + b[i];", **names)
-    cuda = fast.cuda_kernel(name="add", source="auto i = cooperative_groups::this_grid().thread_rank(); out[i] = a[i] + b[i];", **names)
+    cuda = fast.cuda_kernel(name="add", **names,
+                            source="auto i = cooperative_groups::this_grid().thread_rank(); out[i] = a[i] + b[i];")
     for name, kernel in (("metal_kernel", metal), ("cuda_kernel", cuda)):
         yield Case(f"{name} a + b of {count}",
                    lambda k=kernel: k(inputs=[a, b], grid=(count, 1, 1), threadgroup=(256, 1, 1), output_shapes=[(count,)],

@@ -162,5 +162,6 @@ static void nothing_but_the_arrays_is_touched(void) {
     }
 }
 
-CHECK_MAIN(CHECK_TEST(nothing_but_the_arrays_is_touched), CHECK_TEST(every_kernel_agrees_with_the_oracle), CHECK_TEST(gradients_are_finite_differences),
+CHECK_MAIN(CHECK_TEST(nothing_but_the_arrays_is_touched), CHECK_TEST(every_kernel_agrees_with_the_oracle),
+           CHECK_TEST(gradients_are_finite_differences),
            CHECK_TEST(mixed_types))

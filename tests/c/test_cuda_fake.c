@@ -211,7 +211,8 @@ static bool scratch(void) {
     invar_cuda_scratch_give(gpu, memory, STREAM);
     good = CHECK(!fake_cuda.allocations && fake_cuda.memory_stream == STREAM, "%d", fake_cuda.allocations) && good;
     fake_cuda_fail("cuMemAllocFromPoolAsync", 0, FAKE_OUT_OF_MEMORY);
-    return CHECK_FAILS(invar_cuda_scratch_take(gpu, &memory, 1000, STREAM, "test"), INVAR_ERROR_MEMORY, "cuMemAllocFromPoolAsync") && good;
+    return CHECK_FAILS(invar_cuda_scratch_take(gpu, &memory, 1000, STREAM, "test"), INVAR_ERROR_MEMORY, "cuMemAllocFromPoolAsync") &&
+           good;
 }
 
 static void errors_are_told(void) {
@@ -250,7 +251,8 @@ static bool properties(void) {
     const invar_cuda_device *gpu = device(0), *again = device(0), *other;
     fake_cuda.devices = 1;
     return gpu && CHECK(gpu == again && fake_cuda.retained == 1, "%d contexts", fake_cuda.retained) &&
-           CHECK(gpu->major == 9 && gpu->minor == 0 && gpu->multiprocessors == 132 && gpu->shared_most == 227 << 10, "%s", gpu->name) &&
+           CHECK(gpu->major == 9 && gpu->minor == 0 && gpu->multiprocessors == 132 && gpu->shared_most == 227 << 10, "%s",
+                 gpu->name) &&
            CHECK_FAILS(invar_cuda_device_get(&other, 1, "test"), INVAR_ERROR_DEVICE, "expected a CUDA device from 0 to 0, got 1");
 }
 

@@ -83,7 +83,8 @@ static bool cuda_launches(void) {
     good = CHECK(seen.arrays[0] == x.a.tensor.data && seen.arrays[1] == x.b.tensor.data && seen.arrays[2] == x.out.tensor.data &&
                      seen.size == 3000 && seen.grid[0] == 1024 && seen.grid[1] == 4 && seen.threadgroup[1] == 2 && seen.groups[0] == 4,
                  "another parameter") && CHECK(fake_cuda.launch[0].shared == 512, "%u", fake_cuda.launch[0].shared) && good;
-    good = CHECK(!strcmp(fake_nvrtc.options, "--gpu-architecture=sm_90a --std=c++17 --fmad=false --device-as-default-execution-space "),
+    good = CHECK(!strcmp(fake_nvrtc.options,
+                         "--gpu-architecture=sm_90a --std=c++17 --fmad=false --device-as-default-execution-space "),
                  "%s", fake_nvrtc.options) && good;
     o = sizes(10, 1, 1, 256, 1, 1); /* a block is not larger than the grid */
     good = CHECK_OK(launch(kernel, &x, &o)) && is_cut(1, "invar_kernel", 1, 1, 1, 10, 1, 1) && good;
@@ -121,7 +122,8 @@ static bool metal_launches(void) {
     head seen;
     bool good = CHECK_OK(launch(kernel, &x, &o)) && is_cut(0, "invar_kernel", 2, 2, 2, 128, 1, 1);
     memcpy(&seen, fake_cuda.launch[0].job, sizeof seen);
-    good = CHECK(seen.grid[0] == 100 && seen.grid[1] == 3 && seen.threadgroup[0] == 64 && seen.groups[1] == 2, "another parameter") && good;
+    good = CHECK(seen.grid[0] == 100 && seen.grid[1] == 3 && seen.threadgroup[0] == 64 && seen.groups[1] == 2, "another parameter") &&
+           good;
     o = sizes(6, 70000, 2, 3, 1, 1);
     good = CHECK_OK(launch(kernel, &x, &o)) && is_cut(1, "invar_kernel", 280000, 1, 1, 3, 1, 1) && good;
     o = sizes(70000, 70000, 1, 1, 1, 1);
@@ -151,7 +153,8 @@ static bool shapes(void) {
     fake_cuda.job_bytes = sizeof cuda;
     bool good = CHECK_OK(launch(kernel, &x, &o));
     memcpy(&metal, fake_cuda.launch[0].job, sizeof metal);
-    good = CHECK(metal.shape[0] == 3 && metal.shape[1] == 5 && metal.strides[0] == 5 && metal.strides[1] == 1, "another layout") && good;
+    good = CHECK(metal.shape[0] == 3 && metal.shape[1] == 5 && metal.strides[0] == 5 && metal.strides[1] == 1, "another layout") &&
+           good;
     invar_kernel_destroy(kernel);
     kernel = kernel_of(INVAR_DIALECT_CUDA, "out[0] = a_shape[1] + b_strides[0];", 0);
     fake_cuda.job_bytes = sizeof cuda;
@@ -227,7 +230,8 @@ static bool copies(void) {
                      copy.stride[0] == 1 && copy.stride[1] == 4, "another copy") && good;
     good = CHECK(seen.arrays[0] == copy.to && seen.arrays[0] != x.a.tensor.data && seen.arrays[1] == x.b.tensor.data,
                  "the kernel does not read the copy") && good;
-    good = CHECK(fake_cuda.allocated == 1 && fake_cuda.largest == 128, "%d of %zu bytes", fake_cuda.allocated, fake_cuda.largest) && good;
+    good = CHECK(fake_cuda.allocated == 1 && fake_cuda.largest == 128, "%d of %zu bytes", fake_cuda.allocated, fake_cuda.largest) &&
+           good;
     o.execution.plan = &plan;
     good = CHECK_OK(launch(kernel, &x, &o)) &&
            CHECK(plan.workspace == 128 && !strcmp(plan.kernel, "k.cuda") && plan.tasks == 3, "%s, %zu bytes, %lld tasks", plan.kernel,
@@ -365,7 +369,8 @@ static bool failures(void) {
     invar_kernel_destroy(kernel);
     kernel = kernel_of(INVAR_DIALECT_CUDA, "out[0] = 1;", 0);
     fake_nvrtc.result = 6;
-    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_COMPILE, "cuda_kernel: k.cu:1: error: the test wants one\n    1 | out") && good;
+    good = CHECK_FAILS(launch(kernel, &x, &o), INVAR_ERROR_COMPILE, "cuda_kernel: k.cu:1: error: the test wants one\n    1 | out") &&
+           good;
     invar_kernel_destroy(kernel);
     free_arrays(&x);
     return good;

@@ -257,11 +257,13 @@ static bool limits(void) {
         good = CHECK_OK(run(&c)) && CHECK(!fake_cuda.launches, "%s: %d launches", names[op], fake_cuda.launches) && good;
         end(&c);
         begin(&c, (enum op)op, check_f64, 3, 8, 1);
-        good = CHECK_FAILS(run(&c), INVAR_ERROR_DTYPE, ": x: expected float32, float16 or bfloat16 on a CUDA device, got float64") && good;
+        good = CHECK_FAILS(run(&c), INVAR_ERROR_DTYPE, ": x: expected float32, float16 or bfloat16 on a CUDA device, got float64") &&
+               good;
         end(&c);
         begin(&c, (enum op)op, check_f32, 3, 8, 1);
         c.weight.tensor.device.id = 1;
-        good = CHECK_FAILS(run(&c), INVAR_ERROR_DEVICE_MIX, ": weight: expected a tensor on CUDA device 0, got one on CUDA device 1") &&
+        good = CHECK_FAILS(run(&c), INVAR_ERROR_DEVICE_MIX,
+                           ": weight: expected a tensor on CUDA device 0, got one on CUDA device 1") &&
                good;
         end(&c);
     }

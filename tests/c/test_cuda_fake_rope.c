@@ -168,7 +168,8 @@ static bool many_pairs(void) {
     bool good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 3, "%d launches", fake_cuda.launches);
     for (int i = 0; i < 3 && good; i++) {
         const invar_cuda_rope_job job = job_of(i);
-        good = covers(&job, &fake_cuda.launch[i], 1, 2) && CHECK(job.first_lane == 32 * i && !job.freqs.data, "%lld", job.first_lane) &&
+        good = covers(&job, &fake_cuda.launch[i], 1, 2) &&
+               CHECK(job.first_lane == 32 * i && !job.freqs.data, "%lld", job.first_lane) &&
                CHECK(job.lanes - job.turning == (i == 2 ? job.copiers : 0), "%lld lanes", job.lanes);
         for (int64_t k = 0; k < job.turning && good; k++) /* scale / freqs · 2/π */
             good = CHECK_CLOSE(&((invar_tensor){ .data = (void *)&job.high[k], .dtype = check_f64, .ndim = 0 }),

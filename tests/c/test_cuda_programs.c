@@ -159,7 +159,8 @@ static void every_specialisation_compiles_without_local_memory(void) {
 
 /* The reading of the log itself, with programs that deserve refusal. */
 static void local_memory_and_warnings_are_seen(void) {
-    static const char array[] = "extern \"C\" __global__ void f(float *p, int n) { float x[64]; for (int i = 0; i < 64; i++) x[i] = p[i];"
+    static const char array[] = "extern \"C\" __global__ void f(float *p, int n) { float x[64]; "
+                                "for (int i = 0; i < 64; i++) x[i] = p[i];"
                                 " for (int i = 0; i < 64; i++) p[i] = x[(n + i * (int)p[0]) & 63]; }";
     static const char unused[] = "extern \"C\" __global__ void f(float *p) { int never; *p = 1; }";
     static const char good[] = "extern \"C\" __global__ void f(float *p) { *p = 1; }";

@@ -280,7 +280,8 @@ static void broken_compilers(void) {
 
 /* Of a log beyond what is read, the first errors are told. */
 static void long_log(void) {
-    static const char script[] = "#!/bin/sh\necho 'k.metal:1:1: error: the first'\nyes 'k.metal:1:1: note: and so on' | head -n 50000\n"
+    static const char script[] = "#!/bin/sh\necho 'k.metal:1:1: error: the first'\n"
+                                 "yes 'k.metal:1:1: note: and so on' | head -n 50000\n"
                                  "exit 1\n";
     char folder[INVAR_PATH_BYTES], path[INVAR_FILE_BYTES], *object;
     size_t size;

@@ -119,7 +119,8 @@ static void test_metal_twins(void) {
 
 static void test_metal_literals(void) {
     EXPECT(METAL, "#define EPS 1e-5\n", "float x = 1.5 + .5 + 2. + 0x1p-3 + 1.5f; half h = 1.0h + 2h + 1'000h; int i = 0x1f + 10u;",
-           "#define EPS 1e-5f", "1.5f + .5f + 2.f + 0x1p-3f + 1.5f", "invar_half_literal(1.0) + invar_half_literal(2) + invar_half_literal(1'000)",
+           "#define EPS 1e-5f", "1.5f + .5f + 2.f + 0x1p-3f + 1.5f",
+           "invar_half_literal(1.0) + invar_half_literal(2) + invar_half_literal(1'000)",
            "0x1f + 10u");
     EXPECT(CUDA, "", "double x = 1.5;", "double x = 1.5;");
 }

@@ -20,7 +20,8 @@ static void descriptions(void) {
     REFUSED(d.dialect = 4, INVAR_ERROR_VALUE, "dialect");
     REFUSED(d.dialect = INVAR_DIALECT_PRECOMPILED, INVAR_ERROR_VALUE, "source: expected NULL");
     REFUSED((d.dialect = INVAR_DIALECT_PRECOMPILED, d.source = NULL), INVAR_ERROR_NULL, "image");
-    REFUSED((d.dialect = INVAR_DIALECT_PRECOMPILED, d.source = NULL, d.image = "x"), INVAR_ERROR_VALUE, "image: expected PTX or a cubin, got 0");
+    REFUSED((d.dialect = INVAR_DIALECT_PRECOMPILED, d.source = NULL, d.image = "x"), INVAR_ERROR_VALUE,
+            "image: expected PTX or a cubin, got 0");
     REFUSED((d.dialect = INVAR_DIALECT_PRECOMPILED, d.source = NULL, d.name = "a b"), INVAR_ERROR_VALUE, "a function's name");
     REFUSED(d.name = NULL, INVAR_ERROR_NULL, "name");
     REFUSED(d.name = "", INVAR_ERROR_VALUE, "name");

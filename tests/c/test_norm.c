@@ -422,7 +422,8 @@ static void plans_workspaces_and_callers_threads(void) {
 
 /* Weights are widened before the tasks begin: in floats apart, and in double by the reference. */
 static void callers_environment_does_not_change_bits(void) {
-    const norm_types mixes[] = { ALL_F32, { check_bf16, check_bf16, check_f32, check_f32 }, { check_f64, check_f32, check_f32, check_f16 } };
+    const norm_types mixes[] = { ALL_F32, { check_bf16, check_bf16, check_f32, check_f32 },
+                                 { check_f64, check_f32, check_f32, check_f16 } };
     const int64_t apart[8] = { 1, 2 };
     for (int k = 0; check_cpu(k); k++) {
         invar_context *context = check_context(check_cpu(k), 1);
@@ -487,7 +488,8 @@ static const misuse misuses[] = {
     { ": x:", INVAR_ERROR_VALUE, spoil_x_overflow },
     { ": weight: expected a tensor on CUDA device 0, got one on the CPU", INVAR_ERROR_DEVICE_MIX, spoil_x_device },
     { ": y: expected a tensor on the CPU, got one on CUDA device 0", INVAR_ERROR_DEVICE_MIX, spoil_y_device },
-    { ": x: expected a tensor on the CPU or a CUDA device, got one on a device of DLPack type 8", INVAR_ERROR_DEVICE_MIX, spoil_x_metal },
+    { ": x: expected a tensor on the CPU or a CUDA device, got one on a device of DLPack type 8", INVAR_ERROR_DEVICE_MIX,
+      spoil_x_metal },
     { ": x:", INVAR_ERROR_VALUE, spoil_x_alignment },
     { ": weight:", INVAR_ERROR_VALUE, spoil_weight_length },
     { ": weight:", INVAR_ERROR_VALUE, spoil_weight_rank },
@@ -545,7 +547,8 @@ static void misuse_of_single_arguments(void) {
 CHECK_MAIN(CHECK_TEST(every_length_matches_the_definition), CHECK_TEST(every_mix_of_types_matches_the_definition),
            CHECK_TEST(sum_is_stored_and_y_comes_from_the_unrounded_one),
            CHECK_TEST(float32_bits_are_the_same_on_every_instruction_set), CHECK_TEST(layouts_do_not_change_bits),
-           CHECK_TEST(threads_batches_and_streaming_do_not_change_bits), CHECK_TEST(nothing_but_the_arrays_is_touched), CHECK_TEST(y_may_be_x),
+           CHECK_TEST(threads_batches_and_streaming_do_not_change_bits), CHECK_TEST(nothing_but_the_arrays_is_touched),
+           CHECK_TEST(y_may_be_x),
            CHECK_TEST(half_precision_sum_of_squares_does_not_overflow), CHECK_TEST(variance_about_a_large_mean_does_not_cancel),
            CHECK_TEST(variance_about_an_odd_beginning_does_not_cancel),
            CHECK_TEST(nan_stays_in_its_row), CHECK_TEST(more_than_65535_rows), CHECK_TEST(zero_strides_are_read),
