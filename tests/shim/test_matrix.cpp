@@ -23,7 +23,7 @@ static void products(uint32_t) {
 }
 
 static void others(uint32_t lane) {
-    simdgroup_float8x8 one(1.0f), twos = make_filled_simdgroup_matrix<float, 8, 8>(2.0f), d;
+    simdgroup_float8x8 one(1.0f), twos = make_filled_simdgroup_matrix<float, 8>(2.0f), d;
     uint32_t qid = lane / 4, row = (qid & 4) + lane / 2 % 4, column = (qid & 2) * 2 + lane % 2 * 2;
     CHECK(one.thread_elements()[0] == (row == column) && one.thread_elements().y == (row == column + 1), "a diagonal");
     d.thread_elements() = float2(10 * row + column, 10 * row + column + 1);

@@ -7,7 +7,7 @@ namespace metal {
 constexpr uint32_t invar_matrix_row(uint32_t lane) { return (lane >> 2 & 4) | (lane >> 1 & 3); }
 constexpr uint32_t invar_matrix_column(uint32_t lane) { return (lane >> 1 & 4) | (lane << 1 & 2); }
 
-template <class T, int Columns, int Rows> struct simdgroup_matrix {
+template <class T, int Columns, int Rows = Columns> struct simdgroup_matrix {
     static_assert(Columns == 8 && Rows == 8, "a simdgroup_matrix is 8 x 8");
     using storage_type = vec<T, 2>;
     vec<T, 2> invar_elements;
@@ -24,7 +24,8 @@ using simdgroup_float8x8 = simdgroup_matrix<float, 8, 8>;
 using simdgroup_half8x8 = simdgroup_matrix<half, 8, 8>;
 using simdgroup_bfloat8x8 = simdgroup_matrix<bfloat, 8, 8>;
 
-template <class T, int Columns, int Rows> inline simdgroup_matrix<T, Columns, Rows> make_filled_simdgroup_matrix(T x) {
+template <class T, int Columns, int Rows = Columns>
+inline simdgroup_matrix<T, Columns, Rows> make_filled_simdgroup_matrix(T x) {
     simdgroup_matrix<T, Columns, Rows> matrix;
     matrix.invar_elements = vec<T, 2>(x);
     return matrix;
