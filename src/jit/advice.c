@@ -82,7 +82,7 @@ static const advice CUDA_NAMES[] = {
 static const advice METAL_WORDS[] = {
     { "function-definition is not allowed here", FUNCTIONS },
     { "function definition is not allowed here", FUNCTIONS },
-    { "* __restrict__[float]' for array subscript", INDEX },
+    { "*[float]' for array subscript", INDEX },
     { "array subscript is not an integer", INDEX },
     { "int]' for array subscript", RANK_0 },
     { "subscripted value is not an array, pointer, or vector", RANK_0 },
@@ -99,10 +99,9 @@ static const advice METAL_WORDS[] = {
 static const advice CUDA_WORDS[] = {
     { "function-definition is not allowed here", FUNCTIONS },
     { "function definition is not allowed here", FUNCTIONS },
-    { "* __restrict__[float]' for array subscript", INDEX },
+    { "*[float]' for array subscript", INDEX },
     { "array subscript is not an integer", INDEX },
     { "*' to binary", "an input is a pointer in CUDA, one of rank 0 too: *x" },
-    { "* __restrict__' to binary", "an input is a pointer in CUDA, one of rank 0 too: *x" },
     { "of read-only location", CONSTANT },
     { "with constructor not allowed in anonymous aggregate", UNNAMED },
     { "operator\"\"h", "a half is written __float2half(1.0f) in CUDA" },

@@ -275,6 +275,16 @@ static bool is_cuda(const reader *reader) {
     return false;
 }
 
+/* What to do about an error of the user's, once. */
+static void advise(const reader *reader, const char *message) {
+    invar_text told = { 0 };
+    append_message(&told, message);
+    const char *advice = told.failed || !told.data ? NULL : invar_compile_advice(told.data, is_cuda(reader));
+    if (advice && !reader->out->failed && !strstr(reader->out->data, advice))
+        invar_text_format(reader->out, "      = %s\n", advice);
+    invar_text_free(&told);
+}
+
 static void tell_error(reader *reader, place at, const char *message) {
     char frame[MAX_LINE], told[MAX_LINE];
     size_t start = reader->out->length;
@@ -291,9 +301,7 @@ static void tell_error(reader *reader, place at, const char *message) {
         return;
     }
     reader->last_told = true;
-    const char *advice = at.text >= 0 ? invar_compile_advice(message, is_cuda(reader)) : NULL;
-    if (advice && !reader->out->failed && !strstr(reader->out->data, advice)) /* once */
-        invar_text_format(reader->out, "      = %s\n", advice);
+    if (at.text >= 0) advise(reader, message);
 }
 
 /* gcc's "candidate expects 2 arguments, 1 provided" counts a call's marker. */

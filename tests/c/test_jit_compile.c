@@ -207,7 +207,8 @@ static void advice_on_errors(void) {
         { "k.cu", "k.cu(1): error: identifier \"HEAD_DIM\" is undefined\n",
           "k.cu:1: error: identifier \"HEAD_DIM\" is undefined\n      = names of types and constants are given at the call: "
           "template=[(\"T\", dtype), (\"N\", 32)]" },
-        { "k.metal", "k.metal:1:5: error: cannot convert 'const uint3' to 'uint' {aka 'unsigned int'} in initialization\n",
+        { "k.metal", "k.metal:1:5: error: cannot convert 'const uint3' {aka 'const invar_shim::vec<unsigned int, 3>'} to 'uint' "
+                     "{aka 'unsigned int'} in initialization\n",
           "k.metal:1: error: cannot convert 'const uint3' to 'uint' {aka 'unsigned int'} in initialization\n"
           "      = this position has three numbers: take one, as .x" },
         { "k.cu", "k.cu:1:5: error: 'blockDim' was not declared in this scope\n",
