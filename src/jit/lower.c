@@ -51,9 +51,27 @@ static void write_dims(const writer *w, int32_t begin, int32_t end) {
     }
 }
 
+/* `struct S {...}`'s name, which is one of ours where it has none. first: the first array of the type. */
+static void write_struct_name(const writer *w, const invar_storage *storage, int32_t first) {
+    if (storage->type + 1 < storage->brace) write_raw(w, storage->type + 1, 0);
+    else invar_text_format(w->text, "invar_shared_type_%d", (int)first);
+}
+
+/* A struct that the declaration defines stands before it, since no type is defined in template arguments. */
+static void write_struct(const writer *w, const invar_storage *storage, int32_t first) {
+    if (storage->brace < 0) return;
+    write_raw(w, storage->type, 0);
+    invar_text_string(w->text, " ");
+    write_struct_name(w, storage, first);
+    invar_text_string(w->text, " ");
+    write_flat(w, storage->brace, storage->type_end);
+    invar_text_string(w->text, "; ");
+}
+
 /* The declarator's type, written as a type: float[(32)][(33)], or float *[(4)]. */
-static void write_storage_type(const writer *w, const invar_storage *storage) {
-    write_flat(w, storage->type, storage->type_end);
+static void write_storage_type(const writer *w, const invar_storage *storage, int32_t first) {
+    if (storage->brace > 0) write_struct_name(w, storage, first);
+    else write_flat(w, storage->type, storage->type_end);
     write_dims(w, storage->dims, storage->dims_end);
 }
 
@@ -98,7 +116,8 @@ static void write_dynamic(const writer *w, const invar_storage *storage) {
 
 static int32_t write_storage_host(const writer *w, int32_t i) {
     const invar_source *source = w->source;
-    int32_t number = w->file->tokens[i].value, end = source->storage[number].end;
+    int32_t first = w->file->tokens[i].value, number = first, end = source->storage[first].end;
+    write_struct(w, &source->storage[first], first);
     for (;; number++) {
         const invar_storage *storage = &source->storage[number];
         if (storage->dynamic) {
@@ -107,7 +126,7 @@ static int32_t write_storage_host(const writer *w, int32_t i) {
             invar_text_string(w->text, "auto &");
             write_raw(w, storage->name, 0);
             invar_text_format(w->text, " = invar_shared_array<%d, ", (int)number);
-            write_storage_type(w, storage);
+            write_storage_type(w, storage, first);
             invar_text_string(w->text, ">();");
         }
         if (!storage->more) break;

@@ -76,6 +76,7 @@ typedef struct invar_function {
 typedef struct invar_storage {
     int32_t file;
     int32_t type, type_end; /* tokens of the type: [type, type_end) */
+    int32_t brace;          /* `{` of a struct that the type defines; -1 */
     int32_t name;           /* token */
     int32_t dims, dims_end; /* tokens of [..][..]; equal where it is no array */
     int32_t end;            /* token `;` of the declaration */

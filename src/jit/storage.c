@@ -29,10 +29,20 @@ static int32_t declaration_begin(const invar_file *file, int32_t i) {
     return file->tokens[begin - 1].directive >= 0 && file->tokens[begin].directive < 0 ? begin : -1;
 }
 
+/* The `{` of `struct S {` or `union {` at token i; -1. */
+static int32_t struct_brace(const invar_file *file, int32_t i) {
+    static const char *const aggregates[] = { "struct", "union", "class", NULL };
+    if (!invar_token_is_one_of(file, i, aggregates)) return -1;
+    int32_t brace = invar_token_names(file, i + 1) ? i + 2 : i + 1;
+    return invar_token_is(file, brace, "{") && file->tokens[brace].partner > brace ? brace : -1;
+}
+
 /* Reads the type that begins at token i; *name is the first declarator's name. False: it is not a declaration of arrays
  * or values. */
 static bool read_type(const invar_source *source, const invar_file *file, int32_t i, invar_storage *storage) {
     storage->type = i;
+    storage->brace = struct_brace(file, i);
+    if (storage->brace > 0) i = file->tokens[storage->brace].partner + 1;
     for (int32_t end = i + LONGEST; i < file->count && i < end;) {
         if (invar_token_is(file, i, "*")) {
             if (invar_is_metal(source)) return false;
@@ -88,7 +98,7 @@ static invar_status read_declaration(invar_source *source, int32_t which, int32_
     while (invar_token_is(file, i + 1, "extern") || invar_token_is(file, i + 1, "static")) i++;
     for (int32_t k = begin; k < i; k++) is_extern |= invar_token_is(file, k, "extern");
     *end = -1;
-    if (!read_type(source, file, i + 1, &storage)) {
+    if (!read_type(source, file, i + 1, &storage) || (is_extern && storage.brace > 0)) {
         if (invar_is_metal(source)) return INVAR_OK; /* a pointer or reference */
         return invar_source_fail(source, which, line, "this use of %s cannot be translated: expected a type and names", word);
     }

@@ -277,6 +277,11 @@ static void test_cuda(void) {
            "const float *__restrict a, const Shape &a_shape, const float *__restrict b");
     EXPECT(CUDA, "", "assert(i < 4);", "(void)(i < 4);");
     EXPECT_DEVICE(CUDA, "", "__shared__ float t[8];", "__shared__ float t[8];");
+    EXPECT(CUDA, "", "__shared__ struct {\nfloat v[4]; int n; } s, t[N];\n__shared__ union U { int i; float f; } u;\nint i;",
+           "struct invar_shared_type_0 { float v[4]; int n; }; auto &s = invar_shared_array<0, invar_shared_type_0>();"
+           "auto &t = invar_shared_array<1, invar_shared_type_0[(N)]>();\n\n"
+           "union U { int i; float f; }; auto &u = invar_shared_array<2, U>();\nint i;");
+    refuse(CUDA, "", "extern __shared__ struct { float x; } s[];", "expected a type and names");
 }
 
 /* The position in the grid, however it is written, makes a kernel FLAT; what only looks like it is left alone. */
