@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MACROS = 256, DEEPEST = 64, NESTED = 8 /* macros in one another */ };
+enum { MACROS = 256, DEEPEST = 64, NESTED = 8 /* macros in one another */, LEVELS = 100 /* of signs and brackets */ };
 enum { NO = 0, YES, UNSURE };
 
 /* A name that a #define or #undef of the user's tells of. */
@@ -50,7 +50,7 @@ typedef struct number {
 typedef struct reader {
     const branches *b;
     const invar_file *file;
-    int32_t at, end, depth;
+    int32_t at, end, depth, level;
     bool failed;
 } reader;
 
@@ -98,7 +98,7 @@ static number value_of(const reader *r, int32_t i) {
     }
     const invar_token *name = &found->file->tokens[found->name];
     bool function = found->file->text[name->start + name->length] == '(';
-    reader inner = { r->b, found->file, found->name + 1, line_end(found->file, found->name), r->depth + 1, false };
+    reader inner = { r->b, found->file, found->name + 1, line_end(found->file, found->name), r->depth + 1, 0, false };
     if (function || inner.depth == NESTED || inner.at == inner.end) return NOBODY_KNOWS;
     number value = read_or(&inner);
     return inner.failed || inner.at != inner.end ? NOBODY_KNOWS : value;
@@ -162,16 +162,22 @@ static bool take_two(reader *r, char first, char second) {
 }
 
 static number read_unary(reader *r) {
+    number value;
+    r->failed |= r->level == LEVELS;
+    if (r->failed) return NOBODY_KNOWS;
+    r->level++;
     if (r->at + 1 < r->end && invar_token_is(r->file, r->at, "!") && !invar_token_is(r->file, r->at + 1, "=")) {
         r->at++;
-        number value = read_unary(r);
-        return (number){ value.sure, !value.value };
+        value = read_unary(r);
+        value.value = !value.value;
+    } else if (take(r, '-')) {
+        value = read_unary(r);
+        value.value = -value.value;
+    } else {
+        value = read_primary(r);
     }
-    if (take(r, '-')) {
-        number value = read_unary(r);
-        return (number){ value.sure, -value.value };
-    }
-    return read_primary(r);
+    r->level--;
+    return value;
 }
 
 static number read_comparison(reader *r) {
@@ -224,7 +230,7 @@ static uint8_t condition(const branches *b, int32_t i) {
         uint8_t defined = i + 2 < end && invar_token_names(file, i + 2) ? is_defined(b, file, i + 2) : UNSURE;
         return defined == UNSURE || invar_token_is(file, i + 1, "ifdef") ? defined : !defined;
     }
-    reader r = { b, file, i + 2, end, 0, false };
+    reader r = { b, file, i + 2, end, 0, 0, false };
     number value = read_or(&r);
     if (r.failed || r.at != end || !value.sure) return UNSURE;
     return value.value != 0;

@@ -348,6 +348,12 @@ static void test_branches(void) {
     EXPECT(CUDA, "#if 0\nasm(\"\");\n#endif\n#ifdef CUDART_VERSION\nint a;\n#endif\n", "", "#ifdef CUDART_VERSION\nint a;\n#endif");
     refuse(METAL, "#define OLD\n#ifdef OLD\ndouble x;\n#endif\n", "", "k.header:3: double");
     refuse(METAL, "#if __clang__\n#define OLD 1\n#endif\n#if OLD\ndouble x;\n#endif\n", "", "k.header:5: double");
+    static const char open[] = "#if ", shut[] = "1\n#endif\n";
+    char deep[400000]; /* not the stack's to hold */
+    memset(deep, '(', sizeof deep);
+    memcpy(deep, open, sizeof open - 1);
+    memcpy(deep + sizeof deep - sizeof shut, shut, sizeof shut);
+    refuse(METAL, deep, "double x;", "double");
 }
 
 /* ---- refusals ---- */
