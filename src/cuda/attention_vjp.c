@@ -9,6 +9,7 @@
 #include "cuda/attention.h"
 #include "cuda/attention_vjp_wgmma.h"
 #include "cuda/device/attention_vjp_job.h"
+#include "cuda/mask_rows.h"
 
 #include <stdio.h>
 
@@ -41,7 +42,9 @@ typedef struct cut {
     invar_cuda_vjp_pass query, keys[2], mask; /* keys[1]: dv, where it has a launch of its own */
     int key_passes;
     const char *against; /* Hopper's asynchronous products, or NULL */
-    size_t workspace;
+    bool aligns;         /* the mask is copied first, into scratch from mask_at on */
+    invar_cuda_mask_rows_job mask_rows;
+    size_t mask_at, workspace;
 } cut;
 
 /* ---- specialisations --------------------------------------------------------------------------------- */
@@ -278,9 +281,11 @@ static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar
     }
 }
 
-/* dk and dv are formed together, whichever is asked for. */
+/* dk and dv are formed together, whichever is asked for. A mask comes by copies, if need be from one that is made first: an element at
+ * a time it would take three to six times as long. */
 static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call, const invar_cuda_attention *of) {
     const bool copied = all_copied(call);
+    c->aligns = (call->dq.data || call->dk.data || call->dv.data) && call->forward.mask.data && !invar_cuda_mask_aligned(of);
     invar_cuda_attention_vjp_cut_wgmma(&c->query, &call->forward, of, copied, false);
     invar_cuda_attention_vjp_cut_wgmma(&c->keys[0], &call->forward, of, copied, true);
     c->key_passes = call->dk.data || call->dv.data;
@@ -390,6 +395,17 @@ static invar_status check_size(cut *c, const invar_attention_vjp_call *call, con
     return INVAR_OK;
 }
 
+/* Scratch for a mask's copy, behind rows'. */
+static invar_status add_mask(cut *c, const invar_cuda_attention *of, const char *operation) {
+    size_t bytes;
+    INVAR_TRY(invar_cuda_mask_rows_plan(&c->mask_rows, &bytes, of, operation));
+    c->mask_at = (c->workspace + 63) / 64 * 64;
+    if (__builtin_add_overflow(c->mask_at, bytes, &c->workspace))
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: mask: expected an array whose copy can be addressed, got one of %zu bytes",
+                          operation, bytes);
+    return INVAR_OK;
+}
+
 static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_attention_vjp_call *call,
                          const invar_cuda_device *device, const char *operation) {
     const invar_attention_call *forward = &call->forward;
@@ -415,7 +431,8 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)
         return invar_fail(INVAR_ERROR_VALUE, "%s: q: expected heads of which this CUDA device's shared memory holds 48 rows, got %lld "
                           "and %lld features", operation, (long long)forward->key_dim, (long long)forward->value_dim);
-    return check_size(c, call, operation);
+    INVAR_TRY(check_size(c, call, operation));
+    return c->aligns ? add_mask(c, &job->of, operation) : INVAR_OK;
 }
 
 static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device) {
@@ -483,6 +500,10 @@ static invar_status launch_sinks(const target *to, invar_cuda_attention_vjp_job 
 
 static invar_status launch_all(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
     const invar_cuda_attention *of = &job->of;
+    if (c->aligns) {
+        INVAR_TRY(invar_cuda_mask_rows_copy(to->device, &c->mask_rows, to->stream, to->operation));
+        job->of.mask = c->mask_rows.to;
+    }
     INVAR_TRY(launch_delta(to, job, c));
     job->query_tiles = (int)tiles_of(of->query_len, c->query.rows);
     job->section = section_of(of, of->key_len);
@@ -521,6 +542,7 @@ invar_status invar_cuda_attention_vjp_run(const invar_attention_vjp_call *call, 
     const bool own = c.workspace && !scratch;
     if (own) INVAR_TRY(invar_cuda_scratch_take(to.device, &scratch, c.workspace, execution->stream, operation));
     job.rows = scratch;
+    if (c.aligns) c.mask_rows.to.data = (char *)scratch + c.mask_at;
     const invar_status status = launch_all(&to, &job, &c);
     if (own) invar_cuda_scratch_give(to.device, scratch, execution->stream);
     return status;

@@ -12,7 +12,7 @@ enum {
 };
 
 typedef struct wgmma_words {
-    int type, key_dim, value_dim, by_keys, copies, mask, mask_copies, softcap; /* as attention_vjp_wgmma.cu tells */
+    int type, key_dim, value_dim, by_keys, copies, mask, softcap; /* as attention_vjp_wgmma.cu tells */
 } wgmma_words;
 
 /* Far rows a tile: of features, and of there being a mask array or a softcap, since bits depend on it. Registers hold a strip of them
@@ -37,21 +37,21 @@ static int stages_of(const wgmma_words *w) {
 static void write_words(char defines[INVAR_CUDA_DEFINES], const wgmma_words *w) {
     snprintf(defines, INVAR_CUDA_DEFINES,
              "-DTYPE=%s -DKDIM=%d -DVDIM=%d -DBY_KEYS=%d -DFAR=%d -DCONSUMERS=%d -DSTAGES=%d -DCOPIES=%d -DMASK_KIND=%d "
-             "-DMASK_COPIES=%d -DSOFTCAP=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->by_keys,
-             columns_of(w), CONSUMERS, stages_of(w), w->copies, w->mask, w->mask_copies, w->softcap);
+             "-DSOFTCAP=%d", w->type == INVAR_F16 ? "half16" : "bfloat16", w->key_dim, w->value_dim, w->by_keys,
+             columns_of(w), CONSUMERS, stages_of(w), w->copies, w->mask, w->softcap);
 }
 
 bool invar_cuda_attention_vjp_wgmma_variant(int i, int major, int minor, char defines[INVAR_CUDA_DEFINES]) {
     enum { F16 = INVAR_F16, BF16 = INVAR_BF16, NONE = -1, BOOL = INVAR_CUDA_BOOL };
     static const wgmma_words words[] = {
-        { BF16, 128, 128, 0, 1, NONE, 0, 0 },           { F16, 128, 128, 1, 1, NONE, 0, 0 },
-        { BF16, 128, 128, 1, 0, NONE, 0, 0 },           { F16, 64, 64, 1, 1, NONE, 0, 0 },
-        { F16, 128, 64, 0, 0, NONE, 0, 0 },             { BF16, 64, 64, 1, 1, NONE, 0, 0 },
-        { F16, 128, 128, 0, 1, NONE, 0, 0 },            { F16, 128, 128, 0, 1, NONE, 0, 1 },
-        { BF16, 128, 128, 1, 1, NONE, 0, 1 },           { BF16, 128, 128, 1, 1, INVAR_CUDA_BF16, 1, 0 },
-        { F16, 128, 128, 1, 0, BOOL, 0, 1 },            { F16, 128, 128, 1, 1, BOOL, 1, 0 },
-        { BF16, 128, 128, 0, 1, INVAR_CUDA_BF16, 0, 1 }, { F16, 64, 64, 1, 1, INVAR_CUDA_F16, 1, 1 },
-        { F16, 64, 128, 1, 1, NONE, 0, 1 },
+        { BF16, 128, 128, 0, 1, NONE, 0 },          { F16, 128, 128, 1, 1, NONE, 0 },
+        { BF16, 128, 128, 1, 0, NONE, 0 },          { F16, 64, 64, 1, 1, NONE, 0 },
+        { F16, 128, 64, 0, 0, NONE, 0 },            { BF16, 64, 64, 1, 1, NONE, 0 },
+        { F16, 128, 128, 0, 1, NONE, 0 },           { F16, 128, 128, 0, 1, NONE, 1 },
+        { BF16, 128, 128, 1, 1, NONE, 1 },          { BF16, 128, 128, 1, 1, INVAR_CUDA_BF16, 0 },
+        { F16, 128, 128, 1, 0, BOOL, 1 },           { F16, 128, 128, 1, 1, BOOL, 0 },
+        { BF16, 128, 128, 0, 1, INVAR_CUDA_BF16, 1 }, { F16, 64, 64, 1, 1, INVAR_CUDA_F16, 1 },
+        { F16, 64, 128, 1, 1, NONE, 1 },
     };
     bool has;
     if (i >= (int)(sizeof words / sizeof *words) || invar_cuda_find_wgmma(&has, major, minor, "attention") != INVAR_OK || !has)
@@ -61,34 +61,23 @@ bool invar_cuda_attention_vjp_wgmma_variant(int i, int major, int minor, char de
 }
 
 /* No stride decides this: either program has bits of its own. A softcap's tanh is off by 2^-22 of 1 there, and so many times that are
- * added to a logit. A mask of integers is wider than what is added; rows of no multiple of 8 keys would come an element at a time,
- * which takes longer than the other program does. */
+ * added to a logit. A mask of integers is wider than what is added. */
 const char *invar_cuda_attention_vjp_against_wgmma(const invar_attention_call *call, int mask) {
     const int64_t most = call->key_dim > call->value_dim ? call->key_dim : call->value_dim;
     if (call->type == INVAR_F32) return "float32 has no matrix units";
     if (mask >= 0 && mask != INVAR_CUDA_BOOL && mask != INVAR_CUDA_F16 && mask != INVAR_CUDA_BF16)
         return "the asynchronous products' program takes no mask of integers";
-    if (mask >= 0 && call->key_len % 8) return "the asynchronous products' program takes masks of a multiple of 8 keys";
     if (call->softcap > MOST_SOFTCAP) return "the asynchronous products' program takes a softcap of at most 256";
     if (most <= 32 || most > INVAR_CUDA_VJP_WIDE) return "the asynchronous products' program takes heads of 33 to 128 features";
     if (call->query_len <= 64 || call->key_len <= 64) return "the asynchronous products' program takes more than 64 queries and keys";
     return NULL;
 }
 
-/* Whether copies of eight elements may take the mask's rows, which are of whole eights. */
-static bool mask_copied(const invar_cuda_attention *of) {
-    const invar_cuda_operand *x = &of->mask;
-    const int64_t item = x->kind == INVAR_CUDA_BOOL ? 1 : 2;
-    int64_t steps = x->head_stride | x->row_stride | (int64_t)((uintptr_t)x->data & 15);
-    for (int d = 0; d < of->batch_ndim; d++) steps |= x->batch_stride[d];
-    return steps % (8 * item) == 0 && x->column_stride == item;
-}
-
 void invar_cuda_attention_vjp_cut_wgmma(invar_cuda_vjp_pass *p, const invar_attention_call *call, const invar_cuda_attention *of,
                                         bool copied, bool by_keys) {
     const int mask = call->mask.data ? of->mask.kind : -1;
     const wgmma_words w = { (int)call->type, call->key_dim > 64 ? 128 : 64, call->value_dim > 64 ? 128 : 64, by_keys, copied, mask,
-                            mask >= 0 && mask_copied(of), call->softcap > 0 };
+                            call->softcap > 0 };
     p->source = &invar_cuda_attention_vjp_wgmma;
     p->rows = 64 * CONSUMERS;
     p->slabs = 1;

@@ -257,41 +257,59 @@ static bool warpgroups(void) {
     good = launches(&c, "invar_attention_vjp_float", 128) && good;
     begin(&c, check_bf16, 2, &plain);
     c.wanted[DQ] = c.wanted[DV] = false, c.wanted[DMASK] = true;
-    good = CHECK_OK(run(&c)) && CHECK(!strcmp(fake_cuda.launch[1].function, matrix), "%s", fake_cuda.launch[1].function) && good;
+    good = CHECK_OK(run(&c)) && CHECK(!strcmp(fake_cuda.launch[2].function, wgmma), "%s", fake_cuda.launch[2].function) && good;
     end(&c);
     return good;
 }
 
-/* Mask arrays of bools and of the call's own type go through them too where keys are a multiple of 8, those of integers do not.
- * Neither the array's strides nor where
- * it begins decide how the call is cut, and tiles of the mask fit the block's shared memory. */
+/* Mask arrays of bools and of the call's own type go through them too, those of integers do not. Neither the array's strides nor where
+ * it begins decide how the call is cut; where rows of eights are not aligned the mask is copied first, each element once, and tiles of
+ * the mask fit the block's shared memory. */
 static bool masked_warpgroups(void) {
-    static const sizes with[] = { { 4, 2, 65, 72, 128 }, { 4, 2, 65, 72, 64 }, { 4, 2, 72, 65, 96 } /* half */ };
+    static const sizes with[] = { { 4, 2, 65, 72, 128 }, { 4, 2, 65, 72, 64 }, { 4, 2, 72, 65, 96 } };
     bool good = true;
     for (size_t i = 0; i < sizeof with / sizeof *with; i++)
         for (int kind = 0; kind < 6; kind++) {
             const invar_dtype own = kind % 2 ? check_f16 : check_bf16, dtypes[] = { own, check_bool, check_i32 };
-            unsigned grid[8] = { 0 }, shared[8] = { 0 };
-            const bool taken = kind < 4 && with[i].keys % 8 == 0;
-            for (int turned = 0; turned < 3; turned++) {
+            unsigned grid[2] = { 0 }, shared[2] = { 0 };
+            for (int turned = 0; turned < 4; turned++) {
                 call c;
+                invar_plan plan = { .size = sizeof plan };
                 begin(&c, own, 2, &with[i]);
                 check_array_free(&c.mask);
-                on_device(&c.mask, dtypes[kind / 2], CHECK_SHAPE(with[i].queries, with[i].keys + 1));
-                int64_t shape[] = { with[i].queries, with[i].keys }, strides[] = { with[i].keys, 1 };
-                if (turned == 1) strides[0] = 1, strides[1] = with[i].queries;
+                on_device(&c.mask, dtypes[kind / 2], CHECK_SHAPE(4, with[i].queries, with[i].keys + 1));
+                int64_t shape[] = { 4, with[i].queries, with[i].keys }, strides[] = { 0, with[i].keys, 1 };
+                if (turned == 1) strides[1] = 1, strides[2] = with[i].queries;
+                if (turned == 3) strides[0] = with[i].queries * with[i].keys, strides[1] = strides[2] = 0;
                 c.mask.tensor.shape = shape, c.mask.tensor.strides = strides;
                 if (turned == 2) c.mask.tensor.data = (char *)c.mask.tensor.data + 4;
                 c.masked = true;
                 c.options.softcap = i == 1 ? 30 : 0;
-                good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == 3, "%d launches", fake_cuda.launches) && good;
-                for (int l = 1; l < fake_cuda.launches; l++) {
+                c.options.execution.plan = &plan;
+                good = CHECK_OK(run(&c)) && good;
+                c.options.execution.plan = NULL;
+                const bool taken = kind < 4, copied = taken && (turned || with[i].keys % 8);
+                const int first = copied ? 2 : 1;
+                good = CHECK_OK(run(&c)) && CHECK(fake_cuda.launches == first + 2, "%d launches", fake_cuda.launches) && good;
+                const size_t rows = 2 * 4 * with[i].queries * 8, width = 72 * (kind < 2 ? 2 : 1);
+                const size_t copy = width * (turned == 3 ? 4 : with[i].queries);
+                good = CHECK(plan.workspace == (copied ? (rows + 63) / 64 * 64 + copy : rows), "%zu bytes", plan.workspace) && good;
+                for (int l = first; l < fake_cuda.launches; l++) {
                     const fake_launch *one = &fake_cuda.launch[l];
-                    good = CHECK(!strcmp(one->function, taken ? "invar_attention_vjp_wgmma" : "invar_attention_vjp_half"), "kind %d: %s",
-                                 kind, one->function) && CHECK(one->shared <= 226 * 1024, "%u bytes", one->shared) &&
-                           CHECK(!turned || (one->grid[0] == grid[l] && one->shared == shared[l]), "turned: %u blocks, %u bytes",
-                                 one->grid[0], one->shared) && good;
-                    grid[l] = one->grid[0], shared[l] = one->shared;
+                    invar_cuda_attention_vjp_job job;
+                    memcpy(&job, one->job, sizeof job);
+                    const invar_cuda_operand *mask = &job.of.mask;
+                    good = CHECK(!strcmp(one->function, taken ? "invar_attention_vjp_wgmma" : "invar_attention_vjp_half"),
+                                 "kind %d: %s", kind, one->function) && CHECK(one->shared <= 226 * 1024, "%u bytes", one->shared) &&
+                           CHECK(!turned || (one->grid[0] == grid[l - first] && one->shared == shared[l - first]),
+                                 "%u blocks, %u bytes", one->grid[0], one->shared) &&
+                           CHECK(!copied || ((char *)job.rows + plan.workspace == mask->data + copy &&
+                                             (uintptr_t)mask->data % 16 == 0 &&
+                                             mask->row_stride == (turned == 3 ? 0 : (long long)width) &&
+                                             mask->head_stride == (turned == 3 ? (long long)width : 0) &&
+                                             mask->column_stride == (kind < 2 ? 2 : 1)), "the copy's rows lie %lld apart",
+                                 mask->row_stride) && good;
+                    if (!turned) grid[l - first] = one->grid[0], shared[l - first] = one->shared;
                 }
                 end(&c);
             }

@@ -89,10 +89,9 @@ __device__ __forceinline__ void look(const invar_cuda_attention_vjp_job &job, co
     if (t == 0 && (!(fabsf(job.of.score_scale) < LOUD_SCALE) || reaches(loudest<NEAR_K_BYTES + NEAR_V_BYTES>(0, tiles), LOUD)))
         shared.near_careful = 1;
 }
-template <int LEFT> __device__ __forceinline__ void tell_k(common &shared, const char *tiles, int t, bool hidden) {
+template <int LEFT> __device__ __forceinline__ void tell_k(common &shared, const char *tiles, int t) {
     copy_wait<LEFT>();
-    if (MASK_COPIES) hidden = finish_copies(tiles + MASKS_AT + t % STAGES * MASK_BYTES);
-    hidden = for_all(MEETING + 1, hidden);
+    const bool hidden = for_all(MEETING + 1, finish_copies(tiles + MASKS_AT + t % STAGES * MASK_BYTES));
     if (hidden && threadIdx.x == 0) shared.hidden[t % STAGES] = t + 1;
     show_products();
     barrier_arrive(&shared.k.full[t % STAGES]);
@@ -118,8 +117,8 @@ __device__ __forceinline__ void enter_head(heads &from, const invar_cuda_attenti
                 shared.at.first * (BY_KEYS ? of.mask.column_stride : of.mask.row_stride);
 }
 
-/* Tile t of k or q, from far row `far` on, and what else weights take. Whether all of the mask's is hidden, as far as it is known. */
-__device__ __forceinline__ bool bring_k(const invar_cuda_attention_vjp_job &job, common &shared, const heads &from, char *tiles, int t,
+/* Tile t of k or q, from far row `far` on, and what else weights take. */
+__device__ __forceinline__ void bring_k(const invar_cuda_attention_vjp_job &job, common &shared, const heads &from, char *tiles, int t,
                                         int far, int left) {
     const invar_cuda_attention &of = job.of;
     const share_near &at = shared.at;
@@ -130,9 +129,8 @@ __device__ __forceinline__ bool bring_k(const invar_cuda_attention_vjp_job &job,
         copy_8(shared.stats[stage] + threadIdx.x, rows_of(job, at.batch, from.head) + far + threadIdx.x, threadIdx.x < left ? 8 : 0);
     bring_tile<KDIM, FAR>(tiles + NEAR_K_BYTES + NEAR_V_BYTES + stage * K_BYTES, k, FAR_K, left, of.key_dim);
     const char *const mask = from.mask + far * (BY_KEYS ? of.mask.row_stride : of.mask.column_stride);
-    const bool hidden = bring_mask(tiles + MASKS_AT + stage * MASK_BYTES, mask, of.mask, BY_KEYS ? left : at.last - at.first, keys);
+    bring_mask(tiles + MASKS_AT + stage * MASK_BYTES, mask, of.mask, BY_KEYS ? left : at.last - at.first, keys);
     copy_commit();
-    return hidden;
 }
 
 __device__ __forceinline__ void load(const invar_cuda_attention_vjp_job &job, common &shared, char *tiles) {
@@ -148,15 +146,15 @@ __device__ __forceinline__ void load(const invar_cuda_attention_vjp_job &job, co
         const int stage = t % STAGES, parity = t / STAGES % 2 ^ 1;
         if (untold && !barrier_ended(&shared.k.empty[stage], parity)) tell_v<0>(job, shared, tiles, t - 1), untold = false;
         barrier_wait(&shared.k.empty[stage], parity);
-        const bool hidden = bring_k(job, shared, from, tiles, t, far, last - far);
+        bring_k(job, shared, from, tiles, t, far, last - far);
         if (untold) tell_v<1>(job, shared, tiles, t - 1);
         if (t == 0) bring_near<VDIM>(near_v, shared.near_v, shared.at, NEAR_V, of.value_dim);
         untold = barrier_ended(&shared.v.empty[stage], parity);
-        if (!untold) tell_k<0>(shared, tiles, t, hidden);
+        if (!untold) tell_k<0>(shared, tiles, t);
         barrier_wait(&shared.v.empty[stage], parity);
         bring_tile<VDIM, FAR>(v_tiles + stage * V_BYTES, from.v + far * FAR_V.row_stride, FAR_V, last - far, of.value_dim);
         copy_commit();
-        if (untold) tell_k<1>(shared, tiles, t, hidden);
+        if (untold) tell_k<1>(shared, tiles, t);
         untold = true;
         far += FAR;
         if (far < shared.range.last || t + 1 == shared.steps) continue;

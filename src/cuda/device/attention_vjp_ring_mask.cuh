@@ -29,19 +29,20 @@ __device__ __forceinline__ int loading_thread() {
     return (int)thread;
 }
 
-/* Copies of eight elements, all there or none; bools wait at the beginning of their piece to be spread. */
-__device__ __forceinline__ void copy_mask(char *to, const char *from, const invar_cuda_operand &x, int height, int width) {
+/* A tile from the element at `from` on, of which `height` queries and `width` keys are there, by copies of eight elements; bools wait
+ * at the beginning of their piece to be spread. */
+__device__ __forceinline__ void bring_mask(char *to, const char *from, const invar_cuda_operand &x, int height, int width) {
     const int row = loading_thread() / 8, piece = loading_thread() % 8;
     from += row * x.row_stride + piece * 8 * MASK_SIZE;
     to += piece_at(row, piece);
     for (int c = 0; c < MASK_WIDTH; c += COLUMNS) {
-        const bool there = c + piece * 8 < width;
+        const int bytes = max(min(width - c - piece * 8, 8), 0) * MASK_SIZE;
         const char *next = from + c * MASK_SIZE;
 #pragma unroll 4
         for (int i = 0; i < MASK_HEIGHT; i += 16) {
             char *const slot = to + (c * MASK_HEIGHT * 2 + i * PITCH);
-            if (MASK_SIZE == 2) copy_16(slot, next, there && row + i < height ? 16 : 0);
-            else copy_8(slot, next, there && row + i < height ? 8 : 0);
+            if (MASK_SIZE == 2) copy_16(slot, next, row + i < height ? bytes : 0);
+            else copy_8(slot, next, row + i < height ? bytes : 0);
             next += 16 * x.row_stride;
         }
     }
@@ -78,53 +79,6 @@ __device__ __forceinline__ bool finish_copies(const char *tile) {
         for (int e = 0; e < 4; e++) hidden &= pairs[e] == HIDES * 0x10001u;
     }
     return hidden;
-}
-
-/* An element at a time, neighbours by neighbouring threads: TURNED, where those are queries in memory. Whether all is hidden. */
-template <bool TURNED>
-__device__ __forceinline__ bool read_mask(char *tile, const char *from, const invar_cuda_operand &x, int height, int width) {
-    enum { INNER = TURNED ? MASK_HEIGHT : MASK_WIDTH, OUTER = TURNED ? MASK_WIDTH : MASK_HEIGHT };
-    enum { AT_ONCE = OUTER % 32 ? 8 : 16 }; /* of a thread */
-    const int inner = loading_thread() % 64, outer = loading_thread() / 64;
-    const int last_inner = TURNED ? height : width, last_outer = TURNED ? width : height;
-    const long long across = TURNED ? x.row_stride : x.column_stride, along = TURNED ? x.column_stride : x.row_stride;
-    unsigned others = 0; /* differences from what hides */
-#pragma unroll 1
-    for (int c = inner; c < INNER; c += 64) {
-        const char *next = from + c * across + outer * along;
-#pragma unroll 1
-        for (int i = outer; i < OUTER; i += 2 * AT_ONCE) {
-            unsigned values[AT_ONCE];
-#pragma unroll
-            for (int n = 0; n < AT_ONCE; n++) {
-                values[n] = HIDES;
-                if (c < last_inner && i + 2 * n < last_outer)
-                    values[n] = MASK_SIZE == 2 ? *(const bits16 *)next : *(const unsigned char *)next ? 0u : HIDES;
-                next += 2 * along;
-            }
-#pragma unroll
-            for (int n = 0; n < AT_ONCE; n++) {
-                const int query = TURNED ? c : i + 2 * n, key = TURNED ? i + 2 * n : c;
-                others |= values[n] ^ HIDES;
-                asm volatile("st.shared.b16 [%0], %1;" ::"r"(element_at(shared_address(tile), query, key)), "h"((bits16)values[n])
-                             : "memory");
-            }
-        }
-    }
-    return others == 0;
-}
-
-/* A tile from the element at `from` on, of which `height` queries and `width` keys are there. Whether all is hidden, where that is
- * known; with copies it is when they have arrived. */
-__device__ __forceinline__ bool bring_mask(char *tile, const char *from, const invar_cuda_operand &x, int height, int width) {
-#if MASK_COPIES
-    copy_mask(tile, from, x, height, width);
-    return false;
-#else
-    const long long row = x.row_stride < 0 ? -x.row_stride : x.row_stride;
-    const long long column = x.column_stride < 0 ? -x.column_stride : x.column_stride;
-    return row < column ? read_mask<true>(tile, from, x, height, width) : read_mask<false>(tile, from, x, height, width);
-#endif
 }
 
 /* Whether it is so for all threads of the warpgroup. */
