@@ -5,6 +5,7 @@
  * KDIM, VDIM: Dk and Dv rounded up to a multiple of 32. WARPS, STRIPS: 16 · WARPS · STRIPS rows a block. KEYS: a tile, 32 or 64.
  * RESIDENT: blocks a multiprocessor is to hold. Q_KIND …, VECTOR: as attention_float_tile.cuh tells. */
 #define TYPE bfloat16
+#define OUT float
 #define POSITIVE 1
 #define EARLY 1 /* scores are brought to base 2 before m is taken */
 #include "attention_strip.cuh"
@@ -201,40 +202,6 @@ __device__ __forceinline__ bool too_large(const float *q) {
     return found;
 }
 
-/* A row's out and lse. */
-__device__ __forceinline__ void write_row(const invar_cuda_attention &of, const share &at, int r, float m, float l,
-                                          const float o[VDIM / 2], int half) {
-    const int head = at.kv_head * of.group + r % of.group, query = r / of.group, first = thread_reread() % 4 * 2;
-    float lse;
-    const float factor = finish_row(of, m, l, head, &lse);
-    if (of.out.data) {
-        char *out = batch_of(of, of.out, at.batch) + head * of.out.head_stride + query * of.out.row_stride;
-#pragma unroll
-        for (int e = 0; e < VDIM / 4; e++) {
-            const int column = e / 2 * 8 + first + e % 2;
-            if (column < of.value_dim)
-                write_number(out + column * of.out.column_stride, of.out.kind,
-                             l == 0.0f ? 0.0f : o[e / 2 * 4 + 2 * half + e % 2] * factor);
-        }
-    }
-    if (of.lse.data && first == 0)
-        *(float *)(batch_of(of, of.lse, at.batch) + head * of.lse.head_stride + query * of.lse.row_stride) = lse;
-}
-
-/* row: the strip's first of this thread; last: the block's, plus one. */
-__device__ __forceinline__ void write_strip(const invar_cuda_attention_job &job, const share &at, const strip &w, int row, int last) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float l = w.l[half];
-        l += __shfl_xor_sync(0xffffffffu, l, 1);
-        l += __shfl_xor_sync(0xffffffffu, l, 2);
-        const int r = row + 8 * half;
-        if (r >= last) continue;
-        if (job.splits > 1) store_part(job, at, r, w.m[half], l, w.o, half);
-        else write_row(job.of, at, r, w.m[half], l, w.o, half);
-    }
-}
-
 /* The block's share and the keys that its rows see; registers are scarce, so these are read again. */
 struct block_share {
     share at;
@@ -330,5 +297,5 @@ invar_attention_parts(const __grid_constant__ invar_cuda_attention_job job) {
 #undef key
     read_state(w, block.state);
 #pragma unroll
-    for (int i = 0; i < STRIPS; i++) write_strip(job, block.at, w.of[i], block.first + warp_row + lane / 4 + 16 * i, block.last);
+    for (int i = 0; i < STRIPS; i++) store(job, block.at, w.of[i], block.first + warp_row + lane / 4 + 16 * i, block.last, 1.0f);
 }

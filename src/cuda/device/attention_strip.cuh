@@ -1,11 +1,15 @@
 /* A strip of 16 query rows that a warp holds in registers, and its softmax as tiles of KEYS keys come by: for programs whose
- * products leave fragments of m16n8k16 there. TYPE: half16 or bfloat16; VDIM: columns of O; POSITIVE: so is scale. */
+ * products leave fragments of m16n8k16 there. TYPE: half16 or bfloat16; OUT: out's type, where that is another; VDIM: columns of O;
+ * POSITIVE: so is scale. */
 #ifndef INVAR_ATTENTION_STRIP_CUH
 #define INVAR_ATTENTION_STRIP_CUH
 #include "attention_mma.cuh"
 
 typedef matrix_unit<TYPE> unit_of;
 typedef unsigned short bits16;
+#ifndef OUT
+#define OUT TYPE
+#endif
 /* Scores are brought to base 2 before m is taken, or their factor, which is positive then, is left to the exponential. */
 #ifndef EARLY
 #define EARLY (SOFTCAP || ADDITIVE || !POSITIVE)
@@ -137,29 +141,41 @@ __device__ __forceinline__ void store_part(const invar_cuda_attention_job &job, 
     job.stats[2 * part + 1] = l;
 }
 
+/* Neighbours as out has them. */
+template <typename T> struct neighbours {
+    typedef unsigned pair;
+    static __device__ __forceinline__ pair of(float low, float high) { return unit_of::pack(low, high); }
+};
+template <> struct neighbours<float> {
+    typedef float2 pair;
+    static __device__ __forceinline__ pair of(float low, float high) { return float2{ low, high }; }
+};
+
 /* A row's out and lse. */
 __device__ __forceinline__ void store_row(const invar_cuda_attention &of, const share &at, int r, float m, float l,
                                           const float o[VDIM / 2], int half) {
-    const int column = threadIdx.x % 4 * 2, head = at.kv_head * of.group + r % of.group, query = r / of.group;
+    typedef neighbours<OUT>::pair pair;
+    const int column = thread_reread() % 4 * 2, head = at.kv_head * of.group + r % of.group, query = r / of.group;
     const long long step = of.out.column_stride;
     float lse;
     const float factor = finish_row(of, m, l, head, &lse);
     if (of.out.data) {
         char *out = batch_of(of, of.out, at.batch) + head * of.out.head_stride + query * of.out.row_stride;
-        const bool pairs = step == 2 && (unsigned long long)out % 4 == 0;
+        const bool pairs = step == sizeof(OUT) && (unsigned long long)out % sizeof(pair) == 0;
 #pragma unroll
         for (int n = 0; n < VDIM / 8; n++) {
             const int c = 8 * n + column;
-            const unsigned pair = l == 0.0f ? 0u : unit_of::pack(o[4 * n + 2 * half] * factor, o[4 * n + 2 * half + 1] * factor);
+            const float low = l == 0.0f ? 0.0f : o[4 * n + 2 * half] * factor;
+            const float high = l == 0.0f ? 0.0f : o[4 * n + 2 * half + 1] * factor;
             if (pairs && c + 1 < of.value_dim) {
-                *(unsigned *)(out + 2 * c) = pair;
+                *(pair *)(out + c * sizeof(OUT)) = neighbours<OUT>::of(low, high);
                 continue;
             }
-            if (c < of.value_dim) *(bits16 *)(out + c * step) = (bits16)pair;
-            if (c + 1 < of.value_dim) *(bits16 *)(out + (c + 1) * step) = (bits16)(pair >> 16);
+            if (c < of.value_dim) *(OUT *)(out + c * step) = narrow<OUT>(low);
+            if (c + 1 < of.value_dim) *(OUT *)(out + (c + 1) * step) = narrow<OUT>(high);
         }
     }
-    if (of.lse.data && threadIdx.x % 4 == 0)
+    if (of.lse.data && column == 0)
         *(float *)(batch_of(of, of.lse, at.batch) + head * of.lse.head_stride + query * of.lse.row_stride) = lse;
 }
 
