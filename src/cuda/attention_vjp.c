@@ -281,14 +281,10 @@ static void cut_halves(cut *c, const invar_attention_vjp_call *call, const invar
     }
 }
 
-/* dk and dv are formed together, whichever is asked for. A mask comes by copies, if need be from one that is made first: an element at
- * a time it would take three to six times as long. */
-static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call, const invar_cuda_attention *of) {
-    const bool copied = all_copied(call);
-    c->aligns = (call->dq.data || call->dk.data || call->dv.data) && call->forward.mask.data && !invar_cuda_mask_aligned(of);
-    invar_cuda_attention_vjp_cut_wgmma(&c->query, &call->forward, of, copied, false);
-    invar_cuda_attention_vjp_cut_wgmma(&c->keys[0], &call->forward, of, copied, true);
-    c->key_passes = call->dk.data || call->dv.data;
+/* A mask comes by copies, if need be from one that is made first: an element at a time it would take three to six times as long. */
+static void cut_wgmmas(cut *c, const invar_attention_vjp_call *call, const invar_cuda_attention *of, int mask) {
+    c->aligns = (call->dq.data || call->dk.data || call->dv.data) && mask >= 0 && !invar_cuda_mask_aligned(of);
+    c->key_passes = invar_cuda_attention_vjp_cut_wgmma(&c->query, c->keys, call, mask, all_copied(call));
 }
 
 /* rows, heads: of what a block holds, in a batch. */
@@ -425,7 +421,7 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     if (!c->against) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, device->major, device->minor, operation));
     write_delta(c->delta_defines, mask);
     if (forward->type == INVAR_F32) cut_floats(c, call, device, dim, wide, mask); /* promoted: q, k and v may be of any types */
-    else if (wgmma) cut_wgmmas(c, call, &job->of);
+    else if (wgmma) cut_wgmmas(c, call, &job->of, mask);
     else cut_halves(c, call, device, mask);
     cut_mask(&c->mask, call, dim, wide, mask);
     if (forward->type != INVAR_F32 && (int)c->query.shared > device->shared_most - STATIC_SHARED)

@@ -1,7 +1,8 @@
 /* How scaled_dot_product_attention_vjp is cut on Hopper's asynchronous products. */
 #ifndef INVAR_CUDA_ATTENTION_VJP_WGMMA_H
 #define INVAR_CUDA_ATTENTION_VJP_WGMMA_H
-#include "cuda/attention.h"
+#include "cpu/kernels/attention_vjp.h"
+#include "cuda/module.h"
 
 enum { INVAR_CUDA_VJP_WIDE = 128 }; /* features beyond which registers hold the sums of one gradient and one strip */
 
@@ -16,8 +17,9 @@ typedef struct invar_cuda_vjp_pass {
 /* Why the program does not take the call; NULL: it does, where the GPU has such products. mask: the mask array's kind, or -1. */
 const char *invar_cuda_attention_vjp_against_wgmma(const invar_attention_call *call, int mask);
 
-/* copied: 16-byte copies may take the rows of q, k, v and dout. */
-void invar_cuda_attention_vjp_cut_wgmma(invar_cuda_vjp_pass *p, const invar_attention_call *call, const invar_cuda_attention *of,
-                                        bool copied, bool by_keys);
+/* How queries and keys are cut; gives the number of passes over keys: dk and dv are formed together, whichever is asked for, but of
+ * wide heads each by itself. mask: its kind, or -1; copied: 16-byte copies may take the rows of q, k, v and dout. */
+int invar_cuda_attention_vjp_cut_wgmma(invar_cuda_vjp_pass *query, invar_cuda_vjp_pass keys[2], const invar_attention_vjp_call *call,
+                                       int mask, bool copied);
 
 #endif

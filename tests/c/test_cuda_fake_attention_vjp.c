@@ -220,27 +220,34 @@ static bool launches(call *c, const char *function, unsigned threads) {
     return good;
 }
 
-/* Hopper's asynchronous products: taken for heads of 33 to 128 features, whatever the strides and whatever is asked for, and on that
- * GPU alone. */
+/* Hopper's asynchronous products: taken for heads of 33 to 256 features, whatever the strides and whatever is asked for, and on that
+ * GPU alone. dk and dv of more than 128 features are formed apart. */
 static bool warpgroups(void) {
     static const char *const matrix = "invar_attention_vjp_half", *const wgmma = "invar_attention_vjp_wgmma";
-    static const sizes plain = { 4, 2, 65, 65, 128 }, other[] = { { 4, 2, 64, 300, 128 }, { 4, 2, 300, 64, 128 }, { 4, 2, 300, 300, 32 },
-                                                                  { 4, 2, 300, 300, 160 } };
+    static const sizes plain = { 4, 2, 65, 65, 128 }, wide[] = { { 4, 2, 65, 65, 136 }, { 4, 2, 65, 65, 192 }, { 4, 2, 65, 65, 256 } };
+    static const sizes other[] = { { 4, 2, 64, 300, 128 }, { 4, 2, 300, 64, 128 }, { 4, 2, 300, 300, 32 },
+                                                                  { 4, 2, 300, 300, 264 } };
     bool good = true;
-    for (int wanted = 1; wanted < 8; wanted++) {
+    for (int wanted = 1; wanted < 32; wanted++) {
         call c;
-        begin(&c, wanted % 2 ? check_bf16 : check_f16, 2, &plain);
+        const bool apart = wanted > 7;
+        begin(&c, wanted % 2 ? check_bf16 : check_f16, 2, apart ? &wide[wanted / 8 - 1] : &plain);
         for (int i = 0; i < 3; i++) c.wanted[i] = wanted >> i & 1;
         c.options.scale = wanted % 3 ? 0.1 : -0.1;
-        int64_t steps[] = { 2 * 67 * 128, 67 * 128, 128, 1 }; /* beyond what is there: nothing reads it here */
+        c.options.softcap = wanted & 8 ? 30 : 0;
+        int64_t steps[] = { 2 * 67 * 256, 67 * 256, 256, 1 }; /* beyond what is there: nothing reads it here */
         c.k.tensor.strides = steps;
         c.k.tensor.data = (char *)c.k.tensor.data + 2 * (wanted & 2);
+        const int keys = (wanted >> 1 & 1) + (wanted >> 2 & 1), passes = 1 + (wanted & 1) + (apart || keys < 2 ? keys : 1);
         good = launches(&c, wgmma, 384) && good;
+        good = CHECK(fake_cuda.launches == (wanted % 8 ? passes : 0), "%d launches for %d", fake_cuda.launches, wanted) && good;
+        for (int l = 1; l < fake_cuda.launches; l++)
+            good = CHECK(fake_cuda.launch[l].shared <= 226 * 1024, "%u bytes", fake_cuda.launch[l].shared) && good;
     }
     for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
         call c;
         begin(&c, check_bf16, 2, &other[i]);
-        good = launches(&c, matrix, 128) && good;
+        good = launches(&c, matrix, other[i].features > 256 ? 256 : 128) && good;
     }
     call c;
     begin(&c, check_bf16, 2, &plain);

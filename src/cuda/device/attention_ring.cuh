@@ -8,7 +8,8 @@
 typedef unsigned short bits16;
 enum { GROUP = 128 }; /* threads of a warpgroup */
 
-/* Tile t lies in stage t mod STAGES. It is full for the (t / STAGES)-th time, and must have been emptied as often before. */
+/* Tile t lies in stage t mod STAGES, or, of a ring of fewer, t mod COUNT. It is full for the (t / STAGES)-th time, and must have been
+ * emptied as often before. */
 struct ring {
     barrier full[STAGES], empty[STAGES];
 };
@@ -82,13 +83,13 @@ __device__ __forceinline__ void settle(loader &it) {
     it.pending = 0;
 }
 
-__device__ __forceinline__ void await_room(loader &it, ring &of, int tile) {
-    const unsigned stage = tile % STAGES, parity = tile / STAGES % 2 ^ 1; /* the first time there is room */
+template <int COUNT = STAGES> __device__ __forceinline__ void await_room(loader &it, ring &of, int tile) {
+    const unsigned stage = tile % COUNT, parity = tile / COUNT % 2 ^ 1; /* the first time there is room */
     if (!barrier_ended(&of.empty[stage], parity)) settle(it);
     barrier_wait(&of.empty[stage], parity);
 }
 
-__device__ __forceinline__ void brought(loader &it, ring &of, int tile) {
+template <int COUNT = STAGES> __device__ __forceinline__ void brought(loader &it, ring &of, int tile) {
     copy_commit();
     if (it.pending) {
         copy_wait<1>();
@@ -96,7 +97,7 @@ __device__ __forceinline__ void brought(loader &it, ring &of, int tile) {
         show_products();
         barrier_arrive(it.pending);
     }
-    it.pending = &of.full[tile % STAGES];
+    it.pending = &of.full[tile % COUNT];
 }
 
 #endif

@@ -9,10 +9,12 @@
 
 typedef matrix_unit<TYPE> unit_of;
 enum { THREADS = GROUP * (1 + CONSUMERS), ROWS = 64 * CONSUMERS };
-enum { NEAR_K_BYTES = 2 * ROWS * KDIM, NEAR_V_BYTES = 2 * ROWS * VDIM, K_BYTES = 2 * FAR * KDIM, V_BYTES = 2 * FAR * VDIM };
+enum { NEAR_K_BYTES = 2 * ROWS * KDIM, NEAR_V_BYTES = FIRST ? 2 * ROWS * VDIM : 0 };
+enum { K_BYTES = 2 * FAR * KDIM, V_BYTES = 2 * FAR * VDIM };
 /* Registers of a thread: of 65536, at 1 + CONSUMERS warpgroups. */
 enum { FEW_REGISTERS = CONSUMERS == 2 ? 40 : 32, MANY_REGISTERS = CONSUMERS == 2 ? 232 : 160 };
-enum { MASKS_AT = NEAR_K_BYTES + NEAR_V_BYTES + STAGES * (K_BYTES + V_BYTES) }; /* a mask array's tiles, one a stage */
+static_assert(MASK_KIND < 0 || STAGES == V_STAGES, "a mask's tiles come with both");
+enum { MASKS_AT = NEAR_K_BYTES + NEAR_V_BYTES + STAGES * K_BYTES + V_STAGES * V_BYTES }; /* a mask array's tiles, one a stage */
 enum { MEETING = 1 }; /* the barrier of those that compute */
 
 /* What the block's threads share besides tiles. */
@@ -30,8 +32,7 @@ struct common {
     int hidden[STAGES];                /* step + 1: the mask hides all of the tile */
     int careful[STAGES], near_careful; /* step + 1, or 1: what a mask hides has to be selected away */
 #endif
-    __align__(16) float2 stats[STAGES][FAR];   /* lse and delta of far rows, where they are queries, */
-    float2 near_stats[ROWS];                   /* and of near ones */
+    __align__(16) float2 stats[BY_KEYS ? STAGES * FAR : ROWS]; /* lse and delta of queries: of far ones, a stage each, or near ones */
     int power[ROWS];
 };
 
@@ -83,7 +84,7 @@ __device__ __forceinline__ void look(const invar_cuda_attention_vjp_job &job, co
     const char *const k_tiles = tiles + NEAR_K_BYTES + NEAR_V_BYTES, *const v_tiles = k_tiles + STAGES * K_BYTES;
     const unsigned far = loudest<V_BYTES>(loudest<K_BYTES>(0, k_tiles + stage * K_BYTES), v_tiles + stage * V_BYTES);
     bool careful = reaches(far, LOUD);
-    if (BY_KEYS && threadIdx.x < FAR) careful |= !is_finite(shared.stats[stage][threadIdx.x]);
+    if (BY_KEYS && threadIdx.x < FAR) careful |= !is_finite(shared.stats[stage * FAR + threadIdx.x]);
     if (careful) shared.careful[stage] = t + 1;
     if (reaches(far, unit_of::exponent)) shared.bad[stage] = t + 1;
     if (t == 0 && (!(fabsf(job.of.score_scale) < LOUD_SCALE) || reaches(loudest<NEAR_K_BYTES + NEAR_V_BYTES>(0, tiles), LOUD)))
@@ -126,7 +127,8 @@ __device__ __forceinline__ void bring_k(const invar_cuda_attention_vjp_job &job,
     const char *k = from.k + far * FAR_K.row_stride;
     if (threadIdx.x == 0) shared.first[stage] = far, shared.bad_k[stage] = k, shared.bad_v[stage] = from.v + far * FAR_V.row_stride;
     if (BY_KEYS && threadIdx.x < FAR)
-        copy_8(shared.stats[stage] + threadIdx.x, rows_of(job, at.batch, from.head) + far + threadIdx.x, threadIdx.x < left ? 8 : 0);
+        copy_8(shared.stats + stage * FAR + threadIdx.x, rows_of(job, at.batch, from.head) + far + threadIdx.x,
+               threadIdx.x < left ? 8 : 0);
     bring_tile<KDIM, FAR>(tiles + NEAR_K_BYTES + NEAR_V_BYTES + stage * K_BYTES, k, FAR_K, left, of.key_dim);
     const char *const mask = from.mask + far * (BY_KEYS ? of.mask.row_stride : of.mask.column_stride);
     bring_mask(tiles + MASKS_AT + stage * MASK_BYTES, mask, of.mask, BY_KEYS ? left : at.last - at.first, keys);
@@ -178,17 +180,18 @@ __device__ __forceinline__ void load(const invar_cuda_attention_vjp_job &job, co
         const int stage = t % STAGES;
         await_room(it, shared.k, t);
         if (threadIdx.x == 0) shared.first[stage] = from.far;
-        bring_stats(shared.stats[stage], job, shared, from);
+        bring_stats(shared.stats + stage * FAR, job, shared, from);
         bring_tile<KDIM, FAR>(k_tiles + stage * K_BYTES, from.k, FAR_K, last - from.far, of.key_dim);
         brought(it, shared.k, t);
-        if (t == 0) bring_near<VDIM>(near_v, shared.near_v, shared.at, NEAR_V, of.value_dim);
-        await_room(it, shared.v, t);
-        bring_tile<VDIM, FAR>(v_tiles + stage * V_BYTES, from.v, FAR_V, last - from.far, of.value_dim);
-        brought(it, shared.v, t);
+        if (FIRST && t == 0) bring_near<VDIM>(near_v, shared.near_v, shared.at, NEAR_V, of.value_dim);
+        await_room<V_STAGES>(it, shared.v, t);
+        char *const v_tile = v_tiles + t % V_STAGES * V_BYTES;
+        bring_tile<VDIM, FAR>(v_tile, from.v, FAR_V, last - from.far, of.value_dim);
+        brought<V_STAGES>(it, shared.v, t);
         if (from.far < shared.range.all_first || from.far + FAR > shared.range.all_last) {
             copy_wait<0>();
             named_wait(MEETING + 1, GROUP);
-            if (not_finite<K_BYTES>(k_tiles + stage * K_BYTES) || not_finite<V_BYTES>(v_tiles + stage * V_BYTES))
+            if (not_finite<K_BYTES>(k_tiles + stage * K_BYTES) || not_finite<V_BYTES>(v_tile))
                 shared.bad[stage] = t + 1, shared.bad_k[stage] = from.k, shared.bad_v[stage] = from.v;
         }
         from.k += FAR * FAR_K.row_stride;

@@ -2,9 +2,10 @@
  * two rings in shared memory; CONSUMERS others hold 64 near rows each: their rows of k and v, or of q and dout, stay in shared memory,
  * scores, weights and sums in registers. Exponentials run beside the products of weights' gradients and of other warpgroups.
  *
- * BY_KEYS 0: near are q and dout, far k and v, the sum is dq. BY_KEYS 1: near are k and v, far q and dout, the sums are dk and dv.
- * KDIM, VDIM: Dk and Dv rounded up to a multiple of 64. FAR: far rows a tile. STAGES: tiles of a ring. COPIES: 16-byte copies may take
- * the rows. MASK_KIND: bool's or TYPE's, -1 without a mask array, whose rows copies of 8 elements may take. */
+ * BY_KEYS 0: near are q and dout, far k and v, the sum is dq. BY_KEYS 1: near are k and v, far q and dout, the sums are dk and dv, or
+ * one of them: FIRST, SECOND. KDIM, VDIM: Dk and Dv rounded up to a multiple of 64. FAR: far rows a tile. STAGES, V_STAGES: tiles of
+ * the ring of k or q, of that of v or dout. COPIES: 16-byte copies may take the rows. MASK_KIND: bool's or TYPE's, -1 without a mask
+ * array, whose rows copies of 8 elements may take. */
 #include "attention_vjp_ring.cuh"
 
 /* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
@@ -18,8 +19,8 @@ enum { MOST_POWER = 100, TOP = 15, SPARE = 3 }; /* numbers stay below 2^TOP; a p
 /* Elements 4n … of s and d are far rows 8n …, of the sums columns 8n …: this thread's two of near row lane / 4, then two of the row
  * 8 below. */
 struct strip {
-    float s[FAR / 2], d[FAR / 2];                     /* scores, then weights; their gradients */
-    float first[KDIM / 2], second[BY_KEYS ? VDIM / 2 : 1]; /* of dq or dk; of dv */
+    float s[FAR / 2], d[FIRST ? FAR / 2 : 1];                          /* scores, then weights; their gradients */
+    float first[FIRST ? KDIM / 2 : 1], second[SECOND ? VDIM / 2 : 1]; /* of dq or dk; of dv */
 };
 typedef unsigned factors[FAR / 16][4]; /* left factors of products */
 
@@ -42,7 +43,7 @@ __device__ __forceinline__ unsigned far_k(const common &shared, int t) {
     return read_again(shared.tiles_at) + (NEAR_K_BYTES + NEAR_V_BYTES) + t % STAGES * K_BYTES;
 }
 __device__ __forceinline__ unsigned far_v(const common &shared, int t) {
-    return read_again(shared.tiles_at) + (NEAR_K_BYTES + NEAR_V_BYTES + STAGES * K_BYTES) + t % STAGES * V_BYTES;
+    return read_again(shared.tiles_at) + (NEAR_K_BYTES + NEAR_V_BYTES + STAGES * K_BYTES) + t % V_STAGES * V_BYTES;
 }
 #if MASK_KIND >= 0
 __device__ __forceinline__ unsigned mask_tile(const common &shared, int t) {
@@ -54,6 +55,11 @@ __device__ __forceinline__ int near_row() {
     const int thread = thread_again();
     return thread / 32 * 16 + thread % 32 / 4;
 }
+/* lse and delta of this thread's first near row, or of its first far one. */
+__device__ __forceinline__ const float2 *near_stats(const common &shared) { return shared.stats + near_row(); }
+__device__ __forceinline__ const float2 *far_stats(const common &shared, int t) {
+    return shared.stats + t % STAGES * FAR + thread_again() % 4 * 2;
+}
 
 __device__ __forceinline__ void begin(strip &w, const invar_cuda_attention_vjp_job &job, common &shared) {
     const share_near &at = shared.at;
@@ -63,16 +69,16 @@ __device__ __forceinline__ void begin(strip &w, const invar_cuda_attention_vjp_j
         const int row = near_row() + 8 * half;
         if (RANGED) shared.power[row] = MOST_POWER;
         if (!BY_KEYS && threadIdx.x % 4 == 0)
-            shared.near_stats[row] = at.first + row < at.last ? rows[at.first + row] : float2{ SEES_NOTHING, 0.0f };
+            shared.stats[row] = at.first + row < at.last ? rows[at.first + row] : float2{ SEES_NOTHING, 0.0f };
 #if MASK_KIND >= 0
-        if (!BY_KEYS && threadIdx.x % 4 == 0 && !is_finite(shared.near_stats[row])) shared.near_careful = 1; /* of this warp */
+        if (!BY_KEYS && threadIdx.x % 4 == 0 && !is_finite(shared.stats[row])) shared.near_careful = 1; /* of this warp */
 #endif
     }
     __syncwarp();
 #pragma unroll
-    for (int i = 0; i < KDIM / 2; i++) w.first[i] = 0.0f;
+    for (int i = 0; i < (FIRST ? KDIM / 2 : 1); i++) w.first[i] = 0.0f;
 #pragma unroll
-    for (int i = 0; i < (BY_KEYS ? VDIM / 2 : 1); i++) w.second[i] = 0.0f;
+    for (int i = 0; i < (SECOND ? VDIM / 2 : 1); i++) w.second[i] = 0.0f;
 }
 
 /* c = near · farᵀ. */
@@ -121,6 +127,7 @@ __device__ __forceinline__ void weigh(strip &w, float scale, const float2 *near,
 
 #endif
 
+#if FIRST
 /* d, the gradients of weights, become those of scores. */
 __device__ __forceinline__ void derive(strip &w, const float2 *near, const float2 *far) {
     float delta[2] = { 0.0f, 0.0f };
@@ -134,6 +141,7 @@ __device__ __forceinline__ void derive(strip &w, const float2 *near, const float
             w.d[4 * n + i] = w.s[4 * n + i] * (w.d[4 * n + i] - (!BY_KEYS ? delta[i / 2] : i % 2 ? rows.w : rows.y));
     }
 }
+#endif
 
 /* The far rows that a near one meets. */
 struct far_range {
@@ -155,7 +163,7 @@ __device__ __forceinline__ far_range far_range_of(const invar_cuda_attention &of
  * r = 1 / (1 + e^2x), its slope 4r (1 - r). */
 __device__ __forceinline__ void weigh_seen(strip &w, factors &p, const invar_cuda_attention &of, const common &shared, int t,
                                            bool partly, bool careful) {
-    const float2 *near = shared.near_stats + near_row(), *far = shared.stats[t % STAGES] + thread_again() % 4 * 2;
+    const float2 *near = near_stats(shared), *far = far_stats(shared, t);
     float lse[2] = { 0.0f, 0.0f };
     if (!BY_KEYS) lse[0] = near[0].x, lse[1] = near[8].x;
 #if MASK_KIND >= 0
@@ -206,7 +214,7 @@ __device__ __forceinline__ void weigh_seen(strip &w, factors &p, const invar_cud
         }
 #if SOFTCAP
 #pragma unroll
-        for (int half = 0; BY_KEYS && half < 2; half++)
+        for (int half = 0; SECOND && half < 2; half++)
             p[n / 2][n % 2 * 2 + half] = unit_of::pack(w.s[4 * n + 2 * half], w.s[4 * n + 2 * half + 1]);
 #pragma unroll
         for (int i = 0; i < 4; i++) w.s[4 * n + i] *= slope[i];
@@ -232,6 +240,7 @@ __device__ __forceinline__ void hide(strip &w, const invar_cuda_attention &of, c
 
 #endif
 
+#if FIRST
 /* Nor do those have a gradient, whatever it was formed from. */
 __device__ __forceinline__ void hide_gradients(strip &w) {
 #pragma unroll
@@ -269,6 +278,7 @@ __device__ __forceinline__ void fit(strip &w, int *powers) {
         }
     }
 }
+#endif
 
 /* ---- numbers that are not finite -------------------------------------------------------------------------- */
 
@@ -289,8 +299,8 @@ template <int BYTES> __device__ __forceinline__ void clear(unsigned tile) {
  * no row that does not see them. */
 __device__ __forceinline__ void clear_tile(const common &shared, int t) {
     named_wait(MEETING, GROUP * CONSUMERS);
-    clear<K_BYTES>(far_k(shared, t));
-    if (BY_KEYS) clear<V_BYTES>(far_v(shared, t));
+    if (FIRST) clear<K_BYTES>(far_k(shared, t));
+    if (SECOND) clear<V_BYTES>(far_v(shared, t));
     show_products();
     named_wait(MEETING, GROUP * CONSUMERS);
 }
@@ -299,6 +309,7 @@ __device__ __forceinline__ void clear_tile(const common &shared, int t) {
 template <int DIM, bool NAN_ONLY>
 __device__ __forceinline__ void add_row(float (&to)[DIM / 2], const char *row, long long step, int columns, const bool seen[2]) {
     const int column = threadIdx.x % 4 * 2;
+    if (DIM > 128) asm volatile("" : "+l"(step)); /* else its multiples would be kept in registers */
     row += column * step;
 #pragma unroll
     for (int n = 0; n < DIM / 8; n++)
@@ -338,8 +349,10 @@ __device__ __forceinline__ void add_not_finite(strip &w, const invar_cuda_attent
 #if MASK_KIND >= 0
         if (!__any_sync(0xffffffffu, seen[0] || seen[1])) continue;
 #endif
+#if FIRST
         add_row<KDIM, true>(w.first, shared.bad_k[stage] + i * FAR_K.row_stride, FAR_K.column_stride, of.key_dim, seen);
-#if BY_KEYS
+#endif
+#if SECOND
         add_row<VDIM, false>(w.second, shared.bad_v[stage] + i * FAR_V.row_stride, FAR_V.column_stride, of.value_dim, seen);
 #endif
     }
@@ -360,15 +373,17 @@ __device__ __forceinline__ bool left_hidden(common &shared, int t) {
 #endif
 
 __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_job &job, common &shared, int t) {
-    const int stage = t % STAGES, parity = t / STAGES % 2;
-    const float2 *near = shared.near_stats + near_row(), *far = shared.stats[stage] + thread_again() % 4 * 2;
-    barrier_wait(&shared.k.full[stage], parity);
+    const int stage = t % STAGES, v_stage = t % V_STAGES;
+    const float2 *near = near_stats(shared), *far = far_stats(shared, t);
+    barrier_wait(&shared.k.full[stage], t / STAGES % 2);
 #if MASK_KIND >= 0
     if (left_hidden(shared, t)) return;
 #endif
     multiply<KDIM>(w.s, describe(near_rows(shared), 16), describe(far_k(shared, t), 16));
-    barrier_wait(&shared.v.full[stage], parity);
+    barrier_wait(&shared.v.full[v_stage], t / V_STAGES % 2);
+#if FIRST
     multiply<VDIM>(w.d, describe(near_rows(shared) + NEAR_K_BYTES, 16), describe(far_v(shared, t), 16));
+#endif
     const span &range = shared.own[thread_again() / GROUP];
     const int first = shared.first[stage];
     const bool partly = first < range.all_first || first + FAR > range.all_last, bad = shared.bad[stage] == t + 1;
@@ -376,11 +391,14 @@ __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_jo
     const bool careful = shared.near_careful || shared.careful[stage] == t + 1;
 #else
     const bool careful = false;
+    (void)careful;
 #endif
-    products_wait<1>();
+    products_wait<FIRST>();
     hold(w.s);
+#if FIRST
     factors a;
-#if BY_KEYS || EXTENDED
+#endif
+#if SECOND || EXTENDED
     factors p;
 #endif
 #if EXTENDED
@@ -389,30 +407,36 @@ __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_jo
     weigh(w, job.of.score_scale, near, far);
     if (partly) hide(w, job.of, shared.at, shared.first[stage] + thread_again() % 4 * 2);
 #endif
+#if FIRST
     products_wait<0>();
     hold(w.d);
     derive(w, near, far);
     if (partly || careful) hide_gradients(w);
     if (RANGED) fit(w, shared.power + near_row());
+#endif
     if (bad) clear_tile(shared, t);
-#if !BY_KEYS
-    leave(&shared.v.empty[stage]);
+#if !SECOND
+    leave(&shared.v.empty[v_stage]);
 #elif !SOFTCAP
     pack(p, w.s);
 #endif
+#if FIRST
     pack(a, w.d);
+#endif
     if (bad) add_not_finite(w, job, shared, t);
-#if BY_KEYS
+#if SECOND
     accumulate<VDIM>(w.second, p, describe(far_v(shared, t), FAR * PITCH));
 #endif
+#if FIRST
     accumulate<KDIM>(w.first, a, describe(far_k(shared, t), FAR * PITCH));
-#if BY_KEYS
-    products_wait<1>();
+#endif
+#if SECOND
+    products_wait<FIRST>();
     hold(w.second);
-    leave(&shared.v.empty[stage]);
+    leave(&shared.v.empty[v_stage]);
 #endif
     products_wait<0>();
-    hold(w.first);
+    if (FIRST) hold(w.first);
     leave(&shared.k.empty[stage]);
 }
 
@@ -443,9 +467,11 @@ __device__ __forceinline__ void store_row(const invar_cuda_operand &x, char *hea
 __device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, const common &shared, const strip &w) {
     const share_near &at = shared.at;
     const invar_cuda_attention &of = job.of;
+#if FIRST
     const invar_cuda_operand &to = BY_KEYS ? job.dk : job.dq;
     char *const first = head_of(of, to, at.batch, at.head);
-#if BY_KEYS
+#endif
+#if SECOND
     char *const second = head_of(of, job.dv, at.batch, at.head);
 #endif
     const float shift = exp2f(-job.shift);
@@ -453,11 +479,13 @@ __device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, c
     for (int half = 0; half < 2; half++) {
         const int row = at.first + near_row() + 8 * half;
         const bool there = !BY_KEYS || row < at.length;
+        if (row >= at.last) continue;
+#if FIRST
         float factor = of.scale * shift;
         if (RANGED) factor *= __uint_as_float((unsigned)(127 - shared.power[near_row() + 8 * half]) << 23);
-        if (row >= at.last) continue;
         if (to.data) store_row<KDIM>(to, first, row, of.key_dim, w.first, half, factor, there);
-#if BY_KEYS
+#endif
+#if SECOND
         if (job.dv.data) store_row<VDIM>(job.dv, second, row, of.value_dim, w.second, half, shift, there);
 #endif
     }
