@@ -26,7 +26,7 @@ bool invar_cuda_mask_aligned(const invar_cuda_attention *of) {
     const int64_t item = size_of(x->kind);
     int64_t steps = x->head_stride | x->row_stride | (int64_t)((uintptr_t)x->data & 15);
     for (int d = 0; d < of->batch_ndim; d++) steps |= x->batch_stride[d];
-    return steps % (EIGHT * item) == 0 && x->column_stride == item;
+    return steps % (EIGHT * item) == 0 && x->column_stride == item && of->key_len % EIGHT == 0;
 }
 
 /* A dimension's stride in the copy, whose elements so far take *bytes; its size there. */

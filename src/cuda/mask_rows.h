@@ -4,7 +4,7 @@
 #include "cuda/attention.h"
 #include "cuda/device/mask_rows_job.h"
 
-/* Whether copies of eight elements may take the mask's rows as they are. */
+/* Whether copies of eight elements may take the mask's rows as they are: whole eights, aligned. */
 bool invar_cuda_mask_aligned(const invar_cuda_attention *of);
 
 /* How the mask is to be copied, and the bytes that takes: each element once, along keys as many as there are. The address of job->to

@@ -29,20 +29,20 @@ __device__ __forceinline__ int loading_thread() {
     return (int)thread;
 }
 
-/* A tile from the element at `from` on, of which `height` queries and `width` keys are there, by copies of eight elements; bools wait
- * at the beginning of their piece to be spread. */
+/* A tile from the element at `from` on, of which `height` queries and `width` keys are there, the last keys' eight whole, by copies of
+ * eight elements; bools wait at the beginning of their piece to be spread. */
 __device__ __forceinline__ void bring_mask(char *to, const char *from, const invar_cuda_operand &x, int height, int width) {
     const int row = loading_thread() / 8, piece = loading_thread() % 8;
     from += row * x.row_stride + piece * 8 * MASK_SIZE;
     to += piece_at(row, piece);
     for (int c = 0; c < MASK_WIDTH; c += COLUMNS) {
-        const int bytes = max(min(width - c - piece * 8, 8), 0) * MASK_SIZE;
+        const bool there = c + piece * 8 < width;
         const char *next = from + c * MASK_SIZE;
 #pragma unroll 4
         for (int i = 0; i < MASK_HEIGHT; i += 16) {
             char *const slot = to + (c * MASK_HEIGHT * 2 + i * PITCH);
-            if (MASK_SIZE == 2) copy_16(slot, next, row + i < height ? bytes : 0);
-            else copy_8(slot, next, row + i < height ? bytes : 0);
+            if (MASK_SIZE == 2) copy_16(slot, next, there && row + i < height ? 16 : 0);
+            else copy_8(slot, next, there && row + i < height ? 8 : 0);
             next += 16 * x.row_stride;
         }
     }

@@ -5,7 +5,7 @@
  * BY_KEYS 0: near are q and dout, far k and v, the sum is dq. BY_KEYS 1: near are k and v, far q and dout, the sums are dk and dv, or
  * one of them: FIRST, SECOND. KDIM, VDIM: Dk and Dv rounded up to a multiple of 64. FAR: far rows a tile. STAGES, V_STAGES: tiles of
  * the ring of k or q, of that of v or dout. COPIES: 16-byte copies may take the rows. MASK_KIND: bool's or TYPE's, -1 without a mask
- * array, whose rows copies of 8 elements may take. */
+ * array, whose rows copies of 8 elements may take, the last one whole. */
 #include "attention_vjp_ring.cuh"
 
 /* float16 reaches neither far up nor far down: each near row keeps a power of two that the gradients of its scores are multiplied by
