@@ -56,8 +56,8 @@ invar_status invar_cuda_mask_rows_plan(invar_cuda_mask_rows_job *job, size_t *by
         units *= job->batch_shape[d];
     }
     if (too_many)
-        return invar_fail(INVAR_ERROR_MEMORY, "%s: mask: expected an array whose copy to aligned rows can be addressed, got %lld heads "
-                          "of %d queries and %d keys", operation, (long long)of->query_heads, of->query_len, of->key_len);
+        return invar_fail(INVAR_ERROR_MEMORY, "%s: mask: expected an array whose copy to aligned rows can be addressed, got %lld "
+                          "heads of %d queries and %d keys", operation, (long long)of->query_heads, of->query_len, of->key_len);
     job->row_tiles = (job->rows + SIDE - 1) / SIDE;
     job->column_tiles = (job->columns + SIDE - 1) / SIDE;
     job->tiles = units * job->row_tiles * job->column_tiles;

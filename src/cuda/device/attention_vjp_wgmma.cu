@@ -372,6 +372,35 @@ __device__ __forceinline__ bool left_hidden(common &shared, int t) {
 }
 #endif
 
+/* Both products of the tile's rows with near ones. */
+__device__ __forceinline__ void begin_scores(strip &w, common &shared, int t) {
+    multiply<KDIM>(w.s, describe(near_rows(shared), 16), describe(far_k(shared, t), 16));
+    barrier_wait(&shared.v.full[t % V_STAGES], t / V_STAGES % 2);
+#if FIRST
+    multiply<VDIM>(w.d, describe(near_rows(shared) + NEAR_K_BYTES, 16), describe(far_v(shared, t), 16));
+#endif
+}
+
+/* Whether what a mask hides has to be selected away. */
+__device__ __forceinline__ bool is_careful(const common &shared, int t) {
+#if MASK_KIND >= 0
+    return shared.near_careful || shared.careful[t % STAGES] == t + 1;
+#else
+    (void)shared, (void)t;
+    return false;
+#endif
+}
+
+#if FIRST
+__device__ __forceinline__ void finish_gradients(strip &w, common &shared, const float2 *near, const float2 *far, bool some_hidden) {
+    products_wait<0>();
+    hold(w.d);
+    derive(w, near, far);
+    if (some_hidden) hide_gradients(w);
+    if (RANGED) fit(w, shared.power + near_row());
+}
+#endif
+
 __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_job &job, common &shared, int t) {
     const int stage = t % STAGES, v_stage = t % V_STAGES;
     const float2 *near = near_stats(shared), *far = far_stats(shared, t);
@@ -379,20 +408,12 @@ __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_jo
 #if MASK_KIND >= 0
     if (left_hidden(shared, t)) return;
 #endif
-    multiply<KDIM>(w.s, describe(near_rows(shared), 16), describe(far_k(shared, t), 16));
-    barrier_wait(&shared.v.full[v_stage], t / V_STAGES % 2);
-#if FIRST
-    multiply<VDIM>(w.d, describe(near_rows(shared) + NEAR_K_BYTES, 16), describe(far_v(shared, t), 16));
-#endif
+    begin_scores(w, shared, t);
     const span &range = shared.own[thread_again() / GROUP];
     const int first = shared.first[stage];
     const bool partly = first < range.all_first || first + FAR > range.all_last, bad = shared.bad[stage] == t + 1;
-#if MASK_KIND >= 0
-    const bool careful = shared.near_careful || shared.careful[stage] == t + 1;
-#else
-    const bool careful = false;
+    const bool careful = is_careful(shared, t);
     (void)careful;
-#endif
     products_wait<FIRST>();
     hold(w.s);
 #if FIRST
@@ -408,11 +429,7 @@ __device__ __forceinline__ void step(strip &w, const invar_cuda_attention_vjp_jo
     if (partly) hide(w, job.of, shared.at, shared.first[stage] + thread_again() % 4 * 2);
 #endif
 #if FIRST
-    products_wait<0>();
-    hold(w.d);
-    derive(w, near, far);
-    if (partly || careful) hide_gradients(w);
-    if (RANGED) fit(w, shared.power + near_row());
+    finish_gradients(w, shared, near, far, partly || careful);
 #endif
     if (bad) clear_tile(shared, t);
 #if !SECOND

@@ -4,7 +4,7 @@
 #include "attention_job.h"
 
 typedef struct invar_cuda_mask_rows_job {
-    invar_cuda_operand from, to; /* to: rows of whole eights of elements, one behind the other; stride 0 where from has it, but for keys */
+    invar_cuda_operand from, to; /* to: rows of whole eights, one behind the other; stride 0 where from has it, but for keys */
     long long batch_shape[INVAR_CUDA_BATCH_DIMS], heads; /* 1 where the stride is 0, */
     long long tiles;                                     /* of all heads */
     int batch_ndim, rows, columns, row_tiles, column_tiles; /* rows: likewise */
