@@ -7,7 +7,7 @@
 
 #include "core/context.h"
 #include "cuda/attention.h"
-#include "cuda/attention_vjp_wgmma.h"
+#include "cuda/attention_vjp_parts.h"
 #include "cuda/device/attention_vjp_job.h"
 #include "cuda/mask_rows.h"
 
@@ -41,10 +41,11 @@ typedef struct cut {
     char delta_defines[INVAR_CUDA_DEFINES];
     invar_cuda_vjp_pass query, keys[2], mask; /* keys[1]: dv, where it has a launch of its own */
     int key_passes;
+    invar_cuda_vjp_pass again[2]; /* of queries, of keys: rows that those, through parts of float32, leave */
     const char *against; /* Hopper's asynchronous products, or NULL */
     bool aligns;         /* the mask is copied first, into scratch from mask_at on */
     invar_cuda_mask_rows_job mask_rows;
-    size_t mask_at, workspace;
+    size_t again_at, mask_at, workspace; /* bytes; again_at: where flags of rows are, of queries, then of keys */
 } cut;
 
 /* ---- specialisations --------------------------------------------------------------------------------- */
@@ -312,7 +313,8 @@ static void cut_wide(invar_cuda_vjp_pass *p, const wide_words *like, int64_t fea
     write_wide(p->defines, &w);
 }
 
-static void cut_floats(cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device, int dim, bool wide, int mask) {
+static void cut_floats(cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device, int dim, bool wide, int mask,
+                       bool wgmma) {
     const invar_attention_call *forward = &call->forward;
     const bool plain = forward->q.type == INVAR_F32 && forward->k.type == INVAR_F32 && forward->v.type == INVAR_F32 &&
                        call->dout.type == INVAR_F32;
@@ -330,6 +332,11 @@ static void cut_floats(cut *c, const invar_attention_vjp_call *call, const invar
     w.by_keys = 1;
     cut_float(&c->keys[0], w, forward->key_len, forward->kv_heads, device);
     c->key_passes = call->dk.data || call->dv.data;
+    if (!wgmma) return;
+    c->again[0] = c->query;
+    c->again[1] = c->keys[0];
+    invar_cuda_attention_vjp_cut_parts(&c->query, forward, w.vector, false);
+    invar_cuda_attention_vjp_cut_parts(&c->keys[0], forward, w.vector, true);
 }
 
 /* dmask with an element a query and key goes through matrix units where types are half; what is summed along rows or columns of
@@ -374,7 +381,7 @@ static void fill_gradients(invar_cuda_attention_vjp_job *job, const invar_attent
 /* The finest grid of a batch is within a grid's blocks, and the scratch can be addressed. */
 static invar_status check_size(cut *c, const invar_attention_vjp_call *call, const char *operation) {
     const invar_attention_call *forward = &call->forward;
-    int64_t blocks, more, rows, bytes;
+    int64_t blocks, more, rows, keys_left, bytes;
     const int64_t queries = tiles_of(forward->query_len, DELTA_ROWS), keys = tiles_of(forward->key_len, 16);
     const int64_t tiles = call->dmask.data ? call->mask_heads * tiles_of(call->mask_queries, c->mask.rows) : 1;
     if (__builtin_mul_overflow(forward->query_heads, queries > keys ? queries : keys, &blocks) ||
@@ -383,11 +390,13 @@ static invar_status check_size(cut *c, const invar_attention_vjp_call *call, con
                           "%lld batches of %lld heads of %lld queries", operation, MOST_BATCHES, MOST_BLOCKS,
                           (long long)forward->batch, (long long)forward->query_heads, (long long)forward->query_len);
     if (__builtin_mul_overflow(forward->batch * forward->query_heads, forward->query_len, &rows) ||
-        __builtin_mul_overflow(rows, (int64_t)(2 * sizeof(float)), &bytes))
+        __builtin_mul_overflow(forward->batch * forward->kv_heads, forward->key_len, &keys_left) ||
+        __builtin_mul_overflow(rows, (int64_t)(2 * sizeof(float) + 1), &bytes) || __builtin_add_overflow(bytes, keys_left, &bytes))
         return invar_fail(INVAR_ERROR_MEMORY, "%s: q: expected rows whose scratch can be addressed, got %lld batches of %lld heads of "
                           "%lld queries", operation, (long long)forward->batch, (long long)forward->query_heads,
                           (long long)forward->query_len);
-    c->workspace = (size_t)bytes;
+    c->again_at = (size_t)rows * 2 * sizeof(float);
+    c->workspace = c->again[0].source ? (size_t)bytes : c->again_at;
     return INVAR_OK;
 }
 
@@ -417,10 +426,11 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
     const int dim = most <= 64 ? 64 : most <= 128 ? 128 : SLAB, mask = forward->mask.data ? job->of.mask.kind : -1;
     const bool wide = most > SLAB;
     bool wgmma = false;
-    c->against = invar_cuda_attention_vjp_against_wgmma(forward, mask);
+    c->against = forward->type == INVAR_F32 ? invar_cuda_attention_vjp_against_parts(forward)
+                                            : invar_cuda_attention_vjp_against_wgmma(forward, mask);
     if (!c->against) INVAR_TRY(invar_cuda_find_wgmma(&wgmma, device->major, device->minor, operation));
     write_delta(c->delta_defines, mask);
-    if (forward->type == INVAR_F32) cut_floats(c, call, device, dim, wide, mask); /* promoted: q, k and v may be of any types */
+    if (forward->type == INVAR_F32) cut_floats(c, call, device, dim, wide, mask, wgmma); /* promoted: types may be any */
     else if (wgmma) cut_wgmmas(c, call, &job->of, mask);
     else cut_halves(c, call, device, mask);
     cut_mask(&c->mask, call, dim, wide, mask);
@@ -434,8 +444,9 @@ static invar_status plan(cut *c, invar_cuda_attention_vjp_job *job, const invar_
 static void describe(invar_plan *plan, const cut *c, const invar_attention_vjp_call *call, const invar_cuda_device *device) {
     const invar_attention_call *forward = &call->forward;
     const bool half = forward->type != INVAR_F32, wgmma = c->query.source == &invar_cuda_attention_vjp_wgmma;
-    snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp%s.cuda", wgmma ? "_wgmma" : half ? "_half" : "");
-    const bool told = c->against && (!half || device->major == 9);
+    snprintf(plan->kernel, sizeof plan->kernel, "attention_vjp%s.cuda",
+             wgmma ? "_wgmma" : half ? "_half" : c->again[0].source ? "_parts" : "");
+    const bool told = c->against && device->major == 9;
     snprintf(plan->reason, sizeof plan->reason, "blocks take tiles of queries for dq and of keys for dk and dv, and wait for none%s%s",
              told ? "; " : "", told ? c->against : "");
     plan->workspace = c->workspace;
@@ -494,21 +505,32 @@ static invar_status launch_sinks(const target *to, invar_cuda_attention_vjp_job 
     return invar_cuda_enqueue(to->device, &all, to->stream, to->operation);
 }
 
+static invar_status launch_query(const target *to, invar_cuda_attention_vjp_job *job, const invar_cuda_vjp_pass *p) {
+    job->query_tiles = (int)tiles_of(job->of.query_len, p->rows);
+    return launch(to, job, p, job->of.batch, job->of.query_heads * job->query_tiles);
+}
+
+static invar_status launch_keys(const target *to, invar_cuda_attention_vjp_job *job, const invar_cuda_vjp_pass *p) {
+    job->key_tiles = (int)tiles_of(job->of.key_len, p->rows);
+    return launch(to, job, p, job->of.batch, job->of.kv_heads * job->key_tiles);
+}
+
 static invar_status launch_all(const target *to, invar_cuda_attention_vjp_job *job, const cut *c) {
     const invar_cuda_attention *of = &job->of;
+    const bool again = c->again[0].source;
     if (c->aligns) {
         INVAR_TRY(invar_cuda_mask_rows_copy(to->device, &c->mask_rows, to->stream, to->operation));
         job->of.mask = c->mask_rows.to;
     }
     INVAR_TRY(launch_delta(to, job, c));
-    job->query_tiles = (int)tiles_of(of->query_len, c->query.rows);
     job->section = section_of(of, of->key_len);
-    if (job->dq.data) INVAR_TRY(launch(to, job, &c->query, of->batch, of->query_heads * job->query_tiles));
+    if (again) job->again = (char *)job->rows + c->again_at;
+    if (job->dq.data) INVAR_TRY(launch_query(to, job, &c->query));
+    if (job->dq.data && again) INVAR_TRY(launch_query(to, job, &c->again[0]));
     job->section = section_of(of, (double)of->group * of->query_len);
-    for (int i = 0; i < c->key_passes; i++) {
-        job->key_tiles = (int)tiles_of(of->key_len, c->keys[i].rows);
-        INVAR_TRY(launch(to, job, &c->keys[i], of->batch, of->kv_heads * job->key_tiles));
-    }
+    if (again) job->again += of->batch * of->query_heads * of->query_len;
+    for (int i = 0; i < c->key_passes; i++) INVAR_TRY(launch_keys(to, job, &c->keys[i]));
+    if (c->key_passes && again) INVAR_TRY(launch_keys(to, job, &c->again[1]));
     if (job->dmask.data) INVAR_TRY(launch_mask(to, job, c));
     if (job->dsinks.data) INVAR_TRY(launch_sinks(to, job));
     return INVAR_OK;

@@ -83,7 +83,6 @@ bool invar_cuda_attention_vjp_wgmma_variant(int i, int major, int minor, char de
  * added to a logit. A mask of integers is wider than what is added. */
 const char *invar_cuda_attention_vjp_against_wgmma(const invar_attention_call *call, int mask) {
     const int64_t most = call->key_dim > call->value_dim ? call->key_dim : call->value_dim;
-    if (call->type == INVAR_F32) return "float32 has no matrix units";
     if (mask >= 0 && mask != INVAR_CUDA_BOOL && mask != INVAR_CUDA_F16 && mask != INVAR_CUDA_BF16)
         return "the asynchronous products' program takes no mask of integers";
     if (call->softcap > MOST_SOFTCAP) return "the asynchronous products' program takes a softcap of at most 256";

@@ -260,8 +260,6 @@ static bool warpgroups(void) {
     good = CHECK_OK(run(&c)) && CHECK(strstr(plan.reason, "a softcap of at most 256"), "%s", plan.reason) && good;
     c.options.execution.plan = NULL;
     good = launches(&c, matrix, 128) && good;
-    begin(&c, check_f32, 2, &plain);
-    good = launches(&c, "invar_attention_vjp_float", 128) && good;
     begin(&c, check_bf16, 2, &plain);
     c.wanted[DQ] = c.wanted[DV] = false, c.wanted[DMASK] = true;
     good = CHECK_OK(run(&c)) && CHECK(!strcmp(fake_cuda.launch[2].function, wgmma), "%s", fake_cuda.launch[2].function) && good;
@@ -324,11 +322,51 @@ static bool masked_warpgroups(void) {
     return good;
 }
 
+/* float32 goes through them as parts, whatever is asked for; rows that those leave, of which flags in the scratch tell, go by
+ * multiply-adds. Softcaps, mask arrays and other GPUs have multiply-adds alone. */
+static bool parts_of_float32(void) {
+    static const sizes plain = { 4, 2, 65, 70, 128 };
+    static const char *const parts = "invar_attention_vjp_parts", *const whole = "invar_attention_vjp_float";
+    enum { ROWS = 2 * 4 * 65 };
+    invar_plan plan = { .size = sizeof plan };
+    bool good = true;
+    for (int wanted = 1; wanted < 8; wanted++) {
+        call c;
+        begin(&c, check_f32, 2, &plain);
+        for (int i = 0; i < 3; i++) c.wanted[i] = wanted >> i & 1;
+        c.options.execution.plan = &plan;
+        good = CHECK_OK(run(&c)) && CHECK(!strcmp(plan.kernel, "attention_vjp_parts.cuda"), "%s", plan.kernel) &&
+               CHECK(plan.workspace == ROWS * 9 + 2 * 2 * 70, "%zu bytes", plan.workspace) && good;
+        c.options.execution.plan = NULL;
+        good = CHECK_OK(run(&c)) && good;
+        const int both = 2 * ((wanted & 1) + (wanted > 1));
+        good = CHECK(fake_cuda.launches == 1 + both, "%d launches", fake_cuda.launches) && good;
+        for (int l = 1; l < fake_cuda.launches; l++) {
+            invar_cuda_attention_vjp_job job;
+            memcpy(&job, fake_cuda.launch[l].job, sizeof job);
+            const bool keys = l > 2 || !(wanted & 1);
+            good = CHECK(!strcmp(fake_cuda.launch[l].function, l % 2 ? parts : whole), "%s", fake_cuda.launch[l].function) &&
+                   CHECK(job.again == (char *)job.rows + ROWS * (keys ? 9 : 8), "launch %d: flags are elsewhere", l) && good;
+        }
+        end(&c);
+    }
+    for (int masked = 0; masked < 2; masked++) {
+        call c;
+        begin(&c, check_f32, 2, &plain);
+        c.masked = masked;
+        c.options.softcap = masked ? 0 : 30;
+        good = launches(&c, whole, 128) && CHECK(fake_cuda.launches == 3, "%d launches", fake_cuda.launches) && good;
+    }
+    return good;
+}
+
 static bool no_warpgroups(void) {
     call c;
     begin(&c, check_bf16, 2, &cases[1]);
     fake_cuda.major = 8;
-    return launches(&c, "invar_attention_vjp_half", 128);
+    const bool good = launches(&c, "invar_attention_vjp_half", 128);
+    begin(&c, check_f32, 2, &cases[1]);
+    return launches(&c, "invar_attention_vjp_float", 128) && good;
 }
 
 /* dmask of half types goes through matrix units but where it is summed over queries or keys. */
@@ -403,6 +441,7 @@ static void all(void) {
     IN_CHILD(slabs_of_warps);
     IN_CHILD(slabs_of_blocks);
     IN_CHILD(warpgroups);
+    IN_CHILD(parts_of_float32);
     IN_CHILD(masked_warpgroups);
     IN_CHILD(no_warpgroups);
     IN_CHILD(programs_of_dmask);

@@ -390,6 +390,29 @@ def numbers_without_parts():
             assert torch.allclose(found[:, 0, :, 4:], on_cpu[:, 0, :, 4:], rtol=1e-5, atol=1e-5), f"{features}, {value}"
 
 
+def gradients_without_parts():
+    """Such a number leaves other heads their bits, and reaches the same elements as on the CPU."""
+    generator = torch.Generator().manual_seed(12)
+
+    def gradients(*tensors):
+        out, lse = attention(*tensors[:3], mask="causal", return_lse=True)
+        return attention_vjp(tensors[3], *tensors[:3], out, lse, mask="causal")[:3]
+
+    for features in (64, 100, 128):
+        tensors = [torch.randn(1, 2, 200, features, generator=generator) for _ in range(4)]
+        expected = gradients(*(x.cuda() for x in tensors))
+        for which, value in ((1, float("nan")), (2, float("inf")), (2, 3.4e38), (3, 1e30)):
+            changed = [x.clone() for x in tensors]
+            changed[which][:, 1, 150, 3] = value
+            on_gpu, on_cpu = gradients(*(x.cuda() for x in changed)), gradients(*changed)
+            case = f"{features} features, {value} in argument {which}"
+            for found, before, cpu in zip(on_gpu, expected, on_cpu):
+                assert torch.equal(found[:, 0], before[:, 0]), f"{case}: another head"
+                assert torch.equal(found.isfinite().cpu(), cpu.isfinite()), case
+            before = expected[0][:, 1, :150]
+            assert torch.allclose(on_gpu[0][:, 1, :150], before, rtol=1e-5, atol=1e-5), f"{case}: rows of dq that do not see it"
+
+
 def first_use_in_a_capture():
     """In a process of its own: what the program compiles and loads is no work of the graph's."""
     import subprocess
@@ -451,8 +474,8 @@ def gradients():
     gc.collect()  # what is freed later would be seen by the checks of memory
 
 
-OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, numbers_without_parts, refusals, kernels,
-                                  first_use_in_a_capture, gradients, fork)}
+OTHERS = {f.__name__: f for f in (table, functions_without_the_table, gpus, plans, numbers_without_parts, gradients_without_parts,
+                                  refusals, kernels, first_use_in_a_capture, gradients, fork)}
 
 
 # ---- without pytest ------------------------------------------------------------------------------------------------------

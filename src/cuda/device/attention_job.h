@@ -19,7 +19,7 @@
 
 #define INVAR_CUDA_BATCH_DIMS 6
 
-/* A tensor as (batch…, head, row, column); strides in bytes. data NULL: absent. */
+/* A tensor as (batch…, head, row, column); strides in bytes. data NULL: absent. reserved: 0. */
 typedef struct invar_cuda_operand {
     char *data;
     long long batch_stride[INVAR_CUDA_BATCH_DIMS];

@@ -39,6 +39,21 @@ __device__ __forceinline__ void clear_scores(warp_state &w) {
         for (int e = 0; e < KEYS / 2; e++) w.of[i].s[e] = 0.0f;
 }
 
+/* c += the products of parts whose numbers' sum is from LEAST to MOST, of STRIPS left factors and of two neighbours of the right one;
+ * c: APART from strip to strip. */
+template <int LEAST, int MOST, int APART>
+__device__ __forceinline__ void multiply_parts(float *c, const unsigned a[STRIPS][PARTS][4], const unsigned b[PARTS][4]) {
+#pragma unroll
+    for (int sum = MOST; sum >= LEAST; sum--)
+#pragma unroll
+        for (int p = 0; p <= sum; p++)
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++)
+#pragma unroll
+                for (int n = 0; n < 2; n++)
+                    matrix_unit<bfloat16>::multiply(c + i * APART + 4 * n, a[i][p], b[sum - p][2 * n], b[sum - p][2 * n + 1]);
+}
+
 /* S += Q Kᵀ. parts: K's. */
 __device__ __forceinline__ void score(warp_state &w, const float *q, const bits16 *parts) {
     const int lane = threadIdx.x % 32;

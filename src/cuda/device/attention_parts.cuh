@@ -54,7 +54,16 @@ template <int PITCH> __device__ __forceinline__ void split_rows(unsigned to[PART
     }
 }
 
-/* As above, of numbers 16j … that a product has left in registers. */
+/* The first of those parts alone. */
+template <int PITCH> __device__ __forceinline__ void round_rows(unsigned to[4], const float *from) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        const float2 x = *(const float2 *)(from + e % 2 * 8 * PITCH + e / 2 * 8);
+        to[e] = matrix_unit<bfloat16>::pack(x.x, x.y);
+    }
+}
+
+/* As split_rows, of numbers 16j … that a product has left in registers. */
 __device__ __forceinline__ void split_sums(unsigned to[PARTS][4], const float *sums, int j) {
 #pragma unroll
     for (int e = 0; e < 4; e++) {
@@ -64,21 +73,6 @@ __device__ __forceinline__ void split_sums(unsigned to[PARTS][4], const float *s
 #pragma unroll
         for (int p = 0; p < PARTS; p++) to[p][e] = parts[p];
     }
-}
-
-/* c += the products of parts whose numbers' sum is from LEAST to MOST, of STRIPS left factors and of two neighbours of the right one;
- * c: APART from strip to strip. */
-template <int LEAST, int MOST, int APART>
-__device__ __forceinline__ void multiply_parts(float *c, const unsigned a[STRIPS][PARTS][4], const unsigned b[PARTS][4]) {
-#pragma unroll
-    for (int sum = MOST; sum >= LEAST; sum--)
-#pragma unroll
-        for (int p = 0; p <= sum; p++)
-#pragma unroll
-            for (int i = 0; i < STRIPS; i++)
-#pragma unroll
-                for (int n = 0; n < 2; n++)
-                    matrix_unit<bfloat16>::multiply(c + i * APART + 4 * n, a[i][p], b[sum - p][2 * n], b[sum - p][2 * n + 1]);
 }
 
 #endif

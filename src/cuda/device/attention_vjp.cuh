@@ -105,6 +105,12 @@ __device__ __forceinline__ share_near share_of(const invar_cuda_attention_vjp_jo
     return at;
 }
 
+/* Whether a near row is left to the other program of float32. */
+__device__ __forceinline__ char *again_of(const invar_cuda_attention_vjp_job &job, const share_near &at, int row) {
+    const long long heads = BY_KEYS ? job.of.kv_heads : job.of.query_heads, rows = BY_KEYS ? job.of.key_len : job.of.query_len;
+    return job.again + (at.batch * heads + at.head) * rows + row;
+}
+
 /* The far rows that the near ones meet, as far as positions tell: any of them, and all of them. */
 struct span {
     int first, last, all_first, all_last;
@@ -128,6 +134,20 @@ __device__ __forceinline__ span span_of(const invar_cuda_attention &of, const sh
 #endif
     if (x.first >= x.last) x.first = x.last = 0;
     return x;
+}
+
+/* The far rows that a near one meets. */
+struct far_range {
+    int first, last;
+};
+__device__ __forceinline__ far_range far_range_of(const invar_cuda_attention &of, int length, int near) {
+    const int shift = BY_KEYS ? of.query_len - length : length - of.query_len;
+    const int before = BY_KEYS ? of.window_right : of.window_left, behind = BY_KEYS ? of.window_left : of.window_right;
+    far_range range = { 0, BY_KEYS ? of.query_len : length };
+    if (before >= 0) range.first = max(near + shift - before, 0);
+    if (behind >= 0) range.last = min(near + shift + behind + 1, range.last);
+    if (near >= (BY_KEYS ? length : of.query_len)) range.last = range.first;
+    return range;
 }
 #endif
 

@@ -101,8 +101,9 @@ __device__ __forceinline__ void add_tile(float (&to)[ROWS][COLUMNS], tiles &at, 
 }
 
 /* This thread's sums; keys that the batch does not have get 0. */
-__device__ __forceinline__ void store(const invar_cuda_attention &of, const invar_cuda_operand &x, const share_near &at,
+__device__ __forceinline__ void store(const invar_cuda_attention_vjp_job &job, const invar_cuda_operand &x, const share_near &at,
                                       const float (&sums)[ROWS][COLUMNS], int here, int columns, float factor) {
+    const invar_cuda_attention &of = job.of;
     if (!x.data) return;
     char *head = head_of(of, x, at.batch, at.head);
 #pragma unroll
@@ -111,7 +112,7 @@ __device__ __forceinline__ void store(const invar_cuda_attention &of, const inva
         for (int c = 0; c < COLUMNS; c++) {
             const int row = at.first + here + lane_y() + ABREAST * r, column = lane_x() * 4 + c % 4 + c / 4 * SPAN;
             const bool there = !BY_KEYS || row < at.length;
-            if (row < at.last && column < columns)
+            if (row < at.last && column < columns && (!job.again || *again_of(job, at, row)))
                 write_number(head + row * x.row_stride + column * x.column_stride, x.kind,
                              there ? fmaf(sums[r][c], factor, 0.0f) : 0.0f);
         }
@@ -123,6 +124,11 @@ invar_attention_vjp_float(const __grid_constant__ invar_cuda_attention_vjp_job j
     tiles &tile = *(tiles *)shared;
     const invar_cuda_attention &of = job.of;
     const share_near at = share_of(job, NEAR);
+    static_assert(NEAR <= THREADS, "a thread asks for one row");
+    if (job.again) {
+        const int row = at.first + threadIdx.x;
+        if (!__syncthreads_or(row < at.last && *again_of(job, at, row))) return;
+    }
     const span range = span_of(of, at);
     const int begins = range.first / FAR * FAR, far_last = BY_KEYS ? of.query_len : at.length;
     const int first_head = BY_KEYS ? at.head * of.group : at.head / of.group;
@@ -165,8 +171,8 @@ invar_attention_vjp_float(const __grid_constant__ invar_cuda_attention_vjp_job j
             if (select) add_tile<true>(first, tile, d, tile.far_k, here);
             else add_tile<false>(first, tile, d, tile.far_k, here);
         }
-    store(of, BY_KEYS ? job.dk : job.dq, at, first, here, of.key_dim, of.scale);
+    store(job, BY_KEYS ? job.dk : job.dq, at, first, here, of.key_dim, of.scale);
 #if SECOND
-    store(of, job.dv, at, second, here, of.value_dim, 1.0f);
+    store(job, job.dv, at, second, here, of.value_dim, 1.0f);
 #endif
 }

@@ -16,6 +16,8 @@ typedef struct invar_cuda_attention_vjp_job {
                                           * cache */
     float shift;                         /* weights are computed as 2^shift times what they are: float16 has few small numbers */
     float *rows;                         /* (batch, query head, query): lse in base 2 less shift; sum of dout · out, less dlse */
+    char *again;                         /* of each row of what the blocks hold, in order: 1 where attention_vjp_parts.cu leaves it to
+                                          * attention_vjp_float.cu; NULL: the latter forms all */
 } invar_cuda_attention_vjp_job;
 
 #endif

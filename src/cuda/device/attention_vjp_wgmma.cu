@@ -143,20 +143,6 @@ __device__ __forceinline__ void derive(strip &w, const float2 *near, const float
 }
 #endif
 
-/* The far rows that a near one meets. */
-struct far_range {
-    int first, last;
-};
-__device__ __forceinline__ far_range far_range_of(const invar_cuda_attention &of, int length, int near) {
-    const int shift = BY_KEYS ? of.query_len - length : length - of.query_len;
-    const int before = BY_KEYS ? of.window_right : of.window_left, behind = BY_KEYS ? of.window_left : of.window_right;
-    far_range range = { 0, BY_KEYS ? of.query_len : length };
-    if (before >= 0) range.first = max(near + shift - before, 0);
-    if (behind >= 0) range.last = min(near + shift + behind + 1, range.last);
-    if (near >= (BY_KEYS ? length : of.query_len)) range.last = range.first;
-    return range;
-}
-
 #if EXTENDED
 /* Scores become weights, and with softcap weights by tanh's slope; of pairs that are not seen -0. p: weights
  * as left factors, where softcap loses them. partly, careful: not all positions are seen, as in struct common. tanh x is 1 - 2r,

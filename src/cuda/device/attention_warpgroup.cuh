@@ -34,6 +34,7 @@ __device__ __forceinline__ descriptor further(descriptor from, unsigned bytes) {
 #define NAME_OF(type) NAME_JOINED(type)
 #define TEN(t) "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9, "
 #define SIXTY TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5)
+#define NAMES_32 TEN() "%10, %11, %12, %13, %14, %15"
 #define NAMES_48 TEN() TEN(1) "%20, %21, %22, %23"
 #define NAMES_64 TEN() TEN(1) TEN(2) "%30, %31"
 #define NAMES_128 SIXTY "%60, %61, %62, %63"
@@ -41,6 +42,7 @@ __device__ __forceinline__ descriptor further(descriptor from, unsigned bytes) {
 #define NAMES_256 SIXTY TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
 #define FOUR_AT(how, i) how(c[i]), how(c[i + 1]), how(c[i + 2]), how(c[i + 3])
 #define SIXTEEN_AT(how, i) FOUR_AT(how, i), FOUR_AT(how, i + 4), FOUR_AT(how, i + 8), FOUR_AT(how, i + 12)
+#define FLOATS_32(how) SIXTEEN_AT(how, 0)
 #define FLOATS_48(how) SIXTEEN_AT(how, 0), FOUR_AT(how, 16), FOUR_AT(how, 20)
 #define FLOATS_64(how) SIXTEEN_AT(how, 0), SIXTEEN_AT(how, 16)
 #define FLOATS_128(how) FLOATS_64(how), SIXTEEN_AT(how, 32), SIXTEEN_AT(how, 48)
@@ -49,8 +51,9 @@ __device__ __forceinline__ descriptor further(descriptor from, unsigned bytes) {
 #define WGMMA(add, n) \
     "{ .reg .pred p; setp.ne.b32 p, " add ", 0; wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." NAME_OF(TYPE) "." NAME_OF(TYPE) " "
 
-/* c, 64 x N floats: elements 4n … of a thread are those of fragment n of m16n8k16, for its warp's 16 rows; a: fragments likewise.
- * rows: c = A Bᵀ, where rows of both lie along the sum; add_rows: c += it. add_columns: c += A B, where rows of B lie along c's. */
+/* c, 64 x N floats: elements 4n … of a thread are those of fragment n of m16n8k16, for its warp's 16 rows; a: fragments likewise, or
+ * where they lie. rows: c = A Bᵀ, where rows of both lie along the sum; add_rows: c += it. columns, add_columns: c = A B and c += it,
+ * where rows of B lie along c's. */
 template <int N> struct warpgroup_unit;
 #define WARPGROUP_ROWS(name, how, add, N, P0, P1, P2)                                                                     \
     static __device__ __forceinline__ void name(float c[N / 2], descriptor a, descriptor b) {                             \
@@ -59,17 +62,23 @@ template <int N> struct warpgroup_unit;
                      : "l"(a), "l"(b), "r"(add)                                                                           \
                      : "memory");                                                                                         \
     }
+#define WARPGROUP_HELD(name, how, add, across, N, P0, P1, P2, P3, P4, P5)                                                 \
+    static __device__ __forceinline__ void name(float c[N / 2], const unsigned a[4], descriptor b) {                      \
+        asm volatile(WGMMA(P5, N) "{" NAMES_##N "}, {" P0 ", " P1 ", " P2 ", " P3 "}, " P4 ", p, 1, 1, " across "; }"     \
+                     : FLOATS_##N(how)                                                                                    \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add)                                       \
+                     : "memory");                                                                                         \
+    }
 #define WARPGROUP_UNIT(N, P0, P1, P2, P3, P4, P5)                                                                         \
     template <> struct warpgroup_unit<N> {                                                                                \
         WARPGROUP_ROWS(rows, "=f", 0, N, P0, P1, P2)                                                                      \
         WARPGROUP_ROWS(add_rows, "+f", 1, N, P0, P1, P2)                                                                  \
-        static __device__ __forceinline__ void add_columns(float c[N / 2], const unsigned a[4], descriptor b) {           \
-            asm volatile(WGMMA(P5, N) "{" NAMES_##N "}, {" P0 ", " P1 ", " P2 ", " P3 "}, " P4 ", p, 1, 1, 1; }"          \
-                         : FLOATS_##N("+f")                                                                               \
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1)                                     \
-                         : "memory");                                                                                     \
-        }                                                                                                                 \
+        WARPGROUP_HELD(rows, "=f", 0, "0", N, P0, P1, P2, P3, P4, P5)                                                     \
+        WARPGROUP_HELD(add_rows, "+f", 1, "0", N, P0, P1, P2, P3, P4, P5)                                                 \
+        WARPGROUP_HELD(columns, "=f", 0, "1", N, P0, P1, P2, P3, P4, P5)                                                  \
+        WARPGROUP_HELD(add_columns, "+f", 1, "1", N, P0, P1, P2, P3, P4, P5)                                              \
     };
+WARPGROUP_UNIT(32, "%16", "%17", "%18", "%19", "%20", "%21")
 WARPGROUP_UNIT(48, "%24", "%25", "%26", "%27", "%28", "%29")
 WARPGROUP_UNIT(64, "%32", "%33", "%34", "%35", "%36", "%37")
 WARPGROUP_UNIT(128, "%64", "%65", "%66", "%67", "%68", "%69")
