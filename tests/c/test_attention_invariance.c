@@ -112,6 +112,31 @@ static void rows_on(const char *cpu, invar_dtype type, bool masked) {
 }
 static void a_row_does_not_depend_on_what_rides_with_it(void) { on_fast_cpus(rows_on); }
 
+/* Masks of each head whose rows take a page or more, which hide other blocks of keys from each 32 rows: blocks are kept packed. */
+static void rows_with_long_masks(void) {
+    const int64_t parts[][2] = { { 0, 1 }, { 40, 2 }, { 3, 128 }, { 96, 35 } };
+    for (int n = 0; n < 4; n++) {
+        attention_case c = wide_case(types[1 + n % 2], true);
+        attention_data d;
+        c.batch = 1;
+        c.heads = c.kv_heads = 2;
+        c.keys = 2300;
+        c.options.causal = n > 1;
+        attention_init(&d, &c);
+        for (int64_t i = 0; i < check_count(&d.mask.tensor); i++)
+            if ((i / c.keys % c.queries / 32 + i % c.keys / 256) % 3 == 0) check_set(&d.mask.tensor, i, -INFINITY);
+        invar_context *context = check_context(NULL, 1 + n % 2);
+        attention_run(&d, context);
+        for (int p = 0; p < 4; p++) {
+            const int64_t end = parts[p][0] + parts[p][1], keys = n > 1 ? c.keys - c.queries + end : c.keys;
+            CHECK(run_part(&d, context, 0, 1, parts[p][0], parts[p][1], keys) == part_of_whole(&d, 0, 1, parts[p][0], parts[p][1]),
+                  "%d bits, causal %d, queries %d to %d", c.type.bits, n > 1, (int)parts[p][0], (int)end);
+        }
+        invar_context_destroy(context);
+        attention_free(&d);
+    }
+}
+
 static void threads_on(const char *cpu, invar_dtype type, bool masked) {
     attention_case c = wide_case(type, masked);
     for (int few = 0; few < 2; few++) {
@@ -394,7 +419,8 @@ static void known_bits(void) {
     attention_free(&d);
 }
 
-CHECK_MAIN(CHECK_TEST(a_row_does_not_depend_on_what_rides_with_it), CHECK_TEST(threads_change_nothing),
+CHECK_MAIN(CHECK_TEST(a_row_does_not_depend_on_what_rides_with_it), CHECK_TEST(rows_with_long_masks),
+           CHECK_TEST(threads_change_nothing),
            CHECK_TEST(waves_change_nothing), CHECK_TEST(trailing_keys_change_nothing),
            CHECK_TEST(a_prompt_in_chunks_has_the_same_bits), CHECK_TEST(instruction_sets_agree),
            CHECK_TEST(heads_may_share_a_mask), CHECK_TEST(booleans_are_additive),

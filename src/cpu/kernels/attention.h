@@ -247,7 +247,7 @@ typedef struct invar_attention_work {
 
 /* Floats of scratch, each part rounded up to a cache line's 16. */
 typedef struct invar_attention_layout {
-    int64_t keys, values;      /* a block of K and V, packed */
+    int64_t keys, values, span; /* so many blocks of K and V, packed */
     int64_t queries, rows;     /* the chunk's q; a tile's rows, or a panel's of K */
     int64_t out, stats;        /* the chunk's running state; and what a tile needs of it */
     int64_t scores, mask, part; /* a tile's scores, its additive mask (of several heads: the chunk's), its part of out */
@@ -258,6 +258,18 @@ typedef struct invar_attention_layout {
 
 static inline int64_t invar_attention_lines(int64_t floats) { return (floats + 15) / 16 * 16; }
 
+/* Blocks of K and V that half types on AMX tiles keep packed at once: as many as fit in 1 MiB, half of those cores' second-level
+ * cache, where heads have masks of their own with a page or more a row. Then 32 rows of queries meet all these blocks before the next
+ * 32 do, so that a row of the mask is read as it lies. */
+static inline int64_t invar_attention_span(const invar_attention_call *call, int64_t rows, int64_t heads) {
+    const int64_t blocks = (call->key_len + call->key_block - 1) / call->key_block, step = call->mask.column_stride;
+    const int64_t block = (call->type == INVAR_F16 ? 4 : 2) * (call->key_dim + call->value_dim) * call->key_block;
+    const bool own = call->mask.data && call->mask.row_stride && call->mask.head_stride && step == 2 && heads == 1;
+    if (!own || call->type == INVAR_F32 || !call->strong_cores || rows <= 64 || step * call->key_len < 4096) return 1;
+    const int64_t most = (1 << 20) / block;
+    return most < 1 ? 1 : most < blocks ? most : blocks;
+}
+
 /* Where a kernel keeps what it works on: offsets; rows and heads: of the piece of work. */
 static inline invar_attention_layout invar_attention_layout_of(const invar_attention_call *call, int64_t rows, int64_t heads) {
     const int64_t most = invar_attention_lines(rows);
@@ -266,10 +278,11 @@ static inline invar_attention_layout invar_attention_layout_of(const invar_atten
     const int64_t key_width = (call->key_dim + 31) / 32 * 32, width = invar_attention_lines(call->value_dim);
     invar_attention_layout at = { .head_queries = most * key_width, .head_out = most * width,
                                   .head_stats = invar_attention_lines(2 * rows) + 8 * INVAR_ATTENTION_TILE };
-    at.values = at.keys + key_width * call->key_block;
+    at.span = invar_attention_span(call, rows, heads);
+    at.values = at.keys + at.span * key_width * call->key_block;
     const bool whole = call->type != INVAR_F32 && heads > 1; /* one head after the other */
     const int64_t states = whole ? 1 : heads;
-    at.queries = at.values + (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */
+    at.queries = at.values + at.span * (width + 16) * call->key_block; /* rows may lie a line further apart than they are wide */
     at.rows = at.queries + states * at.head_queries;
     at.out = at.rows + INVAR_ATTENTION_TILE * (key_width > width + 16 ? key_width : width + 16); /* or of O, a line apart */
     at.stats = at.out + states * at.head_out;

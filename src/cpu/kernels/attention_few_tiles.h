@@ -26,7 +26,7 @@ static void few_repair(const kernel_state *s, const tiles_stage *stage) {
     for (int r = 0; r < stage->tile.rows; r++) any |= row_has_nan(s->fold.part + r * s->width, s->width);
     if (!any) return;
     tiles_open(TILE_SIDE);
-    tiles_values(s, stage->index * s->call->key_block, stage->tile.low, stage->tile.high);
+    tiles_values(s, stage->values, stage->index * s->call->key_block, stage->tile.low, stage->tile.high);
     tiles_repair(s, stage);
     tiles_open((int)s->rows);
 }

@@ -12,6 +12,7 @@ typedef struct kernel_state {
     const invar_attention_call *call;
     const invar_attention_work *work;
     int64_t rows, length, width; /* rows of the work; keys of this batch; value_dim rounded up to whole vectors */
+    int64_t span;                /* blocks whose K and V are packed at once, by half types on AMX tiles */
     int64_t depth, link;         /* elements of a row of q or k, and of a link of their product */
     pack_source k, v;
     char *first_query, *first_mask; /* q's and the mask's row of the unit's row 0 */
@@ -34,7 +35,7 @@ static kernel_state open_state(const invar_attention_call *call, const invar_att
     const invar_attention_layout at = invar_attention_layout_of(call, rows, work->heads);
     kernel_state s = {
         .call = call, .work = work, .rows = rows, .length = invar_attention_length(call, work->batch),
-        .width = pack_width(call->value_dim), .depth = element_count(call->key_dim),
+        .width = pack_width(call->value_dim), .span = at.span, .depth = element_count(call->key_dim),
         .keys = scratch + at.keys, .values = scratch + at.values,
         .queries = scratch + at.queries + head * at.head_queries, .query_rows = scratch + at.rows, .scores = scratch + at.scores,
         .mask = scratch + at.mask, .kept = scratch + at.kept,

@@ -18,7 +18,6 @@
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_H
 
 #include "cpu/kernels/attention_tiles_masks.h"
-#include "cpu/vec/stream.h"
 
 /* ---- work between products --------------------------------------------------------------------------- */
 
@@ -52,7 +51,7 @@ static void tiles_plan_calls(const kernel_state *s, tiles_stage *stage) {
     const invar_attention_call *call = s->call;
     int64_t row = stage->tile.row + TILES_MASK_AHEAD, start = stage->index * call->key_block;
     stage->calls = 0;
-    if (stage->copied || !call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
+    if (s->span > 1 || stage->copied || !call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
     if (row >= s->rows) row -= s->rows, start += call->key_block;
     if (row >= s->rows || (call->key_len - start) * call->mask.column_stride < TILES_MASK_BYTES) return;
     stage->calls = s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS;
@@ -73,7 +72,8 @@ static void tiles_do(const kernel_state *s, tiles_stage *stage, int last) {
         const int first = stage->done * rows, end = first + rows < stage->tile.rows ? first + rows : stage->tile.rows;
         for (; stage->peaks < stage->tile.rows && stage->peaks <= end; stage->peaks++) tiles_peak(s, stage, stage->peaks);
         for (int r = first; r < end; r++) {
-            tiles_weights(s, stage, r);
+            if (s->span > 1) tiles_weights_and_calls(s, stage, r);
+            else tiles_weights(s, stage, r);
             tiles_fetch(s, stage->ahead);
             tiles_call_mask(s, stage, r);
         }
@@ -223,7 +223,7 @@ static void tiles_scores(const kernel_state *s, const tiles_picks *picks, tiles_
     tiles_chores chores = tiles_share(s, before, before ? tiles_units(s, before) : 0,
                                       columns / TILES_PANEL * steps * TILES_OF_SCORES);
     tiles_columns((tiles_factors){ .a = s->queries + stage->tile.row * depth, .a_row = depth, .panel = depth * TILES_PANEL,
-                                   .b = tiles_panel(s->keys, depth, stage->from), .c = stage->scores + stage->from,
+                                   .b = tiles_panel(stage->keys, depth, stage->from), .c = stage->scores + stage->from,
                                    .c_row = tiles_stride(s), .steps = steps, .rests = true, .chores = &chores,
                                    .stage = stage->takes ? stage : NULL, .key = stage->from,
                                    .bias_row = stage->stands ? s->call->mask.row_stride : 4 * TILE_SIDE, .picks = picks },
@@ -236,10 +236,10 @@ static void tiles_sums(const kernel_state *s, const tiles_stage *stage, tiles_st
     const int64_t from = tiles_rows(stage->from), steps = (stage->to - stage->from) / TILES_KEYS;
     tiles_chores chores = tiles_share(s, after, last, (s->width + TILES_PANEL - 1) / TILES_PANEL * steps * TILES_OF_O);
     tiles_factors x = { .a = stage->scores + from, .a_row = tiles_stride(s), .panel = rows * TILES_PANEL,
-                        .b = s->values + from * TILES_PANEL, .c = stage->part, .c_row = s->width, .steps = steps,
+                        .b = stage->values + from * TILES_PANEL, .c = stage->part, .c_row = s->width, .steps = steps,
                         .chores = &chores };
     tiles_columns(x, stage->tile.rows > TILE_SIDE, whole);
-    x.b = tiles_panel(s->values, rows, whole) + from * TILE_SIDE;
+    x.b = tiles_panel(stage->values, rows, whole) + from * TILE_SIDE;
     x.c += whole;
     tiles_columns(x, stage->tile.rows > TILE_SIDE, s->width - whole);
 }
@@ -252,7 +252,7 @@ static void tiles_repair(const kernel_state *s, const tiles_stage *stage) {
         tiles_mark(s, stage, r);
         for (int64_t c = 0; c < s->width; c += VW)
             element_selected(part + c, stage->scores + r * tiles_stride(s), 1,
-                             tiles_panel(s->values, tiles_rows(s->call->key_block), c) + c % TILES_PANEL,
+                             tiles_panel(stage->values, tiles_rows(s->call->key_block), c) + c % TILES_PANEL,
                              tiles_panel_width(c / TILES_PANEL * TILES_PANEL, s->width), tiles_rows(stage->from),
                              tiles_rows(stage->to));
     }
@@ -269,7 +269,8 @@ typedef struct tiles_walk {
     tiles_stage stages[TILES_TOGETHER];
     int turn;             /* the stage that is next */
     tiles_stage *pending; /* the other, once its scores are there; or NULL */
-    int64_t turned, packed; /* blocks whose keys are turned, and whose values are packed */
+    int64_t first, last;    /* the blocks that are kept packed, s->span at most, */
+    int64_t turned, packed; /* and the last ones whose keys are turned, and whose values are packed */
     tiles_ahead ahead;
     tiles_inverse inverse;
     tiles_picks picks;
@@ -284,7 +285,9 @@ static void tiles_walk_open(tiles_walk *walk, const kernel_state *s) {
     walk->turn = 0;
     walk->pending = NULL;
     walk->turned = walk->packed = -1;
-    walk->ahead = (tiles_ahead){ 0 }; /* nothing, until tiles_look_ahead says */
+    walk->first = s->work->block_first;
+    walk->last = walk->first + 1;
+    walk->ahead = (tiles_ahead){ 0 }; /* nothing, until tiles_look_ahead and tiles_look_down say */
     walk->inverse = tiles_inverse_of(s->call);
     walk->way = WAY_NONE; /* until tiles_walk_masks says */
     walk->careful = walk->again = false;
@@ -307,6 +310,16 @@ static void tiles_walk_masks(tiles_walk *walk) {
     tiles_picks_open(&walk->picks, walk->way, &walk->inverse);
 }
 
+/* Where a block is packed. */
+static float *tiles_keys_of(const tiles_walk *walk, int64_t index) {
+    const kernel_state *s = walk->s;
+    return s->keys + (index - walk->first) % s->span * tiles_depth(s) * s->call->key_block;
+}
+static float *tiles_values_of(const tiles_walk *walk, int64_t index) {
+    const kernel_state *s = walk->s;
+    return s->values + (index - walk->first) % s->span * tiles_rows(s->call->key_block) * s->width;
+}
+
 /* The next stage's rows and keys. False: they see nothing. */
 static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     const kernel_state *s = walk->s;
@@ -315,6 +328,8 @@ static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     const int64_t start = index * s->call->key_block;
     open_tile(s, tile, start, row, s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS);
     stage->index = index;
+    stage->keys = tiles_keys_of(walk, index);
+    stage->values = tiles_values_of(walk, index);
     stage->to = tiles_up(tile->last[tile->rows - 1]);
     stage->way = walk->way;
     stage->takes = false;
@@ -336,14 +351,18 @@ static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     return true;
 }
 
-/* A block's keys, if some rows see any. */
+/* A block's keys, if some rows see any; and where several blocks are kept, its values. */
 static bool tiles_turn_keys(tiles_walk *walk, int64_t index) {
     const kernel_state *s = walk->s;
     const int64_t start = index * s->call->key_block;
     int first, last;
     if (!block_span(s, start, &first, &last)) return false;
-    if (walk->turned != index) tiles_keys(s, start, first, last);
+    if (s->span > 1 ? walk->turned >= index : walk->turned == index) return true;
+    tiles_keys(s, tiles_keys_of(walk, index), start, first, last);
     walk->turned = index;
+    if (s->span == 1) return true; /* the block before may need its own yet */
+    tiles_values(s, tiles_values_of(walk, index), start, first, last);
+    walk->packed = index;
     return true;
 }
 
@@ -382,8 +401,8 @@ static void tiles_finish(tiles_walk *walk, tiles_stage *next, bool last) {
     const int64_t start = stage->index * s->call->key_block;
     int low, high;
     tiles_weigh(walk, stage);
-    if (walk->packed != stage->index && block_span(s, start, &low, &high)) tiles_values(s, start, low, high);
-    walk->packed = stage->index;
+    if (walk->packed < stage->index && block_span(s, start, &low, &high)) tiles_values(s, stage->values, start, low, high);
+    if (walk->packed < stage->index) walk->packed = stage->index;
     tiles_sums(s, stage, next, !next ? 0 : last ? tiles_units(s, next) : tiles_units(s, next) / 2);
     if (tiles_hides(stage)) tiles_repair(s, stage);
     fold_state fold = s->fold;
@@ -415,8 +434,24 @@ static void tiles_look_ahead(tiles_walk *walk, int64_t index) {
     int first = 0, last = 0;
     const bool any = index + 1 < s->work->block_last && tiles > 1 && pack_contiguous(&s->k) && pack_contiguous(&s->v) &&
                      block_span(s, start, &first, &last);
-    walk->ahead = (tiles_ahead){ .next = start + first, .last = any ? start + last : 0,
-                                 .share = (int)((s->call->key_block + TILES_ROWS * tiles - 1) / (TILES_ROWS * tiles)) };
+    walk->ahead.next = start + first;
+    walk->ahead.last = any ? start + last : 0;
+    walk->ahead.share = (int)((s->call->key_block + TILES_ROWS * tiles - 1) / (TILES_ROWS * tiles));
+}
+
+/* The mask of the 32 rows behind `row`, of all blocks that are kept, is to be called while these are worked on. */
+static void tiles_look_down(tiles_walk *walk, int64_t row) {
+    const kernel_state *s = walk->s;
+    tiles_ahead *ahead = &walk->ahead;
+    const bool down = row + TILES_ROWS < s->rows;
+    ahead->mask = NULL;
+    ahead->mask_key = (down ? walk->first : walk->last) * s->call->key_block;
+    ahead->mask_row = down ? row + TILES_ROWS : 0;
+    ahead->mask_last = ahead->mask_row + TILES_ROWS < s->rows ? ahead->mask_row + TILES_ROWS : s->rows;
+    ahead->part = 0;
+    ahead->parts = walk->last - walk->first;
+    if (ahead->mask_key >= s->call->key_len) return;
+    ahead->mask = mask_of_row(s, ahead->mask_row) + ahead->mask_key * s->call->mask.column_stride;
 }
 
 /* The tiles of up to 128 rows from `row` on against the only block of keys. */
@@ -444,8 +479,26 @@ static void tiles_only(const kernel_state *s, tiles_walk *walk, int64_t index) {
     const int64_t start = index * s->call->key_block;
     int first, last;
     if (!tiles_turn_keys(walk, index) || !block_span(s, start, &first, &last)) return;
-    tiles_values(s, start, first, last);
+    tiles_values(s, s->values, start, first, last);
     for (int64_t row = 0; row < s->rows; row += INVAR_ATTENTION_HELD) tiles_once(walk, index, row);
+}
+
+/* The rows against the blocks that are kept packed: 32 rows after the others, against all of them. */
+static void tiles_walk_span(tiles_walk *walk) {
+    const kernel_state *s = walk->s;
+    for (int64_t row = 0; row < s->rows; row += TILES_ROWS) {
+        const int rows = s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS;
+        if (s->span > 1) tiles_look_down(walk, row);
+        for (int64_t index = walk->first; index < walk->last; index++) {
+            if (!tiles_turn_keys(walk, index)) {
+                fold_nothing(&s->fold, index, row, rows);
+                continue;
+            }
+            if (row == 0) tiles_look_ahead(walk, index);
+            tiles_attend(walk, index, row);
+        }
+    }
+    if (s->span > 1 && walk->pending) tiles_finish(walk, NULL, true); /* before others take its block's place */
 }
 
 /* shared: by heads of which this is the first one, or has some before it; or NULL. */
@@ -460,13 +513,11 @@ static void tiles_walk_all(const kernel_state *s, const tiles_shared *shared, bo
     tiles_open(TILE_SIDE);
     tiles_queries(s);
     if (s->fold.only) tiles_only(s, &walk, s->work->block_first);
-    for (int64_t index = s->fold.only ? s->work->block_last : s->work->block_first; index < s->work->block_last; index++) {
-        if (!tiles_turn_keys(&walk, index)) {
-            fold_nothing(&s->fold, index, 0, (int)s->rows);
-            continue;
-        }
-        tiles_look_ahead(&walk, index);
-        for (int64_t row = 0; row < s->rows; row += TILES_ROWS) tiles_attend(&walk, index, row);
+    walk.last = s->fold.only ? s->work->block_last : walk.first;
+    while (walk.last < s->work->block_last) {
+        walk.first = walk.last;
+        walk.last = walk.first + s->span < s->work->block_last ? walk.first + s->span : s->work->block_last;
+        tiles_walk_span(&walk);
     }
     if (walk.pending) tiles_finish(&walk, NULL, true);
     tiles_close();

@@ -32,7 +32,7 @@ VEC_INLINE void tiles_square(float *to, const char *from, int64_t stride) {
 }
 
 /* Keys first … last-1 of the block at `start` as columns of K turned; the columns beside them, to whole panels, are 0. */
-static void tiles_keys(const kernel_state *s, int64_t start, int first, int last) {
+static void tiles_keys(const kernel_state *s, float *keys, int64_t start, int first, int last) {
     const int64_t stride = pack_width(s->depth);
     const bool in_place = element_in_place(&s->k, s->call->key_dim);
     for (int key = tiles_down(first); key < tiles_up(last); key += VW) {
@@ -45,7 +45,7 @@ static void tiles_keys(const kernel_state *s, int64_t start, int first, int last
             from = (const char *)s->query_rows;
         }
         k.column_stride = 4;
-        float *to = tiles_panel(s->keys, tiles_depth(s), key) + key % TILES_PANEL;
+        float *to = tiles_panel(keys, tiles_depth(s), key) + key % TILES_PANEL;
         int64_t d = 0;
         for (; rows == VW && d + VW <= s->depth; d += VW) tiles_square(to + d * TILES_PANEL, from + 4 * d, k.row_stride);
         for (; d < s->depth; d += VW)
@@ -55,11 +55,11 @@ static void tiles_keys(const kernel_state *s, int64_t start, int first, int last
 }
 
 /* The same keys of V as groups of rows; those beside them, to whole groups, are 0. */
-static void tiles_values(const kernel_state *s, int64_t start, int first, int last) {
+static void tiles_values(const kernel_state *s, float *values, int64_t start, int first, int last) {
     const int64_t columns = s->call->value_dim;
     for (int64_t c = 0; c < s->width; c += TILES_PANEL) {
         const int64_t width = tiles_panel_width(c, s->width);
-        float *panel = tiles_panel(s->values, tiles_rows(s->call->key_block), c);
+        float *panel = tiles_panel(values, tiles_rows(s->call->key_block), c);
         pack_source v = s->v;
         v.data += c * v.column_stride;
         for (int key = tiles_down(first); key < last; key += TILES_KEYS)
@@ -68,13 +68,13 @@ static void tiles_values(const kernel_state *s, int64_t start, int first, int la
     }
 }
 
-/* The work's queries; rows and pairs that fill up tiles are 0, in K's copy too. */
+/* The work's queries; rows and pairs that fill up tiles are 0, in K's copies too. */
 static void tiles_queries(const kernel_state *s) {
     const int64_t depth = tiles_depth(s), rows = (s->rows + TILE_SIDE - 1) / TILE_SIDE * TILE_SIDE;
     if (depth != s->depth) memset(s->queries, 0, sizeof(float) * (size_t)(s->rows * depth));
     memset(s->queries + s->rows * depth, 0, sizeof(float) * (size_t)((rows - s->rows) * depth));
     pack_queries(s, 0, s->rows, s->queries, depth);
-    for (int64_t key = 0; key < s->call->key_block; key += TILES_PANEL)
+    for (int64_t key = 0; key < s->span * s->call->key_block; key += TILES_PANEL)
         memset(tiles_panel(s->keys, depth, key) + s->depth * TILES_PANEL, 0,
                sizeof(float) * (size_t)((depth - s->depth) * TILES_PANEL));
 }

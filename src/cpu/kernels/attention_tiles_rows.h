@@ -8,12 +8,30 @@
 #define INVAR_CPU_KERNELS_ATTENTION_TILES_ROWS_H
 
 #include "cpu/kernels/attention_tiles_bias.h"
+#include "cpu/vec/stream.h"
 
-/* Keys of the next block, which are called into the second-level cache while the rows of this one are weighed. */
+/* What is called into the second-level cache while rows are weighed: keys of the next block, so many a row; and, where blocks are
+ * kept packed, the mask of the next 32 rows, row after row, the part that is one block's with every row that is weighed. Such calls, a
+ * line at a time between weights and in the order of memory, take next to no time. */
 typedef struct tiles_ahead {
     int64_t next, last;
     int share; /* keys a row */
+    const char *mask; /* the next part, or NULL */
+    int64_t mask_row, mask_last, mask_key; /* its row of the work, the last one behind, their first key, */
+    int64_t part, parts;                   /* and which part of the row it is */
 } tiles_ahead;
+
+/* The next part of the mask. */
+static const char *tiles_next_mask(const kernel_state *s, tiles_ahead *ahead) {
+    const char *p = ahead->mask;
+    const int64_t step = s->call->mask.column_stride;
+    if (!p) return NULL;
+    ahead->mask += s->call->key_block * step;
+    if (++ahead->part < ahead->parts) return p;
+    ahead->part = 0;
+    ahead->mask = ++ahead->mask_row < ahead->mask_last ? mask_of_row(s, ahead->mask_row) + ahead->mask_key * step : NULL;
+    return p;
+}
 
 /* A tile of rows and a block of keys, from its scores to its part of O. */
 typedef struct tiles_stage {
@@ -21,6 +39,7 @@ typedef struct tiles_stage {
     int64_t index;       /* of the block */
     int from, to;        /* keys of the products, whole groups */
     int done, peaks;     /* units of tiles_units, of its work with vectors; rows whose maxima are there */
+    float *keys, *values; /* of the block, packed */
     float *scores, *mask; /* rows of tiles_stride; the second where additive values are not read in place */
     const char *added[TILES_ROWS]; /* each row's additive values, of the block's key 0 on; NULL: it needs none */
     float *most, *sum;   /* a row's largest logit and sum of weights */
@@ -77,12 +96,14 @@ VEC_INLINE vf tiles_weight(const tiles_row *x, int key, vf scale, vf shift, cons
     return whole ? p : vf_select(tiles_seen(x, key), p, vf_set1(-0.0f));
 }
 
-/* Weights in place of scores or logits, of keys from … to-1, whole groups; returns their sum. */
+/* Weights in place of scores or logits, of keys from … to-1, whole groups; returns their sum. call: a mask of half types, a block's
+ * part of a row, that is called meanwhile; or NULL. */
 VEC_INLINE float tiles_exponentials(const tiles_row *x, int from, int to, float scale, float most, const tiles_source source,
-                                    const bool whole) {
+                                    const bool whole, const char *call) {
     const vf shift = softmax_shift(vf_set1(most)), factor = vf_set1(scale);
     vf sum = vf_zero();
     for (int key = from; key < to; key += 2 * VW) {
+        if (call) vec_prefetch(call + 2 * key, true);
         const vf first = tiles_weight(x, key, factor, shift, source, whole);
         const vf second = tiles_weight(x, key + VW, factor, shift, source, whole);
         sum = vf_add(vf_add(sum, first), second);
@@ -204,25 +225,31 @@ static void tiles_peak(const kernel_state *s, const tiles_stage *stage, int r) {
 
 /* Weights of a row that is plain. */
 VEC_INLINE float tiles_plain_weights(const kernel_state *s, const tiles_row *x, int low, int high, float most,
-                                     const tiles_source source) {
+                                     const tiles_source source, const char *call) {
     const float scale = s->call->score_scale;
-    if (x->first == low && x->last == high) return tiles_exponentials(x, low, high, scale, most, source, true);
-    return tiles_exponentials(x, low, high, scale, most, source, false);
+    if (x->first == low && x->last == high) return tiles_exponentials(x, low, high, scale, most, source, true, call);
+    return tiles_exponentials(x, low, high, scale, most, source, false, call);
 }
 
 /* Row r of the stage: weights in place of scores or logits. */
-static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) {
+VEC_INLINE void tiles_weights_of(const kernel_state *s, const tiles_stage *stage, int r, const char *call) {
     const bool joined = PARTS == 1 && (!s->call->mask.data || stage->inverse->parts);
     int low, high;
     const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
     float sum = 0;
     if (low == high) (void)0;
-    else if (!tiles_plain(s, stage, &x)) sum = tiles_exponentials(&x, low, high, 1, stage->most[r], TILES_LOGITS, false);
-    else if (joined) sum = tiles_plain_weights(s, &x, low, high, stage->most[r], TILES_JOINED);
-    else sum = tiles_plain_weights(s, &x, low, high, stage->most[r], TILES_SCORES);
+    else if (!tiles_plain(s, stage, &x)) sum = tiles_exponentials(&x, low, high, 1, stage->most[r], TILES_LOGITS, false, call);
+    else if (joined) sum = tiles_plain_weights(s, &x, low, high, stage->most[r], TILES_JOINED, call);
+    else sum = tiles_plain_weights(s, &x, low, high, stage->most[r], TILES_SCORES, call);
     tiles_hide(&x, stage->from, low);
     tiles_hide(&x, high, stage->to);
     stage->sum[r] = sum;
+}
+static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) { tiles_weights_of(s, stage, r, NULL); }
+
+/* The same while the mask's next part is called. A function of its own, so that rows without calls do not look for them. */
+static __attribute__((noinline)) void tiles_weights_and_calls(const kernel_state *s, const tiles_stage *stage, int r) {
+    tiles_weights_of(s, stage, r, tiles_next_mask(s, stage->ahead));
 }
 
 /* -0 for keys that are masked, +0 for others. */
