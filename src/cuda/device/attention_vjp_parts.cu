@@ -61,8 +61,8 @@ template <int DIM> __device__ __forceinline__ void multiply(float (&c)[FAR / 2],
     }
 }
 
-/* to += x · far, BREADTH columns at once. zero: 0, but compilers do not know; where registers are few they let the next sums begin only
- * when these are added, since what follows is made to depend on it. */
+/* to += x · far, BREADTH columns at once. zero: 0, but compilers do not know; where registers are few they let the next sums begin
+ * only when these are added, since what follows is made to depend on it. */
 template <int DIM>
 __device__ __forceinline__ void accumulate(float (&to)[DIM / 2], float (&x)[FAR / 2], descriptor far, unsigned zero) {
     typedef warpgroup_unit<BREADTH> unit;
