@@ -1,6 +1,7 @@
 /* The pretended driver: cuda.h says what it is. Its functions are those that src/cuda/driver.h names, as cuda.h declares them. */
 #define _GNU_SOURCE
 #include "cuda.h"
+#include "cuda/device/mask_rows_job.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -156,6 +157,11 @@ static bool launchable(const fake_launch *made, const struct CUfunc_st *function
     return made->block[0] * made->block[1] * made->block[2] <= MOST_THREADS && (int)made->shared <= function->most_shared;
 }
 
+/* Of a launch's parameter, which a driver is not told; a test's operation has one job, but for what copies its mask. */
+static size_t job_bytes(const char *function) {
+    return strcmp(function, "invar_mask_rows") ? fake_cuda.job_bytes : sizeof(invar_cuda_mask_rows_job);
+}
+
 DRIVER(cuLaunchKernel, (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                         unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **arguments,
                         void **extra), {
@@ -166,7 +172,7 @@ DRIVER(cuLaunchKernel, (CUfunction function, unsigned grid_x, unsigned grid_y, u
     if (!pushed) result = INVALID_CONTEXT;
     else if (extra || !arguments || !launchable(made, function)) result = INVALID_VALUE;
     else {
-        memcpy(made->job, arguments[0], fake_cuda.job_bytes);
+        memcpy(made->job, arguments[0], job_bytes(made->function));
         fake_cuda.launches++;
     }
 })

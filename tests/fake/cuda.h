@@ -15,7 +15,7 @@ typedef struct fake_launch {
     char function[64];
     unsigned grid[3], block[3], shared;
     CUstream stream;
-    char job[FAKE_JOB]; /* the parameter's first fake_cuda.job_bytes */
+    char job[FAKE_JOB]; /* the parameter */
 } fake_launch;
 
 typedef struct fake_cuda_state {
