@@ -56,7 +56,8 @@ static bool same_cut(invar_dtype dtype, const sizes *s) {
     alone = fake_cuda;
     begin(&many, dtype, 5, s);
     good = CHECK_OK(run(&many)) && good;
-    good = CHECK(alone.launches == fake_cuda.launches && alone.launches, "%d and %d launches", alone.launches, fake_cuda.launches) && good;
+    good = CHECK(alone.launches == fake_cuda.launches && alone.launches, "%d and %d launches", alone.launches,
+                 fake_cuda.launches) && good;
     for (int i = 0; i < alone.launches && good; i++) {
         const fake_launch *a = &alone.launch[i], *b = &fake_cuda.launch[i];
         invar_cuda_attention_job x, y;
@@ -85,8 +86,9 @@ static bool cuts(void) {
 
 /* Which program the first launch of a call of two batches took. */
 static bool launches(call *c, const char *function, unsigned threads) {
-    const bool good = CHECK_OK(run(c)) && CHECK(!strcmp(fake_cuda.launch[0].function, function) && fake_cuda.launch[0].block[0] == threads,
-                                                "%s of %u threads", fake_cuda.launch[0].function, fake_cuda.launch[0].block[0]);
+    const fake_launch *first = &fake_cuda.launch[0];
+    const bool good = CHECK_OK(run(c)) && CHECK(!strcmp(first->function, function) && first->block[0] == threads,
+                                                "%s of %u threads", first->function, first->block[0]);
     end(c);
     return good;
 }
@@ -94,13 +96,14 @@ static bool launches(call *c, const char *function, unsigned threads) {
 /* Hopper's asynchronous products: taken where there are many tiles, whatever the strides, and on that GPU alone. */
 static bool warpgroups(void) {
     static const sizes many = { 16, 16, 300, 300, 128 }, few = { 2, 2, 300, 300, 128 }, wide = { 16, 16, 300, 300, 320 };
+    static _Alignas(16) char apart_from_all[2 * 16 * 301 * 128 * 2 + 16];
     call c;
     begin(&c, check_bf16, 2, &many);
     bool good = launches(&c, "invar_attention_wgmma", 384);
     begin(&c, check_f16, 2, &many);
-    int64_t steps[] = { 16 * 301 * 128, 301 * 128, 128, 1 }; /* beyond what is there: nothing reads it here */
+    int64_t steps[] = { 16 * 301 * 128, 301 * 128, 128, 1 };
     c.k.tensor.strides = steps;
-    c.k.tensor.data = (char *)c.k.tensor.data + 2;
+    c.k.tensor.data = apart_from_all + 2;
     good = launches(&c, "invar_attention_wgmma", 384) && good;
     begin(&c, check_bf16, 2, &few);
     good = launches(&c, "invar_attention_half", 128) && good;
@@ -120,7 +123,8 @@ static bool parts_on(int major, bool suit) {
         sizes of;
         unsigned threads; /* of the program that takes parts; 0: it does not */
     } calls[] = {
-        { { 64, 64, 300, 300, 64 }, 128 }, { { 64, 64, 300, 300, 65 }, 256 }, { { 8, 2, 9, 300, 64 }, 64 }, { { 8, 2, 8, 300, 64 }, 0 },
+        { { 64, 64, 300, 300, 64 }, 128 }, { { 64, 64, 300, 300, 65 }, 256 },
+        { { 8, 2, 9, 300, 64 }, 64 },      { { 8, 2, 8, 300, 64 }, 0 },
     };
     bool good = true;
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
@@ -144,6 +148,7 @@ static bool no_parts(void) { return parts_on(8, false); }
  * at once, which the plan tells. */
 static bool masked_warpgroups(void) {
     static const sizes many = { 16, 16, 300, 304, 64 };
+    static _Alignas(16) char apart_from_all[300 * 2 * 304 * 2 + 16];
     const struct {
         invar_dtype call, mask;
         int64_t queries, step, offset; /* of the mask: step between keys; bytes before its first */
@@ -160,9 +165,9 @@ static bool masked_warpgroups(void) {
         call c;
         begin(&c, masks[i].call, 2, &many);
         on_device(&c.mask, masks[i].mask, 1, 1, masks[i].queries, many.keys);
-        int64_t steps[] = { 0, 0, masks[i].step * many.keys, masks[i].step }; /* beyond what is there: nothing reads it here */
+        int64_t steps[] = { 0, 0, masks[i].step * many.keys, masks[i].step };
         c.mask.tensor.strides = steps;
-        c.mask.tensor.data = (char *)c.mask.tensor.data + masks[i].offset;
+        c.mask.tensor.data = apart_from_all + masks[i].offset;
         c.options.execution.plan = &plan;
         const bool wgmma = masks[i].warpgroups;
         bool fine = CHECK_OK(run(&c)) &&

@@ -194,12 +194,14 @@ static bool slabs(int major) {
             for (int l = 1; l < last; l++) {
                 const fake_launch *launch = &fake_cuda.launch[l];
                 const bool shared = half && major == 9;
-                const unsigned blocks = shared ? 1 : half ? slabs[i] : i == 3 ? 2 : 1, lanes = shared ? threads[i] : half ? 0 : i ? 256 : 128;
+                const unsigned blocks = shared ? 1 : half ? slabs[i] : i == 3 ? 2 : 1;
+                const unsigned lanes = shared ? threads[i] : half ? 0 : i ? 256 : 128;
                 good = CHECK(launch->grid[1] == blocks && (!lanes || launch->block[0] == lanes),
                              "launch %d of %lld features: %u slabs, %u threads", l, (long long)wide[i].features, launch->grid[1],
                              launch->block[0]) && good;
             }
-            good = CHECK(fake_cuda.launch[0].grid[1] == 1 && fake_cuda.launch[last].grid[1] == 1, "delta and dmask have slabs") && good;
+            good = CHECK(fake_cuda.launch[0].grid[1] == 1 && fake_cuda.launch[last].grid[1] == 1, "delta and dmask have slabs") &&
+                   good;
             end(&c);
         }
     return good;
@@ -390,7 +392,8 @@ static bool programs_of_dmask(void) {
     return good;
 }
 
-/* Nothing to compute, nothing launched; gradients of what nobody sees are written; what CUDA devices do not take is refused by name. */
+/* Nothing to compute, nothing launched; gradients of what nobody sees are written; what CUDA devices do not take is refused by
+ * name. */
 static bool limits(void) {
     static const sizes no_keys = { 4, 2, 3, 0, 64 }, no_queries = { 4, 2, 0, 3, 64 }, wide = { 1, 1, 2, 2, 1032 };
     call c;
@@ -427,8 +430,8 @@ static bool small_memory(void) {
     bool good = CHECK_OK(run(&c));
     end(&c);
     begin(&c, check_f16, 1, &wide);
-    good = CHECK_FAILS(run(&c), INVAR_ERROR_VALUE, "q: expected heads of which this CUDA device's shared memory holds 48 rows, got 520 and "
-                                                   "520 features") && good;
+    good = CHECK_FAILS(run(&c), INVAR_ERROR_VALUE,
+                       "q: expected heads of which this CUDA device's shared memory holds 48 rows, got 520 and 520 features") && good;
     end(&c);
     begin(&c, check_f32, 1, &wide);
     good = CHECK_OK(run(&c)) && good;

@@ -193,7 +193,7 @@ out[i] = x[(p / 8 + k / 3) * 10 + p % 8 + k % 3];"""), grid=(432, 1, 1), threadg
          lambda x: x.reshape(2, 2, 3, 5).transpose(2, 0, 3, 1).reshape(6, 10),
          metal="""uint3 p = thread_position_in_grid;
 out[(p.y * 2 + p.z / 2) * 10 + p.x * 2 + p.z % 2] = x[(p.z * 3 + p.y) * 5 + p.x];""",
-         cuda="""dim3 p(blockIdx.x * blockDim.x + threadIdx.x, blockIdx.y * blockDim.y + threadIdx.y, blockIdx.z * blockDim.z + threadIdx.z);
+         cuda="""dim3 b = blockIdx, d = blockDim, t = threadIdx, p(b.x * d.x + t.x, b.y * d.y + t.y, b.z * d.z + t.z);
 if (p.x < 5 && p.y < 3 && p.z < 4) out[(p.y * 2 + p.z / 2) * 10 + p.x * 2 + p.z % 2] = x[(p.z * 3 + p.y) * 5 + p.x];""",
          grid=(5, 3, 4), threadgroup=(2, 2, 3), **EXACT),
     Case("ragged_3d_positions", draw(), {"out": ((5, 7, 9), "uint32")},
@@ -202,9 +202,10 @@ if (p.x < 5 && p.y < 3 && p.z < 4) out[(p.y * 2 + p.z / 2) * 10 + p.x * 2 + p.z 
              *np.indices((5, 7, 9))),
          metal="""uint3 g = thread_position_in_grid, t = thread_position_in_threadgroup, b = threadgroup_position_in_grid;
 out[(g.z * 7 + g.y) * 9 + g.x] = b.x * 1000 + t.x * 100 + b.y * 10 + t.y + b.z * 10000 + t.z * 5;""",
-         cuda="""unsigned x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, z = blockIdx.z * blockDim.z + threadIdx.z;
+         cuda="""dim3 b = blockIdx, d = blockDim, t = threadIdx;
+unsigned x = b.x * d.x + t.x, y = b.y * d.y + t.y, z = b.z * d.z + t.z;
 if (x >= 9 || y >= 7 || z >= 5) return;
-out[(z * 7 + y) * 9 + x] = blockIdx.x * 1000 + threadIdx.x * 100 + blockIdx.y * 10 + threadIdx.y + blockIdx.z * 10000 + threadIdx.z * 5;""",
+out[(z * 7 + y) * 9 + x] = b.x * 1000 + t.x * 100 + b.y * 10 + t.y + b.z * 10000 + t.z * 5;""",
          grid=(9, 7, 5), threadgroup=(4, 3, 2), **EXACT),
     Case("rgb_to_grey", draw(x=integers(0, 256, 40, 3, dtype=np.uint8)), {"out": ((40,), "uint8")},
          lambda x: ((x.astype(np.int32) * [77, 150, 29]).sum(1) >> 8).astype(np.uint8),

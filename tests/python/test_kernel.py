@@ -422,7 +422,8 @@ def test_precompiled_code_needs_a_gpu():
             "grid": (1, 1, 1), "threadgroup": (1, 1, 1)}
     for wrong, error in (({"scalars": [1 << 40]}, ValueError), ({"scalars": ["1"]}, TypeError), ({"scalars": None}, TypeError),
                          ({"output_dtypes": []}, ValueError), ({"name": "a b"}, ValueError), ({"compiled_source": b""}, ValueError),
-                         ({"scalars": [1] * 65}, ValueError), ({"shared_memory": "1"}, TypeError), ({"shared_memory": 2**70}, ValueError)):
+                         ({"scalars": [1] * 65}, ValueError), ({"shared_memory": "1"}, TypeError),
+                         ({"shared_memory": 2**70}, ValueError)):
         with pytest.raises(error, match="^precompiled_cuda_kernel: "):
             fast.precompiled_cuda_kernel(**good | wrong)
     with pytest.raises(TypeError):
