@@ -2,9 +2,10 @@
 #ifndef INVAR_CUDA_MODULE_H
 #define INVAR_CUDA_MODULE_H
 
-#include "core/sha256.h"
 #include "cuda/driver.h"
 #include "cuda/nvrtc.h"
+
+#include <stdint.h>
 
 enum { INVAR_CUDA_DEFINES = 512 }; /* bytes of the words that specialise a program, a NUL included */
 
@@ -38,7 +39,7 @@ extern const int invar_cuda_header_count;
 typedef struct invar_cuda_launch {
     const invar_cuda_source *source;
     const char *defines; /* "-DNAME=VALUE …": what specialises the program; a few of them for each operation */
-    unsigned grid[3];    /* blocks */
+    uint32_t grid[3];    /* blocks */
     unsigned threads;    /* a block */
     unsigned shared;     /* bytes of dynamic shared memory a block */
     const void *job;     /* the function's parameter */
@@ -54,7 +55,7 @@ invar_status invar_cuda_enqueue(const invar_cuda_device *device, const invar_cud
 invar_status invar_cuda_build(const invar_cuda_source *source, const char *defines, const char *target, const char *operation,
                               char **image, size_t *size, char **log);
 
-/* ---- images: what a program is compiled to ---------------------------------------------------------- */
+/* ---- functions that come when the process runs ------------------------------------------------------ */
 
 /* A program as NVRTC takes it; words: options besides invar_nvrtc_options. */
 typedef struct invar_cuda_text {
@@ -63,20 +64,31 @@ typedef struct invar_cuda_text {
     int header_count;
 } invar_cuda_text;
 
-/* Which image a device needs, and its name in the cache, which says everything that it depends on. */
-typedef struct invar_cuda_image {
-    char target[INVAR_NVRTC_TARGET], name[INVAR_SHA256_HEX + 8];
-} invar_cuda_image;
+/* A function that is loaded on a device. It stays until the process ends: work that is enqueued may run it at any time. */
+typedef struct invar_cuda_function {
+    struct invar_cuda_function *next;
+    const invar_cuda_device *device;
+    const invar_cuda_source *source; /* of one of the library's own, whose name is its defines; NULL: its name tells it */
+    CUfunction handle;
+    int most_threads; /* a block, as many as its registers allow */
+    int shared;       /* bytes of static shared memory */
+    char name[];      /* its image's, or what the caller tells it by */
+} invar_cuda_function;
 
-invar_status invar_cuda_image_find(invar_cuda_image *image, const invar_cuda_device *device, const invar_cuda_text *program,
-                                   const char *operation);
-/* From the cache, else compiled and published. *data is to be freed; log: as in invar_nvrtc_compile. */
-invar_status invar_cuda_image_get(const invar_cuda_image *image, const invar_cuda_text *program, const char *operation, char **data,
-                                  char **log);
-/* The function of an image, in the context that is current; it stays until the process ends. */
-CUresult invar_cuda_image_load(const invar_cuda_device *device, const char *image, const char *entry, CUfunction *function);
-/* The sentence of an image that the driver refused. */
-invar_status invar_cuda_image_refused(const invar_cuda_device *device, CUresult error, const char *operation);
+/* The function program->entry, loaded already, or from the cache, or compiled. log: as in invar_nvrtc_compile, and NULL where
+ * nothing was compiled. */
+invar_status invar_cuda_function_get(const invar_cuda_function **function, const invar_cuda_device *device,
+                                     const invar_cuda_text *program, const char *operation, char **log);
+
+/* The function `entry` of an image that came whole: NUL-terminated PTX, or a cubin. name: tells it from every other. */
+invar_status invar_cuda_function_load(const invar_cuda_function **function, const invar_cuda_device *device, const char *image,
+                                      const char *entry, const char *name, const char *operation);
+
+/* Enqueues it; parameters: where each of them is. */
+invar_status invar_cuda_function_enqueue(const invar_cuda_function *function, const uint32_t grid[3], const uint32_t block[3],
+                                         uint32_t shared, void **parameters, void *stream, const char *operation);
+
+/* ---- scratch ---------------------------------------------------------------------------------------- */
 
 /* Device memory that work on the stream may use from then on, NULL for 0 bytes; given back, work that is enqueued may still use
  * it. */

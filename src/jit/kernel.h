@@ -4,7 +4,7 @@
 
 #include "core/context.h"
 #include "core/tensor.h"
-#include "cuda/function.h"
+#include "cuda/module.h"
 #include "jit/compile.h"
 #include "jit/generate.h"
 #include "jit/runtime.h"
