@@ -52,7 +52,8 @@ static bool find_all(void *library, invar_cuda_driver *d) {
            FIND(cuDevicePrimaryCtxRetain) && FIND_V2(cuCtxPushCurrent) && FIND_V2(cuCtxPopCurrent) &&
            FIND(cuModuleLoadData) && FIND(cuModuleUnload) && FIND(cuModuleGetFunction) && FIND(cuFuncGetAttribute) &&
            FIND(cuFuncSetAttribute) && FIND(cuLaunchKernel) && FIND(cuThreadExchangeStreamCaptureMode) &&
-           FIND(cuMemPoolCreate) && FIND(cuMemPoolSetAttribute) && FIND(cuMemAllocFromPoolAsync) && FIND(cuMemFreeAsync);
+           FIND(cuMemPoolCreate) && FIND(cuMemPoolDestroy) && FIND(cuMemPoolSetAttribute) && FIND(cuMemAllocFromPoolAsync) &&
+           FIND(cuMemFreeAsync);
 #undef FIND
 #undef FIND_V2
 }
@@ -168,8 +169,12 @@ invar_status invar_cuda_device_get(const invar_cuda_device **device, int id, con
         made->driver = &get_driver()->driver;
         made->id = id;
         invar_status status = prepare(made, operation);
-        if (status != INVAR_OK || !atomic_compare_exchange_strong(&devices[id], &known, made)) free(made);
-        else known = made;
+        if (status == INVAR_OK && atomic_compare_exchange_strong(&devices[id], &known, made)) {
+            known = made;
+        } else {
+            if (made->scratch) made->driver->cuMemPoolDestroy(made->scratch);
+            free(made);
+        }
         if (status != INVAR_OK) return status;
     }
     *device = known;

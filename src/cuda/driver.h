@@ -52,6 +52,7 @@ typedef struct invar_cuda_driver {
                                void **extra);
     CUresult (*cuThreadExchangeStreamCaptureMode)(int *mode);
     CUresult (*cuMemPoolCreate)(CUmemoryPool *pool, const CUmemPoolProps *properties);
+    CUresult (*cuMemPoolDestroy)(CUmemoryPool pool);
     CUresult (*cuMemPoolSetAttribute)(CUmemoryPool pool, int attribute, void *value);
     CUresult (*cuMemAllocFromPoolAsync)(CUdeviceptr *memory, size_t bytes, CUmemoryPool pool, CUstream stream);
     CUresult (*cuMemFreeAsync)(CUdeviceptr memory, CUstream stream);

@@ -95,7 +95,7 @@ static bool from_threads(void) {
         good = CHECK(!failed[i], "thread %d: a launch failed", i) && good;
     }
     return CHECK(fake_cuda.launches == 50 * THREADS && fake_cuda.modules >= 5, "%d launches of %d modules", fake_cuda.launches,
-                 fake_cuda.modules) && good;
+                 fake_cuda.modules) && CHECK(fake_cuda.pools == 1, "%d scratch pools", fake_cuda.pools) && good;
 }
 
 static void check_threads(void) { IN_CHILD(from_threads); }

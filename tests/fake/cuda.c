@@ -180,9 +180,14 @@ DRIVER(cuLaunchKernel, (CUfunction function, unsigned grid_x, unsigned grid_y, u
 /* ---- memory, and words ------------------------------------------------------------------------------ */
 
 DRIVER(cuMemPoolCreate, (CUmemoryPool *pool, const CUmemPoolProps *properties), {
+    usleep(1000); /* threads that come together then all make one */
     if (capture_mode != CAPTURE_RELAXED) result = CAPTURE_UNSUPPORTED;
     else if (properties->allocType != 1 || properties->location.type != 1) result = INVALID_VALUE;
-    else *pool = &the_pool;
+    else *pool = &the_pool, fake_cuda.pools++;
+})
+DRIVER(cuMemPoolDestroy, (CUmemoryPool pool), {
+    if (pool != &the_pool) result = INVALID_VALUE;
+    else fake_cuda.pools--;
 })
 DRIVER(cuMemPoolSetAttribute, (CUmemoryPool pool, int attribute, void *value), {
     if (pool != &the_pool || attribute != 4 || !*(const uint64_t *)value) result = INVALID_VALUE; /* bytes that it keeps */

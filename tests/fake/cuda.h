@@ -38,6 +38,8 @@ typedef struct fake_cuda_state {
     /* Set by the test, behind what pretended_gpu.py knows: */
     int most_threads;           /* a block, as a function's registers allow */
     int static_shared;          /* bytes of a function */
+    /* What happened. */
+    int pools;                  /* not destroyed */
 } fake_cuda_state;
 
 FAKE extern fake_cuda_state fake_cuda;
