@@ -72,7 +72,7 @@ static void tiles_do(const kernel_state *s, tiles_stage *stage, int last) {
         const int first = stage->done * rows, end = first + rows < stage->tile.rows ? first + rows : stage->tile.rows;
         for (; stage->peaks < stage->tile.rows && stage->peaks <= end; stage->peaks++) tiles_peak(s, stage, stage->peaks);
         for (int r = first; r < end; r++) {
-            if (s->span > 1) tiles_weights_and_calls(s, stage, r);
+            if (stage->follows) tiles_weights_and_calls(s, stage, r);
             else tiles_weights(s, stage, r);
             tiles_fetch(s, stage->ahead);
             tiles_call_mask(s, stage, r);
@@ -347,6 +347,7 @@ static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     stage->to = tiles_up(tile->high);
     stage->done = 0;
     stage->peaks = 0;
+    stage->follows = s->span > 1 || (stage->copied && stage->takes);
     tiles_plan_calls(s, stage);
     return true;
 }
