@@ -44,38 +44,38 @@ static void tiles_fetch(const kernel_state *s, tiles_ahead *ahead) {
     }
 }
 
-/* The mask of the rows that stand so many behind the stage's, perhaps at the next block, is called with these: a row's first lines,
- * which bring the others along, into the second-level cache. */
-enum { TILES_MASK_AHEAD = 64, TILES_MASK_BYTES = 256 };
+/* Where blocks are not kept, the mask of the rows that stand so many behind the stage's is called with these, a block's part, or the
+ * copies of the tile that does: those of tiles follow each other, and behind the last one's lies nothing that matters. */
+enum { TILES_MASK_AHEAD = 2 * TILES_ROWS };
 static void tiles_plan_calls(const kernel_state *s, tiles_stage *stage) {
     const invar_attention_call *call = s->call;
     int64_t row = stage->tile.row + TILES_MASK_AHEAD, start = stage->index * call->key_block;
     stage->calls = 0;
-    if (s->span > 1 || stage->copied || !call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
+    if (s->span > 1 || !call->mask.data || !call->mask.row_stride || mask_form(call) == INVAR_MASK_NONE) return;
+    if (stage->copied) {
+        stage->calls = stage->takes ? TILES_ROWS : 0;
+        stage->call_row = 2 * call->key_block;
+        stage->call = (const char *)stage->panels + TILES_MASK_AHEAD * stage->call_row;
+        return;
+    }
     if (row >= s->rows) row -= s->rows, start += call->key_block;
-    if (row >= s->rows || (call->key_len - start) * call->mask.column_stride < TILES_MASK_BYTES) return;
+    if (row >= s->rows || start >= call->key_len) return;
     stage->calls = s->rows - row < TILES_ROWS ? (int)(s->rows - row) : TILES_ROWS;
+    stage->call_row = call->mask.row_stride;
     stage->call = mask_of_row(s, row) + start * call->mask.column_stride;
-}
-
-/* Inlined, since gcc 12 drops a function that does no more. */
-VEC_INLINE void tiles_call_mask(const kernel_state *s, const tiles_stage *stage, int r) {
-    if (r >= stage->calls) return;
-    const char *p = stage->call + (s->call->group == 1 ? r : r / s->call->group) * s->call->mask.row_stride;
-    for (int i = 0; i < TILES_MASK_BYTES; i += 64) vec_prefetch(p + i, true);
 }
 
 /* The stage's units up to `last`. */
 static void tiles_do(const kernel_state *s, tiles_stage *stage, int last) {
     const int rows = tiles_unit_rows(s);
+    const bool calls = s->span > 1 || stage->calls;
     for (; stage->done < last; stage->done++) {
         const int first = stage->done * rows, end = first + rows < stage->tile.rows ? first + rows : stage->tile.rows;
         for (; stage->peaks < stage->tile.rows && stage->peaks <= end; stage->peaks++) tiles_peak(s, stage, stage->peaks);
         for (int r = first; r < end; r++) {
-            if (stage->follows) tiles_weights_and_calls(s, stage, r);
+            if (calls) tiles_weights_and_calls(s, stage, r);
             else tiles_weights(s, stage, r);
             tiles_fetch(s, stage->ahead);
-            tiles_call_mask(s, stage, r);
         }
     }
 }
@@ -347,7 +347,6 @@ static bool tiles_begin(tiles_walk *walk, int64_t index, int64_t row) {
     stage->to = tiles_up(tile->high);
     stage->done = 0;
     stage->peaks = 0;
-    stage->follows = s->span > 1 || (stage->copied && stage->takes);
     tiles_plan_calls(s, stage);
     return true;
 }

@@ -11,8 +11,8 @@
 #include "cpu/vec/stream.h"
 
 /* What is called into the second-level cache while rows are weighed: keys of the next block, so many a row; and, where blocks are
- * kept packed, the mask of the next 32 rows, row after row, the part that is one block's with every row that is weighed. Such calls, a
- * line at a time between weights and in the order of memory, take next to no time. */
+ * kept packed, the mask of the next 32 rows, row after row, the part that is one block's with every row that is weighed. A mask's
+ * lines are called one at a time, between weights, which takes next to no time. */
 typedef struct tiles_ahead {
     int64_t next, last;
     int share; /* keys a row */
@@ -49,9 +49,9 @@ typedef struct tiles_stage {
     int inner_low, inner_high; /* of which these keys are seen by all rows; */
     tiles_panel_copy *panels;  /* the copies, of which other heads read too, or NULL */
     bool copied;               /* by the head before */
-    bool follows;              /* with each row's weights a part of the mask is called that follows the last one in memory */
     unsigned char *found, own; /* tiles_finding of it, the tile's or the heads' */
-    const char *call;          /* the mask to be called with row 0, and with so many rows */
+    const char *call;          /* the mask to be called with row 0, the rows behind it, and with so many rows */
+    int64_t call_row;
     int calls;
     const tiles_inverse *inverse;
     tiles_ahead *ahead;
@@ -248,17 +248,15 @@ VEC_INLINE void tiles_weights_of(const kernel_state *s, const tiles_stage *stage
 }
 static void tiles_weights(const kernel_state *s, const tiles_stage *stage, int r) { tiles_weights_of(s, stage, r, NULL); }
 
-/* A 32nd of the copies, made by another head, of the tile that comes so many behind the stage's: they follow each other in memory.
- * Behind the last tile's lies nothing that matters. */
-enum { TILES_COPIES_AHEAD = 2 };
-static const char *tiles_next_copy(const kernel_state *s, const tiles_stage *stage, int r) {
-    const int64_t row = 2 * s->call->key_block;
-    return (const char *)stage->panels + row * (TILES_COPIES_AHEAD * TILES_ROWS + r);
+/* The part of the mask that is to be called with row r's weights, or NULL. */
+static const char *tiles_called(const kernel_state *s, const tiles_stage *stage, int r) {
+    if (s->span > 1) return tiles_next_mask(s, stage->ahead);
+    return r < stage->calls ? stage->call + (stage->copied || s->call->group == 1 ? r : r / s->call->group) * stage->call_row : NULL;
 }
 
-/* The same while the mask's next part is called. A function of its own, so that rows without calls do not look for them. */
+/* The same while part of a mask is called. A function of its own, so that rows without calls do not look for them. */
 static __attribute__((noinline)) void tiles_weights_and_calls(const kernel_state *s, const tiles_stage *stage, int r) {
-    tiles_weights_of(s, stage, r, stage->copied ? tiles_next_copy(s, stage, r) : tiles_next_mask(s, stage->ahead));
+    tiles_weights_of(s, stage, r, tiles_called(s, stage, r));
 }
 
 /* -0 for keys that are masked, +0 for others. */
