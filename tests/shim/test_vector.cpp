@@ -14,6 +14,11 @@ template <class T> static void layout() {
     vec<T, 4> v;
     std::memcpy(&v, array, sizeof v);
     CHECK(v.x == T(1) && v.y == T(2) && v.z == T(3) && v.w == T(4) && v.g == T(2) && v[3] == T(4), "order");
+    static_assert(sizeof(vec<T, 8>) == 8 * sizeof(T) && alignof(vec<T, 8>) == 8 * sizeof(T), "of eight");
+    vec<T, 8> many(v, T(5), vec<T, 3>(v.w, v.x, v.z)), sum = many + many;
+    many[7] = T(9);
+    CHECK(sum[0] == T(2) && sum[4] == T(10) && sum[7] == T(6) && many[7] == T(9), "of eight");
+    CHECK(((vec<int, 8>(many) * 2)[4] == 10 && vec<T, 16>(T(3))[15] == T(3) && !(many == sum)[3]), "of eight, of sixteen");
 }
 
 static bool is(float4 v, float x, float y, float z, float w) { return v.x == x && v.y == y && v.z == z && v.w == w; }

@@ -1,7 +1,7 @@
 /* Vectors of two, three and four, as Metal lays them out: vec<T, 3> is as large and as aligned as vec<T, 4>, and
  * packed_vec<T, N> is an array. A scalar splats; anything that has N elements in all makes a vector of N. Operators work
  * element by element and give the element type of the vector; comparisons give vectors of bool. jit/shim.h says how
- * swizzles are written. */
+ * swizzles are written. Apple's compiler takes vec<T, 8> and vec<T, 16> too, whose elements have numbers only. */
 namespace invar_shim {
 
 template <class T, int N> struct vec;
@@ -22,6 +22,7 @@ template <class T> constexpr invar_scalar_of<T> invar_at(const T &a, int i) {
     if constexpr (invar_count<T> == 0) return (void)i, a;
     else if constexpr (invar_count<T> == 2) return i == 0 ? a.x : a.y;
     else if constexpr (invar_count<T> == 3) return i == 0 ? a.x : i == 1 ? a.y : a.z;
+    else if constexpr (invar_count<T> > 4) return a.invar_all[i];
     else return i == 0 ? a.x : i == 1 ? a.y : i == 2 ? a.z : a.w;
 }
 /* The element that a swizzle names. */
@@ -63,6 +64,29 @@ template <class T, int N, int... I> struct invar_places {
     constexpr void operator--(int) { *this -= T(1); }
 };
 
+template <class T, int N> struct alignas((N & (N - 1) ? 1 : N) * sizeof(T)) vec {
+    static_assert(N == 8 || N == 16, "a vector has 2, 3, 4, 8 or 16 elements");
+    T invar_all[N];
+    vec() = default;
+    template <class S, class = invar_if<invar_is_scalar<S>>> constexpr vec(S s) : invar_all{} {
+        for (T &to : invar_all) to = T(s);
+    }
+    template <class... A, class = invar_fills<N, A...>> constexpr vec(const A &...a) : invar_all{} {
+        int i = 0;
+        (put(i, a), ...);
+    }
+    template <class U> explicit constexpr vec(const vec<U, N> &v) : invar_all{} {
+        int i = 0;
+        put(i, v);
+    }
+    constexpr T &operator[](int i) { return invar_all[i]; }
+    constexpr const T &operator[](int i) const { return invar_all[i]; }
+
+  private:
+    template <class A> constexpr void put(int &i, const A &a) {
+        for (int k = 0; k < invar_slots<A>; k++) invar_all[i++] = T(invar_at(a, k));
+    }
+};
 template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
     union {
         struct { T x, y; };
@@ -195,7 +219,12 @@ template <class T> struct packed_vec<T, 4> {
 template <class T, int N, class F> constexpr vec<T, N> invar_build(F f) {
     if constexpr (N == 2) return vec<T, N>(f(0), f(1));
     else if constexpr (N == 3) return vec<T, N>(f(0), f(1), f(2));
-    else return vec<T, N>(f(0), f(1), f(2), f(3));
+    else if constexpr (N == 4) return vec<T, N>(f(0), f(1), f(2), f(3));
+    else {
+        vec<T, N> all = vec<T, N>(T());
+        for (int i = 0; i < N; i++) all.invar_all[i] = f(i);
+        return all;
+    }
 }
 
 /* Operands of one operator: two vectors of one type, or a vector and a scalar. */
