@@ -55,7 +55,7 @@ static bool read_type(const invar_source *source, const invar_file *file, int32_
             i++;
         } else if (!invar_token_names(file, i)) {
             return false;
-        } else if (invar_token_is_any(file, i + 1, ";,=[") && i > storage->type) {
+        } else if (invar_token_is_any(file, i + 1, ";,=[{") && i > storage->type) {
             storage->type_end = i;
             storage->name = i;
             return true;
@@ -117,8 +117,9 @@ static invar_status read_declaration(invar_source *source, int32_t which, int32_
             return invar_source_fail(source, which, line, "expected a name behind the comma of this %s declaration", word);
     }
     if (!invar_token_is(file, storage.dims_end, ";"))
-        return invar_source_fail(source, which, line, "%s memory starts without a value: expected ; behind %.*s", word,
-                                 (int)file->tokens[storage.name].length, file->text + file->tokens[storage.name].start);
+        return invar_source_fail(source, which, line, "%s memory starts without a value: expected ; behind %.*s, which a thread "
+                                 "assigns before a barrier", word, (int)file->tokens[storage.name].length,
+                                 file->text + file->tokens[storage.name].start);
     for (int32_t k = first; k < source->storage_count; k++) source->storage[k].end = storage.dims_end;
     *end = storage.dims_end;
     file->tokens[begin].rule = INVAR_RULE_STORAGE;

@@ -382,6 +382,7 @@ static void test_refusals(void) {
     refuse(CUDA, "__shared__ float x[4];", "", "outside a function");
     refuse(CUDA, "__constant__ float x[4];", "", "__constant__");
     refuse(CUDA, "", "__shared__ float x[2] = {1};", "starts without a value");
+    refuse(METAL, "", "threadgroup float x{0};", "k.metal:1: threadgroup memory starts without a value: expected ; behind x, which");
     refuse(METAL, "", "{ x;\n\n", "k.metal:1: '{' has no partner");
     refuse(METAL, "", "x; }", "'}' has no partner");
     refuse(METAL, "", "if (a) {\n x[i) = 1; }", "k.metal:2: ')' has no partner");
