@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char IN_WORDS[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+
 bool invar_is_identifier(const char *name) {
-    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
+    size_t length = strspn(name, IN_WORDS);
     return length && !name[length] && length < INVAR_KERNEL_MAX_NAME && !isdigit((unsigned char)*name);
 }
 
@@ -48,10 +50,11 @@ static invar_status check_name(const char *name, const char *operation, const ch
 
 /* Of a kernel, which may begin with a digit: MLX sets words of its own before it. */
 static invar_status check_kernel_name(const char *name, const char *operation) {
-    const size_t digits = name ? strspn(name, "0123456789") : 0;
-    const bool short_enough = digits && strlen(name) < INVAR_KERNEL_MAX_NAME;
-    if (short_enough && (!name[digits] || invar_is_identifier(name + digits))) return INVAR_OK;
-    return check_name(name, operation, "name");
+    if (!name) return invar_fail(INVAR_ERROR_NULL, "%s: name: expected a name, got NULL", operation);
+    const size_t length = strspn(name, IN_WORDS);
+    if (length && !name[length] && length < INVAR_KERNEL_MAX_TITLE && strncmp(name, "invar_", 6)) return INVAR_OK;
+    return invar_fail(INVAR_ERROR_VALUE, "%s: name: expected at most %d letters, digits and underscores that do not begin with "
+                      "invar_, got '%.200s'", operation, INVAR_KERNEL_MAX_TITLE - 1, name);
 }
 
 static invar_status check_array_name(const char *name, int32_t dialect, const char *operation, const char *argument) {
@@ -126,22 +129,46 @@ static bool copy_strings(const char *const **copy, const char *const *strings, i
     return made != NULL;
 }
 
+/* The name as messages and #line have it: one that is put together of a program's parameters may be longer than they can hold,
+ * and is cut. Nothing is found by it. */
+static char *copy_title(const char *name) {
+    char title[INVAR_KERNEL_MAX_NAME];
+    if (snprintf(title, sizeof title, "%s", name) >= (int)sizeof title) strcpy(title + sizeof title - 4, "...");
+    return strdup(title);
+}
+
+/* Takes blanks between a backslash and the end of its line away: the line goes on all the same, as g++ and clang++ have it. */
+static char *copy_text(const char *text) {
+    char *copy = strdup(text ? text : ""), *to = copy;
+    for (const char *from = copy; from && *from; *to++ = *from++) {
+        if (*from != '\\') continue;
+        const char *end = from + 1 + strspn(from + 1, " \t\r\f\v");
+        if (end == from + 1 || *end != '\n') continue;
+        *to++ = '\\';
+        from = end;
+    }
+    if (copy) *to = '\0';
+    return copy;
+}
+
 /* The kernel owns what it can by the time it fails, so that invar_kernel_destroy frees it. */
 static bool copy_description(invar_kernel *kernel, const invar_kernel_description *d) {
     invar_kernel_description *copy = &kernel->description;
     bool metal = d->dialect == INVAR_DIALECT_METAL;
     *copy = *d;
-    copy->name = strdup(d->name);
-    copy->source = strdup(d->source ? d->source : "");
-    copy->header = strdup(d->header ? d->header : "");
+    const bool precompiled = d->dialect == INVAR_DIALECT_PRECOMPILED;
+    copy->name = precompiled ? strdup(d->name) : copy_title(d->name);
+    copy->source = copy_text(d->source);
+    copy->header = copy_text(d->header);
     copy->output_names = NULL;
     copy->image = NULL;
     bool good = copy_strings(&copy->input_names, d->input_names, d->input_count) &&
                 copy_strings(&copy->output_names, d->output_names, d->output_count);
-    if (d->dialect == INVAR_DIALECT_PRECOMPILED) return invar_kernel_copy_image(kernel, d) && good && copy->name;
-    snprintf(kernel->file, sizeof kernel->file, "%s.%s", d->name, metal ? "metal" : "cu");
-    snprintf(kernel->header_file, sizeof kernel->header_file, "%s.header", d->name);
-    return good && copy->name && copy->source && copy->header;
+    if (precompiled) return invar_kernel_copy_image(kernel, d) && good && copy->name;
+    if (!good || !copy->name || !copy->source || !copy->header) return false;
+    snprintf(kernel->file, sizeof kernel->file, "%s.%s", copy->name, metal ? "metal" : "cu");
+    snprintf(kernel->header_file, sizeof kernel->header_file, "%s.header", copy->name);
+    return true;
 }
 
 invar_status invar_kernel_create(invar_kernel **kernel, const invar_kernel_description *description) {

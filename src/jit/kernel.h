@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 enum { INVAR_KERNEL_MAX_ARRAYS = 64, INVAR_KERNEL_MAX_TEMPLATES = 64, INVAR_KERNEL_MAX_NAME = 128 };
+enum { INVAR_KERNEL_MAX_TITLE = 1024 /* of a kernel's name, which may be put together of all its parameters */ };
 enum { INVAR_KERNEL_MAX_SCALARS = 64, INVAR_KERNEL_MAX_ENTRY = 1024 /* of a precompiled function's name */ };
 enum { INVAR_METAL_SHARED = 32 << 10, INVAR_CUDA_SHARED = 227 << 10 };
 

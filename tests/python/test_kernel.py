@@ -350,6 +350,26 @@ def test_a_compile_error_shows_the_users_line():
     assert "invar_" not in text and "kernel.cpp" not in text and isinstance(caught.value, RuntimeError)
 
 
+def test_a_name_put_together_of_parameters_is_cut_in_messages():
+    name = "k_" + 90 * "part_7_"
+    kernel = fast.metal_kernel(name, ["a"], ["out"], "uint i = thread_position_in_grid.x;\nout[i] = a[i] + nothing;")
+    with pytest.raises(invar.CompileError, match=r"metal_kernel: k_part_7_part\w*\.\.\.\.metal:2: error: .*nothing") as caught:
+        kernel(mx.ones(3))
+    assert name not in str(caught.value)
+    with pytest.raises(ValueError, match="name: expected at most 1023 letters"):
+        fast.metal_kernel(1024 * "k", ["a"], ["out"], ADD)
+
+
+def test_a_line_goes_on_behind_a_backslash_and_blanks():
+    """The macro's text ended there, and its barrier was not found."""
+    header = "#define STEP shared[i] = a[i]; /* one */ \\ \t\n  /* two */ \\\r\n threadgroup_barrier(mem_flags::mem_threadgroup);\n"
+    body = "uint i = thread_position_in_grid.x;\nthreadgroup float shared[40];\nSTEP\nout[i] = shared[39 - i];"
+    kernel = fast.metal_kernel("k", ["a"], ["out"], body, header=header)
+    a = np.arange(40, dtype=np.float32)
+    (out,) = kernel(inputs=[a], output_shapes=[(40,)], output_dtypes=["float32"], grid=(40, 1, 1), threadgroup=(40, 1, 1))
+    np.testing.assert_array_equal(out, a[::-1])
+
+
 @pytest.mark.parametrize("line", ["out[i] = v.xyz.z;", "v.xz = float2(3);", "out[i] = packed_float2(v).yz.y;"])
 def test_a_swizzle_names_only_what_the_vector_has(line):
     """xyz of a float2 had y twice, and a store to xz went past the vector."""
