@@ -27,6 +27,8 @@ static const char CONSTANT[] = "inputs and constants are not assigned to: write 
 static const char AXIS[] = "this position has three numbers: take one, as .x";
 static const char NUMBER[] = "this is a number by itself, without .x";
 static const char SHUFFLE[] = "warp intrinsics take the lanes that are in them: __shfl_xor_sync(0xffffffff, x, lanes)";
+static const char SIZE[] = "a threadgroup array has a constant size: a constexpr, or a number of the call's template=[(\"N\", 32)]";
+static const char SHARED_SIZE[] = "__shared__ memory has a constant size; extern __shared__ T x[]; has the bytes of shared_memory=";
 static const char INDEX[] = "an index is an integer";
 
 /* Names that are not declared in a Metal kernel. */
@@ -93,6 +95,8 @@ static const advice METAL_WORDS[] = {
     { "of read-only location", CONSTANT },
     { "with constructor not allowed in anonymous aggregate", UNNAMED },
     { "'atomic_fetch_", ATOMICS },
+    { "the size of this array is not known", SIZE },
+    { "variably modified type", SIZE },
     { NULL, NULL },
 };
 
@@ -104,6 +108,8 @@ static const advice CUDA_WORDS[] = {
     { "*' to binary", "an input is a pointer in CUDA, one of rank 0 too: *x" },
     { "of read-only location", CONSTANT },
     { "with constructor not allowed in anonymous aggregate", UNNAMED },
+    { "the size of this array is not known", SHARED_SIZE },
+    { "variably modified type", SHARED_SIZE },
     { "operator\"\"h", "a half is written __float2half(1.0f) in CUDA" },
     { NULL, NULL },
 };

@@ -293,6 +293,10 @@ static void tell_error(reader *reader, place at, const char *message) {
     reader->last_marked = strstr(message, "invar_here") != NULL;
     reader->origin = nowhere;
     if (strstr(message, "<expression error>")) return; /* gcc, of what an error before it left behind */
+    if (strstr(message, "invar_shared_array")) { /* what a threadgroup array is made by */
+        if (reader->errors) return;
+        message = "the size of this array is not known when the kernel is compiled";
+    }
     if (reader->errors++ >= MAX_ERRORS) return;
     tell(reader, at, "error: ", message);
     if (is_repeated(reader->out, start)) {

@@ -220,6 +220,12 @@ static void advice_on_errors(void) {
           "      = an input of rank 0 is a value in Metal: x, not x[0]" },
         { "k.metal", "k.metal:1:5: error: invalid types 'const float* __restrict__[float]' for array subscript\n",
           "k.metal:1: error: invalid types 'const float*[float]' for array subscript\n      = an index is an integer" },
+        { "k.metal", "k.metal:1:5: error: no matching function for call to 'invar_shared_array<0, float [n]>()'\n"
+                     "k.metal:1:5: error: 'float [n]' is a variably modified type\n"
+                     "k.metal:1:5: error:   trying to instantiate 'template<int Number, class T> T& invar_shared_array()'\n",
+          "k.metal:1: error: the size of this array is not known when the kernel is compiled\n      = a threadgroup array has a "
+          "constant size: a constexpr, or a number of the call's template=[(\"N\", 32)]\n"
+          "k.metal:1: error: 'float [n]' is a variably modified type" },
         { "k.cu", "k.cu:1:5: error: member 'half S::d' with constructor not allowed in anonymous aggregate\n",
           "k.cu:1: error: member 'half S::d' with constructor not allowed in anonymous aggregate\n"
           "      = g++ takes no half in an unnamed struct: give the struct a name, or have clang++ compile (INVAR_CXX)" },
