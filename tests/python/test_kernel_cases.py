@@ -226,9 +226,9 @@ def test_a_name_may_begin_with_a_digit(name, dialect):
         make(name, ["a"], ["out"], "out[0] = f();", "int f() {\nreturn nothing; }")(mx.zeros(1))
 
 
-@pytest.mark.parametrize("name", ["", "1-d", "1.5", "9" * 128, "1 x", "invar_x", "\u0661"])
+@pytest.mark.parametrize("name", ["", "1-d", "1.5", "9" * 1024, "1 x", "invar_x", "\u0661"])
 def test_names_that_no_kernel_has(name):
-    with pytest.raises(ValueError, match="metal_kernel: name: expected an identifier"):
+    with pytest.raises(ValueError, match="metal_kernel: name: expected at most 1023 letters, digits and underscores"):
         fast.metal_kernel(name, ["a"], ["out"], "out[0] = a[0];")
 
 
