@@ -12,18 +12,17 @@
 static double *rope_expected(const rope_case *c, const int64_t *offsets, const double *freqs, int direction) {
     int64_t count = check_count(&c->x.tensor), dims = c->options.dims;
     double *y = malloc(sizeof(double) * (size_t)(count + 1));
-    for (int64_t e = 0; e < count; e++) {
-        int64_t feature = e % c->features, row = e / c->features, position = row % c->length, slice = row / c->length;
-        y[e] = check_get(&c->x.tensor, e);
-        if (feature >= dims) continue;
-        bool second = c->options.traditional ? feature % 2 : feature >= dims / 2;
-        int64_t pair = c->options.traditional ? feature / 2 : feature % (dims / 2);
-        int64_t partner = c->options.traditional ? e + (second ? -1 : 1) : e + (second ? -dims / 2 : dims / 2);
-        int64_t offset = offsets ? offsets[slice / c->batch_slices] : 0;
+    for (int64_t e = 0; e < count; e++) y[e] = check_get(&c->x.tensor, e);
+    for (int64_t n = 0; n < count / c->features * (dims / 2); n++) {
+        const int64_t pair = n % (dims / 2), row = n / (dims / 2), position = row % c->length, slice = row / c->length;
+        const int64_t first = row * c->features + (c->options.traditional ? 2 * pair : pair);
+        const int64_t second = first + (c->options.traditional ? 1 : dims / 2);
+        const int64_t offset = offsets ? offsets[slice / c->batch_slices] : 0;
         long double turn = ((long double)position + offset + c->options.offset) * c->options.scale;
         turn = freqs ? turn / freqs[pair] : turn * powl(c->options.base, -2.0L * pair / dims);
-        long double cosine = cosl(turn), sine = direction * sinl(turn), other = check_get(&c->x.tensor, partner);
-        y[e] = (double)(y[e] * cosine + (second ? other : -other) * sine);
+        const long double cosine = cosl(turn), sine = direction * sinl(turn), a = y[first], b = y[second];
+        y[first] = (double)(a * cosine - b * sine);
+        y[second] = (double)(b * cosine + a * sine);
     }
     return y;
 }
