@@ -23,7 +23,8 @@ VEC_INLINE void vjp_together(const bool centred, const int type, const int rows,
     }
     norm_come(job, &task->walk, task->coming, rows, left - rows);
     const bool far = rows * job->features * (type == INVAR_F32 ? 4 : 2) > NORM_ROWS_BYTES;
-    measure(centred, type, rows, row, task, x, dy, far);
+    if (rows == 1 && VJP_ROWS > 1) measure_one(centred, type, row, task, x, dy, far);
+    else measure(centred, type, rows, row, task, x, dy, far);
     bool apart = false;
     for (int r = 0; r < rows && rows > 1 && type != INVAR_F32; r++) apart |= !row[r].brief;
     for (int r = 0; r < rows && apart; r++)
@@ -108,7 +109,7 @@ VEC_INLINE void pipe_some(const bool centred, const int type, const bool far, co
 }
 
 /* What is left behind element i, and the later row's gradient. */
-VEC_INLINE void pipe_end(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
+VEC_INLINE void end_pipe(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
                          int64_t i) {
     const invar_norm_job *job = task->job;
     const bool brief = type != INVAR_F32;
@@ -129,6 +130,24 @@ VEC_INLINE void pipe_end(const bool centred, const int type, vjp_task *task, pip
     end.dx[0] = (char *)tail;
     write_some(type, centred, brief, true, 1, &end, &ring_row(ring, r)->gradient, i, count);
     vec_flow_end(&state->flow, &task->seam, i * item, tail, (count - i) * item);
+}
+
+#define END_PIPE_(name, centred, type)                                                                                        \
+    static __attribute__((noinline, unused)) void end_##name(vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,  \
+                                                             int64_t i) {                                                    \
+        end_pipe(centred, type, task, ring, r, state, i);                                                                    \
+    }
+#define END_PIPE(type)                         \
+    END_PIPE_(rms_##type, false, INVAR_##type) \
+    END_PIPE_(layer_##type, true, INVAR_##type)
+END_PIPE(F32)
+END_PIPE(F16)
+END_PIPE(BF16)
+
+VEC_INLINE void pipe_end(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
+                         int64_t i) {
+    if (centred) PICK(end_layer, type)(task, ring, r, state, i);
+    else PICK(end_rms, type)(task, ring, r, state, i);
 }
 
 VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vjp_task *task, pipe_ring *ring, int64_t r) {
@@ -217,7 +236,7 @@ VEC_INLINE void vjp_piped(const bool centred, const int type, vjp_task *task, in
         if (sums && !fused) {
             x = norm_source_of(type, job, &later->at, INVAR_NORM_X, -1, NULL);
             dy = norm_source_of(type, job, &later->at, INVAR_NORM_DY, -1, NULL);
-            measure(centred, type, 1, &later->gradient, task, &x, &dy, far);
+            measure_one(centred, type, &later->gradient, task, &x, &dy, far);
         }
         for (int k = 0; fused && centred && k <= pair; k++) {
             later = ring_row(&ring, r + PIPE_LEAD + k);

@@ -152,7 +152,7 @@ VEC_INLINE void measure(const bool centred, const int type, const int rows, row_
     const bool brief = takes_brief(type, job);
     norm_pass pass[VJP_ROWS];
     if (centred && !brief) {
-        FOR_ROWS row[r] = measure_about_head(type, job, &x[r], &dy[r], &task->coming[r], far);
+        FOR_ROWS row[r] = (rows > 1 ? measure_again : measure_about_head)(type, job, &x[r], &dy[r], &task->coming[r], far);
         return;
     }
     FOR_ROWS pass[r].origin = vf_zero();
@@ -319,19 +319,30 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
     }
 }
 
-/* One row's block: a function for each kernel, since with rows in a pipeline there are three places that call it. */
-#define WRITE_ONE_(name, centred, type)                                                                                      \
-    static __attribute__((noinline, unused)) void name(vjp_task *task, char *dx, const row_gradient *row, norm_source *x,    \
-                                                       norm_source *dy, int64_t first, int64_t count, bool far) {            \
+/* One row's sums, and its block: functions for each kernel, since with rows in a pipeline two or three places call them. */
+#define ONE_ROW_(name, centred, type)                                                                                        \
+    static __attribute__((noinline, unused)) void measure_##name(row_gradient *row, vjp_task *task, norm_source *x,          \
+                                                                 norm_source *dy, bool far) {                                \
+        measure(centred, type, 1, row, task, x, dy, far);                                                                    \
+    }                                                                                                                        \
+    static __attribute__((noinline, unused)) void write_##name(vjp_task *task, char *dx, const row_gradient *row,            \
+                                                               norm_source *x, norm_source *dy, int64_t first,               \
+                                                               int64_t count, bool far) {                                    \
         write_block(centred, type, 1, task, &dx, row, x, dy, first, count, far);                                             \
     }
-#define WRITE_ONE(type)                              \
-    WRITE_ONE_(write_rms_##type, false, INVAR_##type) \
-    WRITE_ONE_(write_layer_##type, true, INVAR_##type)
-WRITE_ONE(F32)
-WRITE_ONE(F16)
-WRITE_ONE(BF16)
+#define ONE_ROW(type)                         \
+    ONE_ROW_(rms_##type, false, INVAR_##type) \
+    ONE_ROW_(layer_##type, true, INVAR_##type)
+ONE_ROW(F32)
+ONE_ROW(F16)
+ONE_ROW(BF16)
 #define PICK(kind, type) (type == INVAR_F32 ? kind##_F32 : type == INVAR_F16 ? kind##_F16 : kind##_BF16)
+
+VEC_INLINE void measure_one(const bool centred, const int type, row_gradient *row, vjp_task *task, norm_source *x,
+                            norm_source *dy, bool far) {
+    if (centred) PICK(measure_layer, type)(row, task, x, dy, far);
+    else PICK(measure_rms, type)(row, task, x, dy, far);
+}
 
 VEC_INLINE void write_one(const bool centred, const int type, vjp_task *task, char *dx, const row_gradient *row, norm_source *x,
                           norm_source *dy, int64_t first, int64_t count, bool far) {
