@@ -33,10 +33,11 @@ static invar_status check_device(invar_device *device, invar_device given, const
 }
 
 static invar_status check_dtype(invar_dtype dtype, const char *operation, const char *argument) {
-    bool bytes = dtype.bits == 8 || dtype.bits == 16 || dtype.bits == 32 || dtype.bits == 64 || dtype.bits == 128;
+    const bool complex = dtype.code == INVAR_COMPLEX; /* of two parts */
+    bool bytes = (dtype.bits == 8 && !complex) || dtype.bits == 16 || dtype.bits == 32 || dtype.bits == 64 || dtype.bits == 128;
     if (dtype.lanes == 1 && bytes) return INVAR_OK;
-    return invar_fail(INVAR_ERROR_DTYPE, "%s: %s: expected elements of 1 to 16 whole bytes and one lane, got %d bits, %d lanes",
-                      operation, argument, dtype.bits, dtype.lanes);
+    return invar_fail(INVAR_ERROR_DTYPE, "%s: %s: expected elements of %d to 16 whole bytes and one lane, got %d bits, %d lanes",
+                      operation, argument, complex ? 2 : 1, dtype.bits, dtype.lanes);
 }
 
 /* Elements that a tensor may have, those of zero strides counted and sizes of 0 taken for 1: then no product of sizes that a plan

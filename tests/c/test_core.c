@@ -222,6 +222,7 @@ static void bad_tensors_are_refused(void) {
     BAD(t->dtype = check_i32, INVAR_ERROR_DTYPE, "int32");
     BAD(t->dtype.lanes = 2, INVAR_ERROR_DTYPE, "lane");
     BAD(t->dtype.bits = 4, INVAR_ERROR_DTYPE, "4 bits");
+    BAD((t->dtype.code = INVAR_COMPLEX, t->dtype.bits = 8), INVAR_ERROR_DTYPE, "8 bits"); /* parts of half a byte */
     int64_t negative[] = { 4, -8 }, huge[] = { INT64_MAX / 2, 16 }, far[] = { INT64_MAX / 2, 1 }, least[] = { INT64_MIN, 1 };
     BAD(t->shape = negative, INVAR_ERROR_VALUE, "-8");
     BAD((t->shape = huge, t->strides = NULL), INVAR_ERROR_VALUE, "63 bits");
