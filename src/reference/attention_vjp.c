@@ -64,7 +64,7 @@ static row row_of(const invar_attention_vjp_call *call, int64_t batch, int64_t h
 static bool pair_of(const invar_attention_vjp_call *call, const row *x, int64_t key, pair *result) {
     const invar_attention_call *forward = &call->forward;
     double added;
-    if (x->lse == -(double)INFINITY || key < x->range.first || key >= x->range.last) return false;
+    if (invar_attention_vjp_is_blind(forward, x->lse) || key < x->range.first || key >= x->range.last) return false;
     if (masked(forward, x, key, &added)) return false;
     double logit = forward->scale *
                    dot(&forward->q, x->q, &forward->k, x->k + key * forward->k.row_stride, forward->key_dim);
@@ -168,7 +168,7 @@ void invar_reference_attention_vjp_sinks(const invar_attention_vjp_call *call, i
     for (int64_t b = 0; b < forward->batch; b++)
         for (int64_t i = 0; i < forward->query_len; i++) {
             const row x = row_of(call, b, task, i);
-            if (x.lse != -(double)INFINITY) sum -= exp(sink - x.lse) * x.delta;
+            if (!invar_attention_vjp_is_blind(forward, x.lse)) sum -= exp(sink - x.lse) * x.delta;
         }
     invar_store_float(call->dsinks.data + task * call->dsinks.head_stride, call->dsinks.type, sum + 0.0);
 }

@@ -109,6 +109,21 @@ def test_gradients_are_zero_where_nothing_is_seen_and_never_nan(kind, rng):
     assert dq[:, :, 4].any() and dk[:, :, 4].any()
 
 
+@pytest.mark.parametrize("filler", [-1e20, -1e30])
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_a_row_whose_keys_a_number_hides_gives_their_mean_and_no_gradient(filler, dtype, rng):
+    """No digit of its logits is left in its lse: weights formed from that were infinite."""
+    q, k, v = inputs(rng, dtype, (1, 1, 40, 40))
+    mask = np.zeros((40, 40), dtype)
+    mask[3] = filler
+    mean = v.astype(np.float64).mean(2)
+    assert_close(attend(q, k, v, mask=mask)[:, :, 3], mean, UNIT[dtype] * np.abs(mean) + 2**-16)
+    gradients = all_gradients(q, k, v, mask=mask)
+    mask[3] = -np.inf
+    for gradient, expected in zip(gradients[:3], all_gradients(q, k, v, mask=mask)):
+        np.testing.assert_array_equal(gradient, expected)
+
+
 @pytest.mark.parametrize("queries, keys", [(3, 7), (7, 3), (1, 5), (5, 5)])
 def test_causal_is_aligned_lower_right(queries, keys, rng):
     q = filled(rng, (1, 1, queries, 8), F32)

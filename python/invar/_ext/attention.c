@@ -141,7 +141,7 @@ operation operation_scaled_dot_product_attention = {
     "  open.\n"
     "softcap: c > 0 turns a score s into c·tanh(s/c), before the mask.\n"
     "kv_lengths: integers (B,), B the product of the sizes before Hq: batch b has only its first kv_lengths[b] keys;\n"
-    "causal and window count from that end.\n"
+    "  causal and window count from that end.\n"
     "return_lse: also return the logarithm of the softmax's denominator, (…, Hq, Tq), float32 or, for float64, that.\n"
     "force_fused: accepted, changes nothing.\n"
     "out: an array to write to, (…, Hq, Tq, Dv) of type promote(q, k, v); with return_lse a pair.\n"

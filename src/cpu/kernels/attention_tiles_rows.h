@@ -232,9 +232,11 @@ VEC_INLINE float tiles_plain_weights(const kernel_state *s, const tiles_row *x, 
     return tiles_exponentials(x, low, high, scale, most, source, false, call);
 }
 
-/* Row r of the stage: weights in place of scores or logits. */
+/* Row r of the stage: weights in place of scores or logits. Where a finite number hides all keys and scaling joins the subtraction,
+ * weights are powers of 2 of what the rounding of the largest logit left out, which from 2^31 on is more than floats hold. */
 VEC_INLINE void tiles_weights_of(const kernel_state *s, const tiles_stage *stage, int r, const char *call) {
-    const bool joined = PARTS == 1 && (!s->call->mask.data || stage->inverse->parts);
+    const bool moderate = stage->most[r] > -0x1p24f && stage->most[r] < 0x1p24f;
+    const bool joined = PARTS == 1 && (!s->call->mask.data || stage->inverse->parts) && moderate;
     int low, high;
     const tiles_row x = tiles_row_of(s, stage, r, &low, &high);
     float sum = 0;

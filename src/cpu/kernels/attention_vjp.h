@@ -29,6 +29,13 @@ typedef struct invar_attention_vjp_call {
     char *shared; /* the main pass's memory */
 } invar_attention_vjp_call;
 
+/* True of a row whose weights cannot be formed again from its lse: one that sees no key, or whose keys a finite number hides all, so
+ * far below 0 that what lse and a logit are rounded by would be factors of their own in weights, up to infinity. bfloat16 masks may
+ * come into the forward's logits by way of 1 / scale, which is rounded by some 2^-18. */
+static inline bool invar_attention_vjp_is_blind(const invar_attention_call *forward, double lse) {
+    return lse < (forward->type == INVAR_F64 ? -0x1p53 : forward->type == INVAR_BF16 ? -0x1p17 : -0x1p24);
+}
+
 typedef struct invar_attention_vjp_layout {
     int64_t tasks;         /* of the main pass */
     size_t zeroed_bytes;   /* at the start of the shared memory */

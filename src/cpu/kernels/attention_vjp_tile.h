@@ -15,7 +15,7 @@ enum { VJP_KEYS = 64 }; /* keys a tile, and floats a row of one */
 typedef struct vjp_row {
     float lambda; /* lse · log2(e) */
     float delta;  /* Σ dout·out - dlse */
-    bool dead;    /* lse is -inf */
+    bool dead;    /* as invar_attention_vjp_is_blind says */
 } vjp_row;
 
 /* Rows of queries query … query+count-1. spare: room for two padded rows of value_dim. */
@@ -29,7 +29,7 @@ static void vjp_load_terms(const invar_attention_vjp_call *call, int64_t batch, 
     const char *out = invar_attention_row(forward, &forward->out, batch, head, query);
     for (int64_t r = 0; r < count; r++) {
         const float l = vjp_load_scalar(lse + r * forward->lse.row_stride, &forward->lse);
-        rows[r] = (vjp_row){ .lambda = l * (float)INVAR_LOG2E, .dead = l == -INFINITY };
+        rows[r] = (vjp_row){ .lambda = l * (float)INVAR_LOG2E, .dead = invar_attention_vjp_is_blind(forward, l) };
         rows[r].delta = vjp_dot_rows(spare, dout + r * call->dout.row_stride, &call->dout, out + r * forward->out.row_stride,
                                      &forward->out, dim);
         if (dlse) rows[r].delta -= vjp_load_scalar(dlse + r * call->dlse.row_stride, &call->dlse);

@@ -9,8 +9,10 @@
 #include "attention.cuh"
 #include "attention_vjp_job.h"
 
-/* lse of a row that sees nothing, -infinity, as rows hold it: its weights are 0. */
+/* lse of a row that sees nothing, as rows hold it: its weights are 0. So it is below LEAST_LSE, where finite numbers hide all keys:
+ * there what lse and logits are rounded by would be factors of their own in weights, up to infinity. */
 #define SEES_NOTHING 3.402823466e38f
+#define LEAST_LSE -16777216.0f
 
 __device__ __forceinline__ float read_float(const char *p, int kind) {
     if (kind == INVAR_CUDA_F32) return *(const float *)p;

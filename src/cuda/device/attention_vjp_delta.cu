@@ -36,6 +36,6 @@ invar_attention_vjp_delta(const __grid_constant__ invar_cuda_attention_vjp_job j
     if (!finite && !sees_a_key(of, batch, head, query)) sum = 0.0f;
     if (job.dlse.data) sum -= *(const float *)(head_of(of, job.dlse, batch, head) + query * job.dlse.row_stride);
     const float lse = *(const float *)(head_of(of, of.lse, batch, head) + query * of.lse.row_stride);
-    const float2 row = { lse == MINUS_INFINITY ? SEES_NOTHING : fmaf(lse, LOG2E, -job.shift), sum };
+    const float2 row = { lse < LEAST_LSE ? SEES_NOTHING : fmaf(lse, LOG2E, -job.shift), sum };
     if (lane == 0) ((float2 *)job.rows)[(batch * of.query_heads + head) * of.query_len + query] = row;
 }
