@@ -132,17 +132,12 @@ VEC_INLINE void end_pipe(const bool centred, const int type, vjp_task *task, pip
     vec_flow_end(&state->flow, &task->seam, i * item, tail, (count - i) * item);
 }
 
-#define END_PIPE_(name, centred, type)                                                                                        \
+#define END_PIPE(name, centred, type)                                                                                         \
     static __attribute__((noinline, unused)) void end_##name(vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,  \
                                                              int64_t i) {                                                    \
         end_pipe(centred, type, task, ring, r, state, i);                                                                    \
     }
-#define END_PIPE(type)                         \
-    END_PIPE_(rms_##type, false, INVAR_##type) \
-    END_PIPE_(layer_##type, true, INVAR_##type)
-END_PIPE(F32)
-END_PIPE(F16)
-END_PIPE(BF16)
+FOR_KERNELS(END_PIPE)
 
 VEC_INLINE void pipe_end(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
                          int64_t i) {
@@ -159,30 +154,23 @@ VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vj
 }
 
 /* Functions of their own: within another, the compiler keeps half of the loop's pointers elsewhere. */
-#define STEP_PIPE_(name, centred, type, far)                                                                            \
-    static __attribute__((noinline, unused)) void step_##name(vjp_task *task, pipe_ring *ring, int64_t r) {             \
-        step_pipe(centred, type, far, task, ring, r);                                                                   \
+#define STEP_PIPE(name, centred, type)                                                                                      \
+    static __attribute__((noinline, unused)) void step_##name(vjp_task *task, pipe_ring *ring, int64_t r) {                 \
+        step_pipe(centred, type, false, task, ring, r);                                                                     \
+    }                                                                                                                       \
+    static __attribute__((noinline, unused)) void step_far_##name(vjp_task *task, pipe_ring *ring, int64_t r) {             \
+        step_pipe(centred, type, true, task, ring, r);                                                                      \
+    }                                                                                                                       \
+    static __attribute__((noinline, unused)) void piece_##name(const vjp_task *task, pipe_ring *ring, int64_t r,            \
+                                                               pipe_state *state, int64_t i, int64_t end) {                 \
+        pipe_some(centred, type, true, task, ring, r, state, i, end);                                                       \
     }
-#define STEP_PIPE(type)                                   \
-    STEP_PIPE_(rms_##type, false, INVAR_##type, false)    \
-    STEP_PIPE_(rms_far_##type, false, INVAR_##type, true) \
-    STEP_PIPE_(layer_##type, true, INVAR_##type, false)   \
-    STEP_PIPE_(layer_far_##type, true, INVAR_##type, true) \
-    PIECE_(rms_##type, false, INVAR_##type)               \
-    PIECE_(layer_##type, true, INVAR_##type)
-#define PIECE_(name, centred, type)                                                                                        \
-    static __attribute__((noinline, unused)) void piece_##name(const vjp_task *task, pipe_ring *ring, int64_t r,           \
-                                                               pipe_state *state, int64_t i, int64_t end) {                \
-        pipe_some(centred, type, true, task, ring, r, state, i, end);                                                      \
-    }
-STEP_PIPE(F32)
-STEP_PIPE(F16)
-STEP_PIPE(BF16)
+FOR_KERNELS(STEP_PIPE)
 
 VEC_INLINE void step_any(const bool centred, const int type, bool far, vjp_task *task, pipe_ring *ring, int64_t r) {
-    if (centred && far) PICK(step_layer_far, type)(task, ring, r);
+    if (centred && far) PICK(step_far_layer, type)(task, ring, r);
     else if (centred) PICK(step_layer, type)(task, ring, r);
-    else if (far) PICK(step_rms_far, type)(task, ring, r);
+    else if (far) PICK(step_far_rms, type)(task, ring, r);
     else PICK(step_rms, type)(task, ring, r);
 }
 

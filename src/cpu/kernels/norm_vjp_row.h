@@ -319,8 +319,18 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
     }
 }
 
-/* One row's sums, and its block: functions for each kernel, since with rows in a pipeline two or three places call them. */
-#define ONE_ROW_(name, centred, type)                                                                                        \
+/* A function for each kernel and type, and how one is picked. */
+#define FOR_KERNELS(define)              \
+    define(rms_F32, false, INVAR_F32)    \
+    define(rms_F16, false, INVAR_F16)    \
+    define(rms_BF16, false, INVAR_BF16)  \
+    define(layer_F32, true, INVAR_F32)   \
+    define(layer_F16, true, INVAR_F16)   \
+    define(layer_BF16, true, INVAR_BF16)
+#define PICK(kind, type) (type == INVAR_F32 ? kind##_F32 : type == INVAR_F16 ? kind##_F16 : kind##_BF16)
+
+/* One row's sums, and its block: with rows in a pipeline two or three places call them. */
+#define ONE_ROW(name, centred, type)                                                                                         \
     static __attribute__((noinline, unused)) void measure_##name(row_gradient *row, vjp_task *task, norm_source *x,          \
                                                                  norm_source *dy, bool far) {                                \
         measure(centred, type, 1, row, task, x, dy, far);                                                                    \
@@ -330,13 +340,7 @@ VEC_INLINE void write_block(const bool centred, const int type, const int rows, 
                                                                int64_t count, bool far) {                                    \
         write_block(centred, type, 1, task, &dx, row, x, dy, first, count, far);                                             \
     }
-#define ONE_ROW(type)                         \
-    ONE_ROW_(rms_##type, false, INVAR_##type) \
-    ONE_ROW_(layer_##type, true, INVAR_##type)
-ONE_ROW(F32)
-ONE_ROW(F16)
-ONE_ROW(BF16)
-#define PICK(kind, type) (type == INVAR_F32 ? kind##_F32 : type == INVAR_F16 ? kind##_F16 : kind##_BF16)
+FOR_KERNELS(ONE_ROW)
 
 VEC_INLINE void measure_one(const bool centred, const int type, row_gradient *row, vjp_task *task, norm_source *x,
                             norm_source *dy, bool far) {
