@@ -284,7 +284,9 @@ INVAR_API invar_status invar_scaled_dot_product_attention(
 /* Gradients of the call above, given its out and lse, from which the weights are formed again (Dao et al.,
  * 2022). dout has out's shape, and a type with which promote(dout, out) is out's; dlse, lse's gradient, its
  * shape, or is NULL. dq, dk, dv, dsinks and dmask have the shape and type of their arguments, and each may be
- * NULL; dmask is for an additive floating mask, and sums over what the mask is broadcast along. */
+ * NULL; dmask is for an additive floating mask, and sums over what the mask is broadcast along. A row that sees
+ * no key gives no gradient, nor does one whose lse is below -2^24 (bfloat16 on a CPU -2^17, float64 -2^53): there
+ * finite mask values hide all keys, and lse no longer tells their weights. */
 INVAR_API invar_status invar_scaled_dot_product_attention_vjp(
     invar_context *context, const invar_tensor *dq, const invar_tensor *dk, const invar_tensor *dv,
     const invar_tensor *dsinks, const invar_tensor *dmask, const invar_tensor *dout, const invar_tensor *q,
