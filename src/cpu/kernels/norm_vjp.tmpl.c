@@ -132,15 +132,16 @@ VEC_INLINE void end_pipe(const bool centred, const int type, vjp_task *task, pip
     vec_flow_end(&state->flow, &task->seam, i * item, tail, (count - i) * item);
 }
 
-#define END_PIPE(name, centred, type)                                                                                         \
+/* Functions of their own: little of a row's time, but much of the compiler's wherever they stand. */
+#define END_PIPE(name, centred, type)                                                                                        \
     static __attribute__((noinline, unused)) void end_##name(vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,  \
                                                              int64_t i) {                                                    \
         end_pipe(centred, type, task, ring, r, state, i);                                                                    \
     }
 FOR_KERNELS(END_PIPE)
 
-VEC_INLINE void pipe_end(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
-                         int64_t i) {
+VEC_INLINE void end_any(const bool centred, const int type, vjp_task *task, pipe_ring *ring, int64_t r, pipe_state *state,
+                        int64_t i) {
     if (centred) PICK(end_layer, type)(task, ring, r, state, i);
     else PICK(end_rms, type)(task, ring, r, state, i);
 }
@@ -150,7 +151,7 @@ VEC_INLINE void step_pipe(const bool centred, const int type, const bool far, vj
     pipe_state state;
     pipe_begin(centred, type, &task->seam, ring, r, &state);
     pipe_some(centred, type, far, task, ring, r, &state, 0, whole);
-    pipe_end(centred, type, task, ring, r, &state, whole);
+    end_any(centred, type, task, ring, r, &state, whole);
 }
 
 /* Functions of their own: within another, the compiler keeps half of the loop's pointers elsewhere. */
@@ -188,9 +189,9 @@ VEC_INLINE void step_pair(const bool centred, const int type, vjp_task *task, pi
             if (centred) PICK(piece_layer, type)(task, ring, r + k, &state[k], i, end);
             else PICK(piece_rms, type)(task, ring, r + k, &state[k], i, end);
     }
-    pipe_end(centred, type, task, ring, r, &state[0], whole);
+    end_any(centred, type, task, ring, r, &state[0], whole);
     vec_seam_join(&task->seam, &state[1].flow);
-    pipe_end(centred, type, task, ring, r + 1, &state[1], whole);
+    end_any(centred, type, task, ring, r + 1, &state[1], whole);
 }
 
 /* Before row r is written: where the last row to be fetched stands; for float32, the mean of a row's head before it is summed. */

@@ -151,7 +151,7 @@ VEC_INLINE void measure(const bool centred, const int type, const int rows, row_
     const int64_t features = job->features;
     const bool brief = takes_brief(type, job);
     norm_pass pass[VJP_ROWS];
-    if (centred && !brief) {
+    if (centred && !brief) { /* several rows call one function, which would else be compiled for each of them */
         FOR_ROWS row[r] = (rows > 1 ? measure_again : measure_about_head)(type, job, &x[r], &dy[r], &task->coming[r], far);
         return;
     }
